@@ -1,0 +1,398 @@
+//! Blocks: made by [`build_block`], checked and applied by the one [`apply_block`].
+
+use std::collections::BTreeMap;
+
+use assent_proto::ledger::v1::{Block, Certificate, Header, OrganizationState, ValidatorSet};
+use prost::Message;
+
+use crate::certificate::{certificate_checks, certificate_hash, validator_set_hash, CertificateError};
+use crate::encoding::{decode, EncodingError};
+use crate::entry::{check_entry, CheckedEntry, MAX_ENTRY_BYTES};
+use crate::execute::{execute_entry, ExecuteError, Signatures};
+use crate::genesis::CheckedGenesis;
+use crate::hash::{hash, Context, Hash};
+use crate::keys::{verify_batch, Check};
+use crate::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
+use crate::state::{organization_key, Overlay, ReadError, StateRead};
+use crate::tree::{self, NodeRead, TreeUpdate};
+use crate::PROTOCOL_VERSION;
+
+/// Largest sum of the entries' bytes in a block.
+pub const MAX_BLOCK_ENTRY_BYTES: usize = 1 << 20;
+/// Largest encoded block: entries, header, certificate and framing.
+pub const MAX_BLOCK_BYTES: usize = MAX_BLOCK_ENTRY_BYTES + (128 << 10);
+/// Most operations in a block.
+pub const MAX_BLOCK_OPERATIONS: usize = 4096;
+/// Furthest that a fresh proposal's time may lie ahead of a validator's clock, in milliseconds.
+pub const MAX_CLOCK_LEAD_MS: u64 = 2000;
+
+/// The end of the chain: all that is needed to judge the next block, besides the state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tip {
+    /// Chain id.
+    pub chain_id: String,
+    /// Height; 0 after genesis.
+    pub height: u64,
+    /// Hash of the header; of genesis at height 0.
+    pub header_hash: Hash,
+    /// Block time in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// Root of the state.
+    pub state_root: Hash,
+    /// Version of the state tree: number of blocks that changed it.
+    pub state_version: u64,
+    /// The log, this header included.
+    pub log: Frontier,
+    /// Validators that vote at the next height.
+    pub validators: ValidatorSet,
+}
+
+/// What applying a block changes. Nothing of it is stored yet.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The new end of the chain.
+    pub tip: Tip,
+    /// The header.
+    pub header: Header,
+    /// The header's exact bytes.
+    pub header_bytes: Vec<u8>,
+    /// The entries.
+    pub entries: Vec<CheckedEntry>,
+    /// New values by state key.
+    pub changes: BTreeMap<Hash, Vec<u8>>,
+    /// Change of the state tree; none when the state did not change.
+    pub tree: Option<TreeUpdate>,
+    /// New complete subtrees of the log: (level, index, hash).
+    pub log_nodes: Vec<(u8, u64, Hash)>,
+    /// Number of signatures that were checked.
+    pub signatures: usize,
+}
+
+/// Why a block is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("header.{field} is {found}, expected {expected}")]
+    Header { field: &'static str, expected: String, found: String },
+    #[error("certificate of the block before: {0}")]
+    Certificate(#[from] CertificateError),
+    #[error("entry {index}: {error}")]
+    Entry { index: usize, error: ExecuteError },
+    #[error("entry {index} is malformed: {error}")]
+    EntryForm { index: usize, error: EncodingError },
+    #[error("entry {index} is a withdrawal behind another entry")]
+    WithdrawalOrder { index: usize },
+    #[error("block holds {found} {what}, at most {max} allowed")]
+    TooLarge { what: &'static str, found: usize, max: usize },
+    #[error("a signature in the block does not verify")]
+    Signature,
+}
+
+impl BlockError {
+    /// What kind of fault this is, for reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Encoding(_) | Self::EntryForm { .. } => "malformed",
+            Self::Read(_) => "state-unreadable",
+            Self::Header { .. } => "header-mismatch",
+            Self::Certificate(_) => "certificate",
+            Self::Entry { .. } => "admission-rule",
+            Self::WithdrawalOrder { .. } => "withdrawal-order",
+            Self::TooLarge { .. } => "too-large",
+            Self::Signature => "signature",
+        }
+    }
+}
+
+/// Hash of a header: the name of its block, and the value that validators vote on.
+pub fn header_hash(chain_id: &str, header: &[u8]) -> Hash {
+    hash(Context::Header, chain_id, &[header])
+}
+
+/// State and tip after genesis: every organization with an empty sequence window.
+pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<(Tip, BTreeMap<Hash, Vec<u8>>, TreeUpdate), ReadError> {
+    let mut changes = BTreeMap::new();
+    for organization in &genesis.organizations {
+        let state = OrganizationState { entry_key: organization.entry_key.clone(), ..Default::default() };
+        changes.insert(organization_key(&genesis.chain_id, &organization.id), state.encode_to_vec());
+    }
+    let update = tree::update(&tree::MemoryNodes::default(), 0, &changes)?;
+    let tip = Tip {
+        chain_id: genesis.chain_id.clone(),
+        height: 0,
+        header_hash: genesis.hash,
+        time_ms: genesis.time_ms,
+        state_root: update.root,
+        state_version: 0,
+        log: Frontier::default(),
+        validators: genesis.validators.clone(),
+    };
+    Ok((tip, changes, update))
+}
+
+/// Who builds a block, when, on what.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// Address of the proposer.
+    pub proposer: Hash,
+    /// Round that the block is for.
+    pub round: u32,
+    /// The proposer's clock in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Encoded certificate of the block before; empty at height 1.
+    pub previous_certificate: Vec<u8>,
+}
+
+/// Block time: later than the block before, and the proposer's clock if that is later still.
+pub fn next_time(tip: &Tip, now_ms: u64) -> u64 {
+    now_ms.max(tip.time_ms + 1)
+}
+
+/// False when a *fresh* proposal's time lies too far ahead of this validator's clock. A time of exactly previous + 1 ms is
+/// always fine, and re-proposed, replayed and synced blocks are never judged by a clock.
+pub fn time_is_plausible(tip: &Tip, header_time_ms: u64, now_ms: u64) -> bool {
+    header_time_ms == tip.time_ms + 1 || header_time_ms <= now_ms.saturating_add(MAX_CLOCK_LEAD_MS)
+}
+
+/// An entry that has no effect now, and why.
+pub type Dropped = (Hash, ExecuteError);
+
+/// Builds the next block from candidates, in order, withdrawals first; what fails is dropped and returned with its reason,
+/// what no longer fits is left out.
+pub fn build_block<S: StateRead + NodeRead>(
+    tip: &Tip,
+    state: &S,
+    candidates: Vec<CheckedEntry>,
+    proposal: &Proposal,
+) -> Result<(Vec<u8>, Applied, Vec<Dropped>), BlockError> {
+    let time_ms = next_time(tip, proposal.now_ms);
+    let (withdrawals, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(CheckedEntry::is_withdrawal);
+    let mut overlay = Overlay::new(state);
+    let (mut entries, mut dropped) = (Vec::new(), Vec::new());
+    let (mut bytes, mut operations, mut signatures) = (0, 0, 0);
+    for entry in withdrawals.into_iter().chain(others) {
+        let fits = bytes + entry.bytes.len() <= MAX_BLOCK_ENTRY_BYTES
+            && operations + entry.body.operations.len() <= MAX_BLOCK_OPERATIONS;
+        if !fits {
+            continue;
+        }
+        match execute_entry(&mut overlay, &tip.chain_id, time_ms, &entry, &mut Signatures::Immediate) {
+            Ok(()) => {
+                bytes += entry.bytes.len();
+                operations += entry.body.operations.len();
+                signatures += 1;
+                entries.push(entry);
+            }
+            Err(ExecuteError::Read(error)) => return Err(error.into()),
+            Err(error) => dropped.push((entry.hash, error)),
+        }
+    }
+    let changes = std::mem::take(&mut overlay.changes);
+    let expected = expected_header(tip, state, &entries, &changes, proposal, time_ms)?;
+    let block = Block {
+        header: expected.header.encode_to_vec(),
+        previous_certificate: proposal.previous_certificate.clone(),
+        entries: entries.iter().map(|e| e.bytes.clone()).collect(),
+    };
+    let applied = finish(tip, expected, entries, changes, signatures);
+    Ok((block.encode_to_vec(), applied, dropped))
+}
+
+/// Checks a block against the tip and the state, and says what it changes. Every rule of the ledger is in here.
+pub fn apply_block<S: StateRead + NodeRead>(tip: &Tip, state: &S, bytes: &[u8]) -> Result<Applied, BlockError> {
+    let block: Block = decode("Block", bytes, MAX_BLOCK_BYTES)?;
+    let header: Header = decode("Header", &block.header, MAX_ENTRY_BYTES)?;
+    if header.time_ms <= tip.time_ms {
+        return Err(mismatch("time_ms", format!("more than {}", tip.time_ms), header.time_ms.to_string()));
+    }
+    let mut checks = previous_certificate_checks(tip, &block.previous_certificate)?;
+    let entries = check_entries(tip, &block.entries)?;
+
+    let mut overlay = Overlay::new(state);
+    let mut signatures = Signatures::Collect(Vec::new());
+    for (index, entry) in entries.iter().enumerate() {
+        execute_entry(&mut overlay, &tip.chain_id, header.time_ms, entry, &mut signatures)
+            .map_err(|error| BlockError::Entry { index, error })?;
+    }
+    if let Signatures::Collect(collected) = signatures {
+        checks.extend(collected);
+    }
+    let changes = std::mem::take(&mut overlay.changes);
+    let proposal = Proposal {
+        proposer: crate::encoding::array("Header", "proposer", &header.proposer)?,
+        round: header.round,
+        now_ms: header.time_ms,
+        previous_certificate: block.previous_certificate,
+    };
+    if !tip.validators.validators.iter().any(|v| v.vote_key == header.proposer) {
+        return Err(mismatch("proposer", "a validator".into(), hex::encode(&header.proposer)));
+    }
+    let expected = expected_header(tip, state, &entries, &changes, &proposal, header.time_ms)?;
+    compare_headers(&expected.header, &header)?;
+    verify_signatures(tip, state, &entries, header.time_ms, &checks)?;
+    let signatures = checks.len();
+    Ok(finish(tip, expected, entries, changes, signatures))
+}
+
+fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, BlockError> {
+    if tip.height == 0 {
+        if encoded.is_empty() {
+            return Ok(Vec::new());
+        }
+        return Err(mismatch("previous_certificate", "nothing at height 1".into(), format!("{} bytes", encoded.len())));
+    }
+    let certificate: Certificate = decode("Certificate", encoded, MAX_ENTRY_BYTES)?;
+    // With one fixed validator set the set of the tip voted on the tip too; Govern will carry the former set beside it.
+    Ok(certificate_checks(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)?)
+}
+
+fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, BlockError> {
+    let mut entries = Vec::with_capacity(encoded.len());
+    let (mut bytes, mut operations, mut withdrawals_over) = (0, 0, false);
+    for (index, encoded) in encoded.iter().enumerate() {
+        let entry =
+            check_entry(&tip.chain_id, encoded).map_err(|error| BlockError::EntryForm { index, error })?;
+        bytes += entry.bytes.len();
+        operations += entry.body.operations.len();
+        if entry.is_withdrawal() && withdrawals_over {
+            return Err(BlockError::WithdrawalOrder { index });
+        }
+        withdrawals_over |= !entry.is_withdrawal();
+        entries.push(entry);
+    }
+    if bytes > MAX_BLOCK_ENTRY_BYTES {
+        return Err(BlockError::TooLarge { what: "bytes of entries", found: bytes, max: MAX_BLOCK_ENTRY_BYTES });
+    }
+    if operations > MAX_BLOCK_OPERATIONS {
+        return Err(BlockError::TooLarge { what: "operations", found: operations, max: MAX_BLOCK_OPERATIONS });
+    }
+    Ok(entries)
+}
+
+/// One batch for all; when it fails, one by one to name the culprit.
+fn verify_signatures<S: StateRead>(
+    tip: &Tip,
+    state: &S,
+    entries: &[CheckedEntry],
+    time_ms: u64,
+    checks: &[Check],
+) -> Result<(), BlockError> {
+    if verify_batch(checks) {
+        return Ok(());
+    }
+    let mut overlay = Overlay::new(state);
+    for (index, entry) in entries.iter().enumerate() {
+        execute_entry(&mut overlay, &tip.chain_id, time_ms, entry, &mut Signatures::Immediate)
+            .map_err(|error| BlockError::Entry { index, error })?;
+    }
+    let voter = checks.iter().find(|c| !c.holds()).and_then(|bad| {
+        tip.validators.validators.iter().find(|v| v.vote_key == bad.public_key)
+    });
+    Err(match voter {
+        Some(v) => CertificateError::Signature { organization: v.organization.clone() }.into(),
+        None => BlockError::Signature,
+    })
+}
+
+struct Expected {
+    header: Header,
+    log: Frontier,
+    log_nodes: Vec<(u8, u64, Hash)>,
+    tree: Option<TreeUpdate>,
+}
+
+fn expected_header<S: NodeRead>(
+    tip: &Tip,
+    state: &S,
+    entries: &[CheckedEntry],
+    changes: &BTreeMap<Hash, Vec<u8>>,
+    proposal: &Proposal,
+    time_ms: u64,
+) -> Result<Expected, BlockError> {
+    let mut log = tip.log.clone();
+    let mut log_nodes = Vec::new();
+    for entry in entries {
+        log.append(tagged_leaf_hash(LEAF_ENTRY, &entry.bytes), |l, i, h| log_nodes.push((l, i, h)));
+    }
+    let tree = match changes.is_empty() {
+        true => None,
+        false => Some(tree::update(state, tip.state_version + 1, changes)?),
+    };
+    let set_hash = validator_set_hash(&tip.chain_id, &tip.validators).to_vec();
+    let header = Header {
+        protocol_version: PROTOCOL_VERSION,
+        chain_id: tip.chain_id.clone(),
+        height: tip.height + 1,
+        time_ms,
+        previous_header_hash: tip.header_hash.to_vec(),
+        log_size: log.size(),
+        log_root: log.root().to_vec(),
+        state_root: tree.as_ref().map_or(tip.state_root, |t| t.root).to_vec(),
+        validator_set_hash: set_hash.clone(),
+        next_validator_set_hash: set_hash,
+        proposer: proposal.proposer.to_vec(),
+        round: proposal.round,
+        previous_certificate_hash: certificate_hash(&tip.chain_id, &proposal.previous_certificate).to_vec(),
+    };
+    Ok(Expected { header, log, log_nodes, tree })
+}
+
+fn finish(
+    tip: &Tip,
+    expected: Expected,
+    entries: Vec<CheckedEntry>,
+    changes: BTreeMap<Hash, Vec<u8>>,
+    signatures: usize,
+) -> Applied {
+    let Expected { header, mut log, mut log_nodes, tree } = expected;
+    let header_bytes = header.encode_to_vec();
+    log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| log_nodes.push((l, i, h)));
+    let tip = Tip {
+        chain_id: tip.chain_id.clone(),
+        height: header.height,
+        header_hash: header_hash(&tip.chain_id, &header_bytes),
+        time_ms: header.time_ms,
+        state_root: tree.as_ref().map_or(tip.state_root, |t| t.root),
+        state_version: tip.state_version + u64::from(tree.is_some()),
+        log,
+        validators: tip.validators.clone(),
+    };
+    Applied { tip, header, header_bytes, entries, changes, tree, log_nodes, signatures }
+}
+
+fn mismatch(field: &'static str, expected: String, found: String) -> BlockError {
+    BlockError::Header { field, expected, found }
+}
+
+fn compare_headers(expected: &Header, found: &Header) -> Result<(), BlockError> {
+    let hex_pairs = [
+        ("previous_header_hash", &expected.previous_header_hash, &found.previous_header_hash),
+        ("previous_certificate_hash", &expected.previous_certificate_hash, &found.previous_certificate_hash),
+        ("validator_set_hash", &expected.validator_set_hash, &found.validator_set_hash),
+        ("next_validator_set_hash", &expected.next_validator_set_hash, &found.next_validator_set_hash),
+        ("log_root", &expected.log_root, &found.log_root),
+        ("state_root", &expected.state_root, &found.state_root),
+    ];
+    let numbers = [
+        ("protocol_version", u64::from(expected.protocol_version), u64::from(found.protocol_version)),
+        ("height", expected.height, found.height),
+        ("log_size", expected.log_size, found.log_size),
+    ];
+    if expected.chain_id != found.chain_id {
+        return Err(mismatch("chain_id", expected.chain_id.clone(), found.chain_id.clone()));
+    }
+    for (field, expected, found) in numbers {
+        if expected != found {
+            return Err(mismatch(field, expected.to_string(), found.to_string()));
+        }
+    }
+    for (field, expected, found) in hex_pairs {
+        if expected != found {
+            return Err(mismatch(field, hex::encode(expected), hex::encode(found)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Exactly one accepted encoding per message.
+//!
+//! Protobuf by itself is not canonical: fields may come in any order, twice, or with their default value written out, and
+//! unknown fields are skipped. [`decode`] re-encodes and compares, which refuses all of these.
+
+use prost::Message;
+
+/// Why bytes are not an acceptable message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodingError {
+    /// Not protobuf of this message.
+    #[error("{message}: not decodable: {reason}")]
+    Undecodable { message: &'static str, reason: String },
+    /// Decodes, but the same content has another, canonical encoding.
+    #[error("{message}: not in its canonical encoding")]
+    NotCanonical { message: &'static str },
+    /// Longer than the limit.
+    #[error("{message}: {len} bytes, at most {max} allowed")]
+    TooLong { message: &'static str, len: usize, max: usize },
+    /// A field has the wrong length, a missing variant, or an unknown enum value.
+    #[error("{message}.{field}: {reason}")]
+    Field { message: &'static str, field: &'static str, reason: String },
+}
+
+/// Decodes, and refuses every encoding but the canonical one.
+pub fn decode<M: Message + Default>(message: &'static str, bytes: &[u8], max: usize) -> Result<M, EncodingError> {
+    if bytes.len() > max {
+        return Err(EncodingError::TooLong { message, len: bytes.len(), max });
+    }
+    let value = M::decode(bytes).map_err(|e| EncodingError::Undecodable { message, reason: e.to_string() })?;
+    if value.encoded_len() != bytes.len() || value.encode_to_vec() != bytes {
+        return Err(EncodingError::NotCanonical { message });
+    }
+    Ok(value)
+}
+
+/// A field that must hold exactly N bytes.
+pub fn array<const N: usize>(
+    message: &'static str,
+    field: &'static str,
+    bytes: &[u8],
+) -> Result<[u8; N], EncodingError> {
+    bytes.try_into().map_err(|_| EncodingError::Field {
+        message,
+        field,
+        reason: format!("{} bytes, {N} needed", bytes.len()),
+    })
+}
+
+/// True for 1 to 32 bytes of `[a-z0-9-]`: the form of chain ids and organization ids.
+pub fn is_id(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// Refuses what is not [`is_id`].
+pub fn id(message: &'static str, field: &'static str, text: &str) -> Result<(), EncodingError> {
+    if is_id(text) {
+        return Ok(());
+    }
+    Err(EncodingError::Field { message, field, reason: "not 1 to 32 bytes of [a-z0-9-]".into() })
+}

@@ -1,0 +1,320 @@
+//! What an entry does to the state: the rule book. Admission and execution call the same [`execute_entry`].
+
+use assent_proto::ledger::v1::operation::Kind;
+use assent_proto::ledger::v1::{OrganizationState, PolicySlot, RecordAccess, SetConsent, SetPolicy, Slot, Withdraw};
+
+use crate::commitment::next_access_head;
+use crate::encoding::{array, EncodingError};
+use crate::entry::{control_sign_bytes, withdraw_sign_bytes, CheckedEntry, MAX_NOT_AFTER_MS};
+use crate::keys::{screen, Check};
+use crate::state::{organization, organization_key, policy, policy_key, slot, slot_key, Overlay, ReadError, StateRead};
+
+/// Numbers above the floor that may be used.
+pub const SEQUENCE_WINDOW: u64 = 1024;
+/// Using a number further above the floor than this raises the floor.
+pub const SEQUENCE_SLACK: u64 = 512;
+
+/// Why an entry has no effect. [`ExecuteError::reason`] is the machine-readable form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError {
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("organization {0} is not on the ledger")]
+    UnknownAuthor(String),
+    #[error("signature of {0} does not verify")]
+    AuthorSignature(String),
+    #[error("entry was valid until {not_after_ms} ms, block time is {time_ms} ms")]
+    Expired { not_after_ms: u64, time_ms: u64 },
+    #[error("not_after {not_after_ms} ms is more than 10 minutes after block time {time_ms} ms")]
+    NotAfterTooFar { not_after_ms: u64, time_ms: u64 },
+    #[error("sequence {sequence} is used, void, or beyond the window above {floor}")]
+    Sequence { sequence: u64, floor: u64 },
+    #[error("{author} can't act for custodian {custodian}")]
+    NotCustodian { author: String, custodian: String },
+    #[error("the custodian has no such slot")]
+    NoSlot,
+    #[error("consent sequence is {found}, operation expects {expected}")]
+    ConsentSequence { expected: u64, found: u64 },
+    #[error("policy sequence is {found}, operation expects {expected}")]
+    PolicySequence { expected: u64, found: u64 },
+    #[error("withdraw sequence is {found}, operation names {expected}")]
+    WithdrawSequence { expected: u64, found: u64 },
+    #[error("the slot has no control key: it can't be withdrawn by signature")]
+    NoControlKey,
+    #[error("replacing the control key needs a signature by the present one")]
+    ControlSignatureMissing,
+    #[error("the slot has no control key that could have signed")]
+    ControlSignatureSurplus,
+    #[error("control key refused: {0}")]
+    ControlKey(&'static str),
+    #[error("signature by the control key does not verify")]
+    ControlSignature,
+}
+
+impl ExecuteError {
+    /// One machine-readable reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Encoding(_) => "MALFORMED_ENTRY",
+            Self::Read(_) => "STATE_UNREADABLE",
+            Self::UnknownAuthor(_) => "UNKNOWN_AUTHOR",
+            Self::AuthorSignature(_) => "BAD_AUTHOR_SIGNATURE",
+            Self::Expired { .. } => "ENTRY_EXPIRED",
+            Self::NotAfterTooFar { .. } => "NOT_AFTER_TOO_FAR",
+            Self::Sequence { .. } => "SEQUENCE_USED_OR_OUT_OF_WINDOW",
+            Self::NotCustodian { .. } => "NOT_THE_CUSTODIAN",
+            Self::NoSlot => "NO_SLOT",
+            Self::ConsentSequence { .. } => "STALE_CONSENT_SEQUENCE",
+            Self::PolicySequence { .. } => "STALE_POLICY_SEQUENCE",
+            Self::WithdrawSequence { .. } => "STALE_WITHDRAW_SEQUENCE",
+            Self::NoControlKey => "NO_CONTROL_KEY",
+            Self::ControlSignatureMissing => "CONTROL_SIGNATURE_MISSING",
+            Self::ControlSignatureSurplus => "CONTROL_SIGNATURE_SURPLUS",
+            Self::ControlKey(_) => "BAD_CONTROL_KEY",
+            Self::ControlSignature => "BAD_CONTROL_SIGNATURE",
+        }
+    }
+}
+
+/// How signatures are checked while entries are executed.
+pub enum Signatures {
+    /// Each at once: the error names the culprit.
+    Immediate,
+    /// Gathered for one batch after the block; executing says nothing about them.
+    Collect(Vec<Check>),
+}
+
+impl Signatures {
+    fn check(&mut self, check: Check, failed: ExecuteError) -> Result<(), ExecuteError> {
+        match self {
+            Self::Immediate if !check.holds() => Err(failed),
+            Self::Immediate => Ok(()),
+            Self::Collect(checks) => {
+                checks.push(check);
+                Ok(())
+            }
+        }
+    }
+
+    fn collected(&self) -> usize {
+        match self {
+            Self::Immediate => 0,
+            Self::Collect(checks) => checks.len(),
+        }
+    }
+}
+
+/// Applies all operations of an entry, or none.
+pub fn execute_entry<R: StateRead>(
+    state: &mut Overlay<'_, R>,
+    chain_id: &str,
+    time_ms: u64,
+    entry: &CheckedEntry,
+    signatures: &mut Signatures,
+) -> Result<(), ExecuteError> {
+    let before = signatures.collected();
+    let mut scratch = Overlay::new(&*state);
+    let outcome = execute_in(&mut scratch, chain_id, time_ms, entry, signatures);
+    let changes = std::mem::take(&mut scratch.changes);
+    match outcome {
+        Ok(()) => state.changes.extend(changes),
+        Err(_) => {
+            if let Signatures::Collect(checks) = signatures {
+                checks.truncate(before);
+            }
+        }
+    }
+    outcome
+}
+
+fn execute_in<R: StateRead>(
+    state: &mut Overlay<'_, R>,
+    chain_id: &str,
+    time_ms: u64,
+    entry: &CheckedEntry,
+    signatures: &mut Signatures,
+) -> Result<(), ExecuteError> {
+    let body = &entry.body;
+    let author = organization(state, chain_id, &body.author)?
+        .ok_or_else(|| ExecuteError::UnknownAuthor(body.author.clone()))?;
+    let entry_key = array("OrganizationState", "entry_key", &author.entry_key)?;
+    signatures.check(entry.signature_check(&entry_key), ExecuteError::AuthorSignature(body.author.clone()))?;
+    if time_ms > body.not_after_ms {
+        return Err(ExecuteError::Expired { not_after_ms: body.not_after_ms, time_ms });
+    }
+    if body.not_after_ms > time_ms.saturating_add(MAX_NOT_AFTER_MS) {
+        return Err(ExecuteError::NotAfterTooFar { not_after_ms: body.not_after_ms, time_ms });
+    }
+    let author = use_sequence(author, body.sequence)?;
+    state.put(organization_key(chain_id, &body.author), &author);
+    for operation in &body.operations {
+        match operation.kind.as_ref() {
+            Some(Kind::SetConsent(op)) => set_consent(state, chain_id, &body.author, op, signatures)?,
+            Some(Kind::Withdraw(op)) => withdraw(state, chain_id, op, signatures)?,
+            Some(Kind::RecordAccess(op)) => record_access(state, chain_id, &body.author, op)?,
+            Some(Kind::SetPolicy(op)) => set_policy(state, chain_id, &body.author, op)?,
+            // check_entry refuses it before; stays an error should a caller forget.
+            None => return Err(missing_kind().into()),
+        }
+    }
+    Ok(())
+}
+
+fn missing_kind() -> EncodingError {
+    EncodingError::Field { message: "Operation", field: "kind", reason: "no variant".into() }
+}
+
+/// True when `sequence` may still be used.
+pub fn sequence_is_free(state: &OrganizationState, sequence: u64) -> bool {
+    let floor = state.sequence_floor;
+    if sequence <= floor || sequence > floor.saturating_add(SEQUENCE_WINDOW) {
+        return false;
+    }
+    let bit = (sequence - floor - 1) as usize;
+    state.sequence_window.get(bit / 8).is_none_or(|byte| byte & (1 << (bit % 8)) == 0)
+}
+
+/// Marks a number as used; raises the floor to `sequence - 512` when it lies more than 512 above it.
+fn use_sequence(mut state: OrganizationState, sequence: u64) -> Result<OrganizationState, ExecuteError> {
+    let floor = state.sequence_floor;
+    if !sequence_is_free(&state, sequence) {
+        return Err(ExecuteError::Sequence { sequence, floor });
+    }
+    let mut window = state.sequence_window;
+    window.resize((SEQUENCE_WINDOW / 8) as usize, 0);
+    let bit = (sequence - floor - 1) as usize;
+    window[bit / 8] |= 1 << (bit % 8);
+    if sequence > floor + SEQUENCE_SLACK {
+        state.sequence_floor = sequence - SEQUENCE_SLACK;
+        window = shift_down(&window, (state.sequence_floor - floor) as usize);
+    }
+    while window.last() == Some(&0) {
+        window.pop();
+    }
+    state.sequence_window = window;
+    Ok(state)
+}
+
+fn shift_down(window: &[u8], bits: usize) -> Vec<u8> {
+    let (bytes, rest) = (bits / 8, bits % 8);
+    let at = |i: usize| window.get(i).copied().unwrap_or(0);
+    (0..window.len())
+        .map(|i| at(i + bytes) >> rest | if rest == 0 { 0 } else { at(i + bytes + 1) << (8 - rest) })
+        .collect()
+}
+
+fn only_custodian(author: &str, custodian: &str) -> Result<(), ExecuteError> {
+    if author == custodian {
+        return Ok(());
+    }
+    Err(ExecuteError::NotCustodian { author: author.to_owned(), custodian: custodian.to_owned() })
+}
+
+fn set_consent<R: StateRead>(
+    state: &mut Overlay<'_, R>,
+    chain_id: &str,
+    author: &str,
+    op: &SetConsent,
+    signatures: &mut Signatures,
+) -> Result<(), ExecuteError> {
+    only_custodian(author, &op.custodian)?;
+    let mut slot: Slot = slot(state, chain_id, &op.custodian, &op.handle)?.unwrap_or_default();
+    if slot.consent_seq != op.expected_consent_seq {
+        return Err(ExecuteError::ConsentSequence { expected: op.expected_consent_seq, found: slot.consent_seq });
+    }
+    match (&slot.control_key, &op.control_signature) {
+        (Some(key), Some(signature)) => {
+            let message = control_sign_bytes(
+                chain_id,
+                &op.custodian,
+                &op.handle,
+                op.expected_consent_seq,
+                &op.commitment,
+                op.control_key.as_deref(),
+            );
+            let check = Check {
+                public_key: array("Slot", "control_key", key)?,
+                message,
+                signature: array("SetConsent", "control_signature", signature)?,
+            };
+            signatures.check(check, ExecuteError::ControlSignature)?;
+            slot.frozen = false;
+        }
+        (Some(_), None) if op.control_key.is_some() => return Err(ExecuteError::ControlSignatureMissing),
+        // Without the patient's signature consents may be written down, but a frozen slot stays frozen.
+        (Some(_), None) | (None, None) => {}
+        (None, Some(_)) => return Err(ExecuteError::ControlSignatureSurplus),
+    }
+    if let Some(key) = &op.control_key {
+        screen(&array("SetConsent", "control_key", key)?).map_err(ExecuteError::ControlKey)?;
+        slot.control_key = Some(key.clone());
+    }
+    slot.consent_seq += 1;
+    slot.commitment = op.commitment.clone();
+    state.put(slot_key(chain_id, &op.custodian, &op.handle), &slot);
+    Ok(())
+}
+
+fn withdraw<R: StateRead>(
+    state: &mut Overlay<'_, R>,
+    chain_id: &str,
+    op: &Withdraw,
+    signatures: &mut Signatures,
+) -> Result<(), ExecuteError> {
+    let mut slot = slot(state, chain_id, &op.custodian, &op.handle)?.ok_or(ExecuteError::NoSlot)?;
+    let key = slot.control_key.as_ref().ok_or(ExecuteError::NoControlKey)?;
+    if slot.withdraw_seq != op.withdraw_seq {
+        return Err(ExecuteError::WithdrawSequence { expected: op.withdraw_seq, found: slot.withdraw_seq });
+    }
+    let check = Check {
+        public_key: array("Slot", "control_key", key)?,
+        message: withdraw_sign_bytes(chain_id, &op.custodian, &op.handle, op.withdraw_seq),
+        signature: array("Withdraw", "patient_signature", &op.patient_signature)?,
+    };
+    signatures.check(check, ExecuteError::ControlSignature)?;
+    slot.frozen = true;
+    slot.withdraw_seq += 1;
+    // Every decision and access in flight under the old state is void.
+    slot.consent_seq += 1;
+    state.put(slot_key(chain_id, &op.custodian, &op.handle), &slot);
+    Ok(())
+}
+
+fn record_access<R: StateRead>(
+    state: &mut Overlay<'_, R>,
+    chain_id: &str,
+    author: &str,
+    op: &RecordAccess,
+) -> Result<(), ExecuteError> {
+    only_custodian(author, &op.custodian)?;
+    let mut slot = slot(state, chain_id, &op.custodian, &op.handle)?.ok_or(ExecuteError::NoSlot)?;
+    if slot.consent_seq != op.expected_consent_seq {
+        return Err(ExecuteError::ConsentSequence { expected: op.expected_consent_seq, found: slot.consent_seq });
+    }
+    let policy = policy(state, chain_id, &op.custodian)?;
+    if policy.policy_seq != op.expected_policy_seq {
+        return Err(ExecuteError::PolicySequence { expected: op.expected_policy_seq, found: policy.policy_seq });
+    }
+    slot.access_seq += 1;
+    let head = next_access_head(chain_id, slot.access_head.as_deref(), slot.access_seq, &op.commitment);
+    slot.access_head = Some(head.to_vec());
+    state.put(slot_key(chain_id, &op.custodian, &op.handle), &slot);
+    Ok(())
+}
+
+fn set_policy<R: StateRead>(
+    state: &mut Overlay<'_, R>,
+    chain_id: &str,
+    author: &str,
+    op: &SetPolicy,
+) -> Result<(), ExecuteError> {
+    let policy = policy(state, chain_id, author)?;
+    if policy.policy_seq != op.expected_policy_seq {
+        return Err(ExecuteError::PolicySequence { expected: op.expected_policy_seq, found: policy.policy_seq });
+    }
+    let next = PolicySlot { policy_seq: policy.policy_seq + 1, commitment: op.commitment.clone() };
+    state.put(policy_key(chain_id, author), &next);
+    Ok(())
+}

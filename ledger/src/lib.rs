@@ -1,0 +1,39 @@
+//! What is true: values, rules, proofs and decisions of the Assent ledger.
+//!
+//! Everything here is a pure function of its arguments: no clock, no file, no network, no random source and no
+//! unordered map. Validator, commit path, replay, simulation and auditor call the same [`block::apply_block`].
+//!
+//! ```text
+//! hash, keys        domain-separated hashing; Ed25519 by the ZIP-215 rule
+//! encoding          exactly one accepted encoding per message
+//! genesis           the auditor's anchor
+//! entry             what organizations sign; admission of its form
+//! state, execute    slots, policy slots, organizations; what an operation does to them
+//! tree, log         authenticated map (jmt) and RFC 6962 log, with proofs
+//! certificate       votes, and more than 2/3 of the power
+//! block             build_block and apply_block
+//! commitment        salted commitments, the Merkle map of consents, the access head
+//! receipt, audit    offline verification: one access, one history, a whole chain
+//! consent           CDA-1: the decision function and FHIR import
+//! ```
+
+pub mod audit;
+pub mod block;
+pub mod certificate;
+pub mod commitment;
+pub mod consent;
+pub mod encoding;
+pub mod entry;
+pub mod execute;
+pub mod genesis;
+pub mod hash;
+pub mod keys;
+pub mod log;
+pub mod receipt;
+pub mod state;
+pub mod tree;
+
+pub use hash::Hash;
+
+/// Version of the rules that headers and genesis name.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Sets up what is missing and runs every check. Exits 1 if one failed; the last line is "N passed, N failed, N skipped".
+# ASSENT_NO_SKIP=1: a skip is a failure, unless testnet/skips gives a reason for it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=testnet/env.sh
+. testnet/env.sh
+
+demo_limit_seconds=900
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+passed=0 failed=0 skipped=0
+
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+    exit
+}
+
+# Runs a command with its output in a log; its exit status is the command's.
+logged() {
+    local name=$1 begin=$SECONDS status=0
+    shift
+    step "$name"
+    "$@" >"$logs/$name" 2>&1 </dev/null || status=$?
+    echo "   $name: $((SECONDS - begin)) s" >&2
+    return "$status"
+}
+
+# One check, one result. Shows what it said only if it failed.
+check() {
+    if logged "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $1"
+        tail -n 200 "$logs/$1"
+    fi
+}
+
+# skip NAME MISSING INSTALL
+skip() {
+    echo "SKIP $1: missing $2, install with $3"
+    may_be_skipped "$1"
+}
+
+may_be_skipped() {
+    if [ "${ASSENT_NO_SKIP:-}" = 1 ] && ! sed '/^#/d; s/: .*//' testnet/skips | grep -xF -e "$1" >/dev/null; then
+        failed=$((failed + 1))
+        echo "FAIL $1: skipped, which testnet/skips gives no reason for"
+    else
+        skipped=$((skipped + 1))
+    fi
+}
+
+# --- the checks -----------------------------------------------------------------------------------------------------
+
+# The rules reach no runtime, transport or store.
+ledger_is_pure() {
+    local reached
+    reached=$(cargo tree --locked -p assent-ledger -e normal --prefix none) || return 1
+    grep -q '^assent-ledger ' <<<"$reached" || return 1
+    reached=$(grep -E '^(tokio|tonic|rocksdb|librocksdb-sys|libp2p)([-_ ]|$)' <<<"$reached" | sort -u) || return 0
+    printf 'assent-ledger reaches %s\n' "$reached"
+    return 1
+}
+
+sample_data_is_whole() {
+    # "name": { "bytes": N, "sha256": "H" }, to lines that sha256sum reads
+    awk -F'"' '/^    "[^"]*": \{/ { name = $2 } /^  }/ { exit } /"sha256"/ { print $4 "  " name }' testnet/data/manifest.json \
+        >"$logs/sums"
+    [ "$(wc -l <"$logs/sums")" -ge 2 ] && (cd testnet/data && sha256sum --check --strict "$logs/sums")
+}
+
+missing_libclang_is_said() {
+    local said status=0
+    said=$(ASSENT_SETUP_SIMULATE_NO_LIBCLANG=1 ./testnet/setup.sh 2>&1) || status=$?
+    printf 'exit %s: %s\n' "$status" "$said"
+    [ "$status" -eq 1 ] && [ "$(wc -l <<<"$said")" -eq 1 ] && grep -q 'libclang is missing.*apt-get install libclang-dev' <<<"$said"
+}
+
+# Counts every test by itself; a run that ends badly without naming a failed test counts as one.
+rust_tests() {
+    local status=0 ok bad
+    logged rust-tests env CARGO_TERM_QUIET=false CARGO_TERM_COLOR=never \
+        cargo test --release --locked --workspace --no-fail-fast || status=$?
+    read -r ok bad < <(awk '/^test result: / { ok += $4; bad += $6 } END { print ok + 0, bad + 0 }' "$logs/rust-tests")
+    if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+    if [ "$status" -eq 0 ] && [ "$ok" -eq 0 ]; then bad=1; fi
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    if [ "$bad" -ne 0 ]; then
+        echo "FAIL rust-tests"
+        grep -vE '^(test .* \.\.\. (ok|ignored.*)|running [0-9]+ tests?|)$' "$logs/rust-tests" | tail -n 400
+    fi
+    while read -r name reason; do
+        echo "SKIP $name: marked ignored${reason:+, $reason}"
+        may_be_skipped "$name"
+    done < <(sed -nE 's/^test (.*) \.\.\. ignored(, )?(.*)$/\1 \3/p' "$logs/rust-tests")
+}
+
+if ! logged setup ./testnet/setup.sh --for-tests; then
+    failed=$((failed + 1))
+    echo "FAIL setup"
+    cat "$logs/setup"
+    finish
+fi
+# shellcheck source=/dev/null
+. "$assent_env"
+
+check format cargo fmt --all --check
+check clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
+before=$failed
+check build cargo build --release --locked --workspace --bins
+if [ "$failed" -ne "$before" ]; then finish; fi # nothing to test
+check ledger-is-pure ledger_is_pure
+check sample-data sample_data_is_whole
+check missing-libclang missing_libclang_is_said
+buf=$assent_cache/npm/node_modules/.bin/buf
+if [ -x "$buf" ]; then
+    check buf "$buf" lint proto
+else
+    skip buf npm "apt-get install npm"
+fi
+rust_tests
+check demo timeout --kill-after=10 "$demo_limit_seconds" "$CARGO_TARGET_DIR/release/assent-testnet" demo
+finish
