@@ -27,6 +27,7 @@ pub mod entry;
 pub mod execute;
 pub mod genesis;
 pub mod hash;
+pub mod keyfile;
 pub mod keys;
 pub mod log;
 pub mod receipt;
