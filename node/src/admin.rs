@@ -1,0 +1,61 @@
+//! Liveness, readiness and metrics over plain HTTP, for supervisors and Prometheus. Nothing here names a patient or a client.
+
+use std::net::SocketAddr;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+/// Serves until shut down; returns once bound.
+pub async fn serve(app: App, listen: SocketAddr, shutdown: CancellationToken) -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|e| format!("admin.listen {listen}: {e}; is another node running, or is the port taken?"))?;
+    let local = listener.local_addr().map_err(|e| e.to_string())?;
+    let router = Router::new()
+        .route("/livez", get(|| async { "live\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(app);
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "admin server stopped");
+        }
+    });
+    Ok(local)
+}
+
+async fn readyz(State(app): State<App>) -> (StatusCode, String) {
+    match app.parts.freshness.stale() {
+        None => (StatusCode::OK, "ready\n".into()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+    }
+}
+
+async fn metrics(State(app): State<App>) -> String {
+    let tip = app.parts.tip();
+    let connected = app.parts.peers.as_ref().map_or(0, |p| p.connected().len());
+    let fresh = u8::from(app.parts.freshness.stale().is_none());
+    let figures: [(&str, &str, &str, u64); 6] = [
+        ("assent_height", "gauge", "Height of the ledger", tip.height),
+        ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
+        ("assent_mempool_entries", "gauge", "Entries that wait to be committed", app.parts.mempool.len() as u64),
+        ("assent_exchange_peers", "gauge", "Connected organizations", connected as u64),
+        ("assent_fresh", "gauge", "1 when permits may be given", u64::from(fresh)),
+        ("assent_store_syncs_total", "counter", "Synced writes of the ledger store", app.parts.store.syncs()),
+    ];
+    let mut text = String::new();
+    for (name, kind, help, value) in figures {
+        text += &format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n{name} {value}\n");
+    }
+    if app.parts.ordering == "malachite" {
+        text += &crate::bft::metrics_text();
+    }
+    text
+}

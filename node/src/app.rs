@@ -1,0 +1,73 @@
+//! What the services share: one handle per part, made once by [`crate::node`].
+
+use std::sync::Arc;
+
+use assent_ledger::block::Tip;
+use assent_ledger::genesis::CheckedGenesis;
+use assent_ledger::keys::SigningKey;
+use assent_proto::ledger::v1::Organization;
+use tokio::sync::watch;
+
+use crate::chain::replica::TipInfo;
+use crate::chain::{Mempool, Store, Submitter};
+use crate::custodian::Custodian;
+use crate::freshness::Freshness;
+use crate::peers::Peers;
+use crate::recipient::Recipient;
+use crate::vault::Vault;
+
+/// The parts of a running node.
+pub struct Parts {
+    /// Id of the organization that runs this node.
+    pub organization: String,
+    /// Checked genesis.
+    pub genesis: CheckedGenesis,
+    /// The genesis file's exact bytes.
+    pub genesis_file: Vec<u8>,
+    /// "malachite" or "single".
+    pub ordering: &'static str,
+    /// The organization's entry key.
+    pub entry_key: SigningKey,
+    /// The ledger.
+    pub store: Store,
+    /// Entries that wait.
+    pub mempool: Mempool,
+    /// Makes and commits entries.
+    pub submitter: Submitter,
+    /// The newest tip.
+    pub tips: watch::Receiver<TipInfo>,
+    /// Whether answers may be given.
+    pub freshness: Freshness,
+    /// The private store.
+    pub vault: Vault,
+    /// Connections to other organizations' nodes; none when ordering alone.
+    pub peers: Option<Peers>,
+}
+
+/// Everything a service may use. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The parts.
+    pub parts: Arc<Parts>,
+    /// This organization as custodian.
+    pub custodian: Custodian,
+    /// This organization as recipient.
+    pub recipient: Recipient,
+}
+
+impl Parts {
+    /// Chain id.
+    pub fn chain_id(&self) -> &str {
+        &self.genesis.chain_id
+    }
+
+    /// The newest tip.
+    pub fn tip(&self) -> Arc<Tip> {
+        self.tips.borrow().tip.clone()
+    }
+
+    /// An organization of genesis.
+    pub fn known(&self, id: &str) -> Option<&Organization> {
+        self.genesis.organizations.iter().find(|o| o.id == id)
+    }
+}

@@ -1,0 +1,197 @@
+//! Starts the engine and hands its channels to the task of [`super::app_loop`].
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use malachite_app_channel::app::config::{
+    ChannelNames, ConsensusConfig, DiscoveryConfig, GossipSubConfig, NodeConfig, P2pConfig, ProtocolNames,
+    PubSubProtocol, ValuePayload, ValueSyncConfig,
+};
+use malachite_app_channel::app::metrics::SharedRegistry;
+use malachite_app_channel::app::net::Multiaddr;
+use malachite_app_channel::app::types::codec::Codec;
+use malachite_app_channel::app::types::core::LinearTimeouts;
+use malachite_app_channel::spawn::spawn_network_actor;
+use malachite_app_channel::{
+    ConsensusContext, EngineBuilder, NetworkIdentity, RequestContext, Signer, SyncContext, WalContext,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::app_loop::{App, Engine};
+use super::codec::WireCodec;
+use super::crypto::{ChainSigner, ChainVerifier};
+use super::types::{BftContext, ValidatorSet};
+use super::{keypair, BftConfig, BftHandle, Timeouts, SYNC_BATCH};
+use crate::order::{Fatal, Replica};
+
+/// Largest answer to a peer that catches up, on the wire.
+const MAX_SYNC_RESPONSE: ByteSize = ByteSize::mib(24);
+
+fn fatal(what: impl Display, why: impl Display) -> Fatal {
+    Fatal::Engine(format!("{what}: {why}"))
+}
+
+/// Starts Malachite for `replica`. It runs until `shutdown` or a failure; see [`BftHandle::wait`].
+pub async fn start<R: Replica>(
+    config: BftConfig,
+    replica: R,
+    shutdown: CancellationToken,
+) -> Result<BftHandle, Fatal> {
+    let settings = Settings::new(&config)?;
+    let listen = socket(&settings.consensus.p2p.listen_addr)?;
+    // The engine reports a port in use only in its log: ask beforehand.
+    TcpListener::bind(listen).map_err(|e| fatal(format!("cannot listen on {} for consensus", config.listen), e))?;
+    ValidatorSet::from_proto(&replica.validators()).map_err(|e| Fatal::Corrupt(format!("validator set: {e}")))?;
+
+    let codec = WireCodec::default();
+    let signer = ChainSigner::new(&config.chain_id, config.vote_key.clone());
+    let address = signer.address();
+    let keypair = keypair(&config.consensus_peer_secret);
+    let proof = signer
+        .sign_validator_proof(address.0.to_vec(), keypair.public().to_peer_id().to_bytes())
+        .await
+        .map_err(|e| fatal("validator proof", e))?;
+    let proof = codec.encode(&proof).map_err(|e| fatal("validator proof", e))?;
+    let identity = NetworkIdentity::new_validator(config.moniker.clone(), keypair, address.to_string(), proof);
+    let wal = config.home.join("wal").join("consensus.wal");
+
+    // The network is started here and not by the builder, because only its owner can stop it in order: when its
+    // supervisor ends, it is killed, and its swarm keeps the port until the next packet.
+    let fail = |e| fatal(format!("cannot start on {} with log {}", config.listen, wal.display()), e);
+    let registry = SharedRegistry::global().with_moniker(&config.moniker);
+    let (network, sender) =
+        spawn_network_actor(identity, &settings.consensus, &settings.value_sync, &registry, codec.clone())
+            .await
+            .map_err(fail)?;
+    let verifier = Box::new(ChainVerifier::new(&config.chain_id));
+    let (channels, handle) = EngineBuilder::new(BftContext, settings)
+        .with_default_wal(WalContext::new(wal.clone(), codec.clone()))
+        .with_custom_network(network.clone(), sender)
+        .with_default_sync(SyncContext::new(codec.clone()))
+        .with_default_consensus(ConsensusContext::new_validator(address, verifier, Box::new(signer.clone())))
+        .with_default_request(RequestContext::new(16))
+        .build()
+        .await
+        .map_err(fail)?;
+
+    let engine = Engine { channels, handle, network, codec, signer, listen, timeouts: linear(&config.timeouts) };
+    let (app, status) = App::new(&config.chain_id, replica, engine);
+    Ok(BftHandle { task: tokio::spawn(app.run(shutdown)), status })
+}
+
+fn linear(t: &Timeouts) -> LinearTimeouts {
+    LinearTimeouts {
+        propose: t.propose,
+        propose_delta: t.delta,
+        prevote: t.prevote,
+        prevote_delta: t.delta,
+        precommit: t.precommit,
+        precommit_delta: t.delta,
+        rebroadcast: t.rebroadcast,
+        max_timeout: t.max,
+    }
+}
+
+/// Where the engine will listen.
+fn socket(listen: &Multiaddr) -> Result<SocketAddr, Fatal> {
+    let text = listen.to_string();
+    let parts: Vec<&str> = text.split('/').collect();
+    let (ip, port) = match parts.as_slice() {
+        ["", "ip4" | "ip6", ip, "tcp", port] => (ip.parse::<IpAddr>(), port.parse::<u16>()),
+        _ => return Err(fatal(format!("listen address {text}"), "must be /ip4/…/tcp/PORT or /ip6/…/tcp/PORT")),
+    };
+    match (ip, port) {
+        (Ok(ip), Ok(port)) if port != 0 => Ok(SocketAddr::new(ip, port)),
+        _ => Err(fatal(format!("listen address {text}"), "has no address, or no port above 0")),
+    }
+}
+
+/// The engine's configuration.
+struct Settings {
+    moniker: String,
+    consensus: ConsensusConfig,
+    value_sync: ValueSyncConfig,
+}
+
+impl Settings {
+    fn new(config: &BftConfig) -> Result<Self, Fatal> {
+        let parse = |text: &String| text.parse::<Multiaddr>().map_err(|e| fatal(format!("address {text}"), e));
+        let peers = config.persistent_peers.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        // Without the id anybody who gets the address would be taken for the validator.
+        if let Some(peer) = config.persistent_peers.iter().find(|p| !p.contains("/p2p/")) {
+            return Err(fatal(format!("peer {peer}"), "must end in /p2p/<peer id>"));
+        }
+        // Nodes of another chain don't even speak the protocol.
+        let name = |what: &str| format!("/assent/{}/{what}/1", config.chain_id);
+        let p2p = P2pConfig {
+            listen_addr: parse(&config.listen)?,
+            persistent_peers_only: true,
+            discovery: DiscoveryConfig {
+                enabled: false,
+                // Several validators may share one address (a laptop, a NAT); strangers are refused anyway.
+                max_connections_per_ip: 2 * peers.len() + 8,
+                ..DiscoveryConfig::default()
+            },
+            persistent_peers: peers,
+            // Mesh sizes are the defaults; no scoring; explicit peering and flood publish on.
+            protocol: PubSubProtocol::GossipSub(GossipSubConfig::new(6, 12, 4, 2, false, true, true)),
+            pubsub_max_size: ByteSize::mib(5),
+            rpc_max_size: MAX_SYNC_RESPONSE,
+            protocol_names: ProtocolNames {
+                consensus: name("consensus"),
+                discovery_kad: name("kad"),
+                discovery_regres: name("discovery"),
+                sync: name("sync"),
+                validator_proof: name("validator-proof"),
+            },
+            channel_names: ChannelNames {
+                consensus: name("topic-consensus"),
+                proposal_parts: name("topic-parts"),
+                sync: name("topic-sync"),
+                liveness: name("topic-liveness"),
+            },
+            ..P2pConfig::default()
+        };
+        Ok(Self {
+            moniker: config.moniker.clone(),
+            consensus: ConsensusConfig {
+                enabled: true,
+                p2p,
+                // With proposals alone the block would never be shown to the application.
+                value_payload: ValuePayload::ProposalAndParts,
+                queue_capacity: 16,
+                ..ConsensusConfig::default()
+            },
+            value_sync: ValueSyncConfig {
+                enabled: true,
+                // Zero: tell peers at once.
+                status_update_interval: Duration::ZERO,
+                request_timeout: Duration::from_secs(5),
+                max_response_size: MAX_SYNC_RESPONSE,
+                parallel_requests: 2,
+                batch_size: SYNC_BATCH,
+                ..ValueSyncConfig::default()
+            },
+        })
+    }
+}
+
+impl NodeConfig for Settings {
+    fn moniker(&self) -> &str {
+        &self.moniker
+    }
+    fn consensus(&self) -> &ConsensusConfig {
+        &self.consensus
+    }
+    fn consensus_mut(&mut self) -> &mut ConsensusConfig {
+        &mut self.consensus
+    }
+    fn value_sync(&self) -> &ValueSyncConfig {
+        &self.value_sync
+    }
+    fn value_sync_mut(&mut self) -> &mut ValueSyncConfig {
+        &mut self.value_sync
+    }
+}

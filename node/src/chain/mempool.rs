@@ -1,0 +1,208 @@
+//! Entries that wait to be committed: bounded, and shared fairly between organizations.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use assent_ledger::block::{next_time, MAX_BLOCK_ENTRY_BYTES, MAX_BLOCK_OPERATIONS};
+use assent_ledger::encoding::EncodingError;
+use assent_ledger::entry::{check_entry, CheckedEntry};
+use assent_ledger::execute::{execute_entry, ExecuteError, Signatures};
+use assent_ledger::state::Overlay;
+use assent_ledger::Hash;
+use tokio::sync::Notify;
+
+use super::{now_ms, Store};
+use crate::order::Fatal;
+
+/// Most entries of one organization that wait.
+pub const MAX_ENTRIES_PER_ORGANIZATION: usize = 4096;
+/// Most bytes of one organization's entries that wait. Withdrawals may use twice this: reserved room.
+pub const MAX_BYTES_PER_ORGANIZATION: usize = 8 << 20;
+
+/// What became of an entry that was offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// It waits now, or waited already.
+    Waiting,
+    /// It is in the ledger already.
+    Committed,
+}
+
+/// Why an entry is not admitted.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AdmitError {
+    /// Its form is wrong: never resend it.
+    #[error(transparent)]
+    Form(#[from] EncodingError),
+    /// It would have no effect now.
+    #[error(transparent)]
+    Rule(#[from] ExecuteError),
+    /// The author's share of the mempool is full.
+    #[error("{author} has {entries} entries waiting, at most {MAX_ENTRIES_PER_ORGANIZATION}: wait for commits, then retry")]
+    Full {
+        /// Whose share.
+        author: String,
+        /// How many wait.
+        entries: usize,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<CheckedEntry>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    queues: BTreeMap<String, Queue>,
+    known: BTreeSet<Hash>,
+    turn: usize,
+}
+
+/// The mempool. Cheap to clone.
+#[derive(Clone)]
+pub struct Mempool {
+    inner: Arc<Mutex<Inner>>,
+    wake: Arc<Notify>,
+}
+
+impl Mempool {
+    /// An empty one; `wake` is pinged when something arrives.
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self { inner: Arc::default(), wake }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A poisoned lock means that another thread panicked while holding plain data: the data is still consistent.
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Checks the form, dry-runs against the newest state, and queues. The same rules as execution, with the same errors.
+    pub fn admit(&self, store: &Store, chain_id: &str, bytes: &[u8]) -> Result<(Hash, Admitted), AdmitError> {
+        let entry = check_entry(chain_id, bytes)?;
+        let hash = entry.hash;
+        if self.lock().known.contains(&hash) {
+            return Ok((hash, Admitted::Waiting));
+        }
+        let view = store.view()?;
+        if view.entry_place(&hash)?.is_some() {
+            return Ok((hash, Admitted::Committed));
+        }
+        let time = next_time(&view.tip, now_ms());
+        execute_entry(&mut Overlay::new(&view), chain_id, time, &entry, &mut Signatures::Immediate)?;
+        self.queue(entry)?;
+        self.wake.notify_one();
+        Ok((hash, Admitted::Waiting))
+    }
+
+    fn queue(&self, entry: CheckedEntry) -> Result<(), AdmitError> {
+        let mut inner = self.lock();
+        if !inner.known.insert(entry.hash) {
+            return Ok(());
+        }
+        let author = entry.body.author.clone();
+        let queue = inner.queues.entry(author.clone()).or_default();
+        let reserve = if entry.is_withdrawal() { 2 } else { 1 };
+        if queue.entries.len() >= reserve * MAX_ENTRIES_PER_ORGANIZATION
+            || queue.bytes + entry.bytes.len() > reserve * MAX_BYTES_PER_ORGANIZATION
+        {
+            let entries = queue.entries.len();
+            inner.known.remove(&entry.hash);
+            return Err(AdmitError::Full { author, entries });
+        }
+        queue.bytes += entry.bytes.len();
+        queue.entries.push_back(entry);
+        Ok(())
+    }
+
+    /// Number of entries that wait.
+    pub fn len(&self) -> usize {
+        self.lock().known.len()
+    }
+
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// True when the entry waits.
+    pub fn contains(&self, hash: &Hash) -> bool {
+        self.lock().known.contains(hash)
+    }
+
+    /// Candidates for the next block: withdrawals of everybody first, then one entry per organization in turn.
+    pub fn select(&self) -> Vec<CheckedEntry> {
+        let mut inner = self.lock();
+        inner.turn = inner.turn.wrapping_add(1);
+        let count = inner.queues.len().max(1);
+        let turn = inner.turn % count;
+        let mut queues: Vec<_> = inner.queues.values().map(|q| q.entries.iter().peekable()).collect();
+        queues.rotate_left(turn.min(queues.len()));
+        let mut chosen: Vec<CheckedEntry> =
+            inner.queues.values().flat_map(|q| q.entries.iter()).filter(|e| e.is_withdrawal()).cloned().collect();
+        let (mut bytes, mut operations) = (0, 0);
+        for entry in &chosen {
+            bytes += entry.bytes.len();
+            operations += entry.body.operations.len();
+        }
+        let mut progress = true;
+        while progress {
+            progress = false;
+            for queue in &mut queues {
+                let Some(entry) = queue.find(|e| !e.is_withdrawal()) else { continue };
+                bytes += entry.bytes.len();
+                operations += entry.body.operations.len();
+                if bytes > MAX_BLOCK_ENTRY_BYTES || operations > MAX_BLOCK_OPERATIONS {
+                    return chosen;
+                }
+                chosen.push(entry.clone());
+                progress = true;
+            }
+        }
+        chosen
+    }
+
+    /// Forgets entries: committed, or found to have no effect.
+    pub fn remove<'a>(&self, hashes: impl IntoIterator<Item = &'a Hash>) {
+        let mut inner = self.lock();
+        let gone: BTreeSet<&Hash> = hashes.into_iter().filter(|h| inner.known.remove(*h)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for queue in inner.queues.values_mut() {
+            queue.entries.retain(|e| !gone.contains(&e.hash));
+            queue.bytes = queue.entries.iter().map(|e| e.bytes.len()).sum();
+        }
+        inner.queues.retain(|_, q| !q.entries.is_empty());
+    }
+
+    /// Removes entries of other organizations whose time has passed, and `author`'s that have no effect any more, with their
+    /// reason. Called after each block.
+    pub fn revalidate(&self, store: &Store, author: &str) -> Result<Vec<(Hash, ExecuteError)>, Fatal> {
+        let view = store.view()?;
+        let time = next_time(&view.tip, now_ms());
+        let mut dropped = Vec::new();
+        let entries: Vec<CheckedEntry> =
+            self.lock().queues.values().flat_map(|q| q.entries.iter()).cloned().collect();
+        for entry in entries {
+            if entry.body.author == author {
+                // Its signature was checked when it was admitted.
+                let mut unchecked = Signatures::Collect(Vec::new());
+                let chain_id = &view.tip.chain_id;
+                let outcome = execute_entry(&mut Overlay::new(&view), chain_id, time, &entry, &mut unchecked);
+                if let Err(error) = outcome {
+                    dropped.push((entry.hash, error));
+                }
+            } else if entry.body.not_after_ms < view.tip.time_ms {
+                let error = ExecuteError::Expired { not_after_ms: entry.body.not_after_ms, time_ms: view.tip.time_ms };
+                dropped.push((entry.hash, error));
+            }
+        }
+        self.remove(dropped.iter().map(|(hash, _)| hash));
+        Ok(dropped)
+    }
+}

@@ -1,0 +1,266 @@
+//! The replicated state machine: builds, validates and commits blocks for whatever engine orders them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use assent_ledger::block::{apply_block, build_block, header_hash, time_is_plausible, Applied, BlockError, Proposal, Tip};
+use assent_ledger::certificate::verify_certificate;
+use assent_ledger::execute::ExecuteError;
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::{Block, Certificate, ValidatorSet};
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::{mpsc, watch, Notify};
+
+use super::{now_ms, Mempool, Store};
+use crate::order::{Candidate, Fatal, Replica, Verdict};
+
+/// Most executed candidates kept in memory; the others are executed again if they are decided.
+const MAX_EXECUTED: usize = 8;
+
+/// What the rest of the node is told about the tip.
+#[derive(Debug, Clone)]
+pub struct TipInfo {
+    /// The tip.
+    pub tip: Arc<Tip>,
+    /// When this node committed it.
+    pub at: Instant,
+    /// Addresses whose precommits stand in this node's certificate over it.
+    pub signers: Vec<Vec<u8>>,
+}
+
+/// What became of entries, for those who wait.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Committed at a height.
+    Committed(Hash, u64),
+    /// Found to have no effect, and why.
+    Dropped(Hash, ExecuteError),
+}
+
+/// The replica over RocksDB.
+pub struct LedgerReplica {
+    store: Store,
+    mempool: Mempool,
+    organization: String,
+    address: Hash,
+    heartbeat: Duration,
+    tip: Arc<Tip>,
+    committed_at: Instant,
+    executed: BTreeMap<Hash, Applied>,
+    tips: watch::Sender<TipInfo>,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+    wake: Arc<Notify>,
+}
+
+impl LedgerReplica {
+    /// Takes up where the store stands. Outcomes are few per block and drained by one task that never waits, so their channel
+    /// has no bound of its own.
+    pub fn new(
+        store: Store,
+        mempool: Mempool,
+        organization: String,
+        address: Hash,
+        heartbeat: Duration,
+        wake: Arc<Notify>,
+    ) -> Result<(Self, watch::Receiver<TipInfo>, mpsc::UnboundedReceiver<Outcome>), Fatal> {
+        let tip = Arc::new(store.tip()?);
+        let (tips, tips_rx) =
+            watch::channel(TipInfo { tip: tip.clone(), at: Instant::now(), signers: Vec::new() });
+        let (outcomes, outcomes_rx) = mpsc::unbounded_channel();
+        let replica = Self {
+            store,
+            mempool,
+            organization,
+            address,
+            heartbeat,
+            tip,
+            committed_at: Instant::now(),
+            executed: BTreeMap::new(),
+            tips,
+            outcomes,
+            wake,
+        };
+        Ok((replica, tips_rx, outcomes_rx))
+    }
+
+    fn remember(&mut self, applied: Applied) {
+        while self.executed.len() >= MAX_EXECUTED {
+            self.executed.pop_first();
+        }
+        self.executed.insert(applied.tip.header_hash, applied);
+    }
+
+    fn drop_entries(&self, dropped: Vec<(Hash, ExecuteError)>) {
+        self.mempool.remove(dropped.iter().map(|(hash, _)| hash));
+        for (hash, error) in dropped {
+            // Nobody waits any more when the receiver is gone.
+            let _ = self.outcomes.send(Outcome::Dropped(hash, error));
+        }
+    }
+}
+
+fn fatal_read(error: BlockError) -> Result<String, Fatal> {
+    match error {
+        BlockError::Read(error) => Err(Fatal::Storage(error.to_string())),
+        other => Ok(other.to_string()),
+    }
+}
+
+impl Replica for LedgerReplica {
+    fn chain_id(&self) -> String {
+        self.tip.chain_id.clone()
+    }
+
+    fn tip(&self) -> u64 {
+        self.tip.height
+    }
+
+    fn validators(&self) -> ValidatorSet {
+        self.tip.validators.clone()
+    }
+
+    fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal> {
+        if let Some(hash) = self.store.built(height, round)? {
+            let stored = self.undecided_by_hash(height, &hash)?;
+            return stored.ok_or_else(|| Fatal::Corrupt(format!("own proposal for {height}/{round} is missing")));
+        }
+        let previous_certificate = match self.tip.height {
+            0 => Vec::new(),
+            tip => self.store.certificate(tip)?.ok_or_else(|| Fatal::Corrupt(format!("no certificate for {tip}")))?,
+        };
+        let proposal = Proposal { proposer: self.address, round, now_ms: now_ms(), previous_certificate };
+        let view = self.store.view()?;
+        let built = build_block(&self.tip, &view, self.mempool.select(), &proposal);
+        let (bytes, applied, dropped) = match built {
+            Ok(built) => built,
+            Err(error) => return Err(Fatal::Storage(error.to_string())),
+        };
+        drop(view);
+        self.drop_entries(dropped);
+        let candidate = Candidate {
+            height,
+            round,
+            pol_round: None,
+            proposer: self.address,
+            hash: applied.tip.header_hash,
+            bytes: Bytes::from(bytes),
+        };
+        self.store.put_undecided(&candidate, true)?;
+        self.remember(applied);
+        Ok(candidate)
+    }
+
+    fn validate(&mut self, candidate: &Candidate, fresh: bool) -> Result<Verdict, Fatal> {
+        if candidate.height != self.tip.height + 1 {
+            return Ok(Verdict::Invalid(format!("height {}, expected {}", candidate.height, self.tip.height + 1)));
+        }
+        let known = self.executed.get(&candidate.hash);
+        let header = match known {
+            Some(applied) => applied.header.clone(),
+            None => {
+                let view = self.store.view()?;
+                match apply_block(&self.tip, &view, &candidate.bytes) {
+                    Ok(applied) => {
+                        let header = applied.header.clone();
+                        drop(view);
+                        self.remember(applied);
+                        header
+                    }
+                    Err(error) => return Ok(Verdict::Invalid(fatal_read(error)?)),
+                }
+            }
+        };
+        let hash = header_hash(&self.tip.chain_id, &header.encode_to_vec());
+        if hash != candidate.hash {
+            return Ok(Verdict::Invalid(format!("header hash {}", hex::encode(hash))));
+        }
+        if fresh && candidate.pol_round.is_none() {
+            if (header.round, header.proposer.as_slice()) != (candidate.round, &candidate.proposer) {
+                return Ok(Verdict::Invalid("the header names another round or proposer".into()));
+            }
+            if !time_is_plausible(&self.tip, header.time_ms, now_ms()) {
+                return Ok(Verdict::Invalid(format!("block time {} ms lies ahead of the clock", header.time_ms)));
+            }
+        } else if header.round > candidate.round {
+            return Ok(Verdict::Invalid("the header names a later round".into()));
+        }
+        self.store.put_undecided(candidate, false)?;
+        Ok(Verdict::Valid(hash))
+    }
+
+    fn undecided(&self, height: u64, round: u32) -> Result<Vec<Candidate>, Fatal> {
+        self.store.undecided(height, Some(round))
+    }
+
+    fn undecided_by_hash(&self, height: u64, hash: &Hash) -> Result<Option<Candidate>, Fatal> {
+        Ok(self.store.undecided(height, None)?.into_iter().find(|c| c.hash == *hash))
+    }
+
+    fn commit(&mut self, certificate: Certificate) -> Result<(), Fatal> {
+        let hash: Hash = certificate
+            .header_hash
+            .as_slice()
+            .try_into()
+            .map_err(|_| Fatal::Engine("decided a value that is no header hash".into()))?;
+        let height = self.tip.height + 1;
+        verify_certificate(&self.tip.chain_id, &self.tip.validators, height, &hash, &certificate)
+            .map_err(|e| Fatal::Engine(format!("decided with a certificate that proves nothing: {e}")))?;
+        let candidate = self
+            .undecided_by_hash(height, &hash)?
+            .ok_or_else(|| Fatal::Engine(format!("decided {} without its bytes", hex::encode(hash))))?;
+        let applied = match self.executed.remove(&hash) {
+            Some(applied) => applied,
+            None => {
+                let view = self.store.view()?;
+                apply_block(&self.tip, &view, &candidate.bytes)
+                    .map_err(|e| Fatal::Engine(format!("decided a block that breaks a rule: {e}")))?
+            }
+        };
+        self.store.commit(&applied, &candidate.bytes, &certificate)?;
+        self.executed.clear();
+        self.tip = Arc::new(applied.tip);
+        self.committed_at = Instant::now();
+        self.mempool.remove(applied.entries.iter().map(|e| &e.hash));
+        for entry in &applied.entries {
+            let _ = self.outcomes.send(Outcome::Committed(entry.hash, height));
+        }
+        let dropped = self.mempool.revalidate(&self.store, &self.organization)?;
+        self.drop_entries(dropped);
+        let signers = certificate.signatures.into_iter().map(|s| s.address).collect();
+        self.tips.send_replace(TipInfo { tip: self.tip.clone(), at: self.committed_at, signers });
+        Ok(())
+    }
+
+    fn decided(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(Certificate, Bytes)>, Fatal> {
+        let view = self.store.view()?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for height in from.max(1)..=to.min(view.tip.height) {
+            let Some(committed) = view.committed(height)? else { break };
+            bytes += committed.block_bytes.len();
+            if bytes > max_bytes && !found.is_empty() {
+                break;
+            }
+            found.push((committed.certificate, Bytes::from(committed.block_bytes)));
+        }
+        Ok(found)
+    }
+
+    fn history_min(&self) -> u64 {
+        1
+    }
+
+    fn has_work(&self) -> bool {
+        !self.mempool.is_empty() || self.committed_at.elapsed() >= self.heartbeat
+    }
+
+    fn wake(&self) -> Arc<Notify> {
+        self.wake.clone()
+    }
+}
+
+/// Header hash that an encoded block has, when it has one.
+pub fn block_hash(chain_id: &str, bytes: &[u8]) -> Option<Hash> {
+    Block::decode(bytes).ok().map(|b| header_hash(chain_id, &b.header))
+}

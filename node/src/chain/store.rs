@@ -1,0 +1,268 @@
+//! The ledger on disk: RocksDB, one synced write batch per committed block.
+//!
+//! | column family | key | value |
+//! |---|---|---|
+//! | meta | "genesis", "tip" | GenesisFile, StoredTip |
+//! | blocks, certificates | height | Block, Certificate |
+//! | entries | entry hash | height, leaf index |
+//! | state | state key | Slot, PolicySlot, OrganizationState |
+//! | nodes | jmt node key | jmt node |
+//! | log | level, index | hash of a complete subtree |
+//! | accesses | slot key, access sequence | AccessPlace |
+//! | undecided | height, round, hash | StoredCandidate |
+//! | built | height, round | hash |
+
+use std::path::Path;
+use std::sync::Arc;
+
+use assent_ledger::block::{apply_genesis, Applied, Tip};
+use assent_ledger::commitment::next_access_head;
+use assent_ledger::genesis::CheckedGenesis;
+use assent_ledger::state::slot_key;
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::{operation::Kind, Certificate};
+use prost::Message;
+use rocksdb::{ColumnFamilyDescriptor, DBCompressionType, Options, WriteBatch, WriteOptions, DB};
+
+use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
+use super::view::View;
+use crate::order::{Candidate, Fatal};
+
+const FAMILIES: [&str; 10] =
+    ["meta", "blocks", "certificates", "entries", "state", "nodes", "log", "accesses", "undecided", "built"];
+
+/// The ledger's database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) db: Arc<DB>,
+    options: Arc<Options>,
+}
+
+fn storage(error: rocksdb::Error) -> Fatal {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => Fatal::Corrupt(error.to_string()),
+        _ => Fatal::Storage(error.to_string()),
+    }
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+pub(super) fn height_key(height: u64) -> [u8; 8] {
+    height.to_be_bytes()
+}
+
+pub(super) fn log_key(level: u8, index: u64) -> [u8; 9] {
+    let mut key = [level; 9];
+    key[1..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+pub(super) fn access_key(slot: &Hash, access_seq: u64) -> [u8; 40] {
+    let mut key = [0; 40];
+    key[..32].copy_from_slice(slot);
+    key[32..].copy_from_slice(&access_seq.to_be_bytes());
+    key
+}
+
+fn candidate_key(height: u64, round: u32, hash: &Hash) -> Vec<u8> {
+    [&height.to_be_bytes()[..], &round.to_be_bytes(), hash].concat()
+}
+
+impl Store {
+    /// Opens the database, creating it for this genesis; a database of another genesis is refused.
+    pub fn open(path: &Path, genesis_file: &[u8], genesis: &CheckedGenesis) -> Result<Self, Fatal> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_paranoid_checks(true);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.enable_statistics();
+        options.set_keep_log_file_num(2);
+        options.set_max_total_wal_size(64 << 20);
+        let families = FAMILIES.iter().map(|name| {
+            let mut options = Options::default();
+            options.set_compression_type(DBCompressionType::Lz4);
+            options.set_write_buffer_size(16 << 20);
+            ColumnFamilyDescriptor::new(*name, options)
+        });
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(storage)?;
+        let store = Self { db: Arc::new(db), options: Arc::new(options) };
+        match store.get("meta", b"genesis")? {
+            None => store.write_genesis(genesis_file, genesis)?,
+            Some(stored) if stored == genesis_file => {}
+            Some(_) => {
+                return Err(Fatal::Storage(format!(
+                    "{} holds another chain than the configured genesis {}",
+                    path.display(),
+                    hex::encode(genesis.hash)
+                )))
+            }
+        }
+        Ok(store)
+    }
+
+    fn write_genesis(&self, genesis_file: &[u8], genesis: &CheckedGenesis) -> Result<(), Fatal> {
+        let (tip, changes, update) = apply_genesis(genesis).map_err(|e| Fatal::Storage(e.to_string()))?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family("meta")?, b"genesis", genesis_file);
+        batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(&tip).encode_to_vec());
+        for (key, value) in changes {
+            batch.put_cf(self.family("state")?, key, value);
+        }
+        for (key, node) in update.nodes {
+            batch.put_cf(self.family("nodes")?, key, node);
+        }
+        self.db.write_opt(&batch, &synced()).map_err(storage)
+    }
+
+    pub(super) fn family(&self, name: &'static str) -> Result<&rocksdb::ColumnFamily, Fatal> {
+        self.db.cf_handle(name).ok_or_else(|| Fatal::Corrupt(format!("column family {name} is missing")))
+    }
+
+    fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
+        self.db.get_cf(self.family(family)?, key).map_err(storage)
+    }
+
+    /// A consistent view of everything committed.
+    pub fn view(&self) -> Result<View<'_>, Fatal> {
+        View::new(self)
+    }
+
+    /// The end of the chain as stored.
+    pub fn tip(&self) -> Result<Tip, Fatal> {
+        let bytes = self.get("meta", b"tip")?.ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
+        StoredTip::decode(bytes.as_slice())
+            .ok()
+            .and_then(StoredTip::into_tip)
+            .ok_or_else(|| Fatal::Corrupt("the stored tip does not decode".into()))
+    }
+
+    /// Encoded certificate that this node holds for a height.
+    pub fn certificate(&self, height: u64) -> Result<Option<Vec<u8>>, Fatal> {
+        self.get("certificates", &height_key(height))
+    }
+
+    /// Encoded block of a height.
+    pub fn block(&self, height: u64) -> Result<Option<Vec<u8>>, Fatal> {
+        self.get("blocks", &height_key(height))
+    }
+
+    /// True when an entry is in the ledger, and where.
+    pub fn entry_place(&self, hash: &Hash) -> Result<Option<EntryPlace>, Fatal> {
+        let bytes = self.get("entries", hash)?;
+        bytes.map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
+    }
+
+    /// Stores an undecided block; `built` marks it as this node's own proposal for (height, round). Synced: after a crash the
+    /// same value must come back.
+    pub fn put_undecided(&self, candidate: &Candidate, built: bool) -> Result<(), Fatal> {
+        let mut batch = WriteBatch::default();
+        let key = candidate_key(candidate.height, candidate.round, &candidate.hash);
+        batch.put_cf(self.family("undecided")?, key, StoredCandidate::from(candidate).encode_to_vec());
+        if built {
+            let key = [&candidate.height.to_be_bytes()[..], &candidate.round.to_be_bytes()].concat();
+            batch.put_cf(self.family("built")?, key, candidate.hash);
+        }
+        self.db.write_opt(&batch, &synced()).map_err(storage)
+    }
+
+    /// Hash of the block that this node built for (height, round).
+    pub fn built(&self, height: u64, round: u32) -> Result<Option<Hash>, Fatal> {
+        let bytes = self.get("built", &[&height.to_be_bytes()[..], &round.to_be_bytes()].concat())?;
+        Ok(bytes.and_then(|b| b.try_into().ok()))
+    }
+
+    /// Undecided blocks of a height, of one round or of all.
+    pub fn undecided(&self, height: u64, round: Option<u32>) -> Result<Vec<Candidate>, Fatal> {
+        let prefix = match round {
+            Some(round) => [&height.to_be_bytes()[..], &round.to_be_bytes()].concat(),
+            None => height.to_be_bytes().to_vec(),
+        };
+        let mode = rocksdb::IteratorMode::From(&prefix, rocksdb::Direction::Forward);
+        let mut found = Vec::new();
+        for item in self.db.iterator_cf(self.family("undecided")?, mode) {
+            let (key, value) = item.map_err(storage)?;
+            if !key.starts_with(&prefix) {
+                break;
+            }
+            let stored = StoredCandidate::decode(&value[..]).map_err(|e| Fatal::Corrupt(e.to_string()))?;
+            found.push(stored.into_candidate().ok_or_else(|| Fatal::Corrupt("undecided block".into()))?);
+        }
+        Ok(found)
+    }
+
+    /// Commits a block: entries, header, certificate, state, tree, log and indexes in one synced batch. There is no
+    /// half-committed height to repair.
+    pub fn commit(&self, applied: &Applied, block: &[u8], certificate: &Certificate) -> Result<(), Fatal> {
+        let mut batch = WriteBatch::default();
+        let height = applied.tip.height;
+        batch.put_cf(self.family("blocks")?, height_key(height), block);
+        batch.put_cf(self.family("certificates")?, height_key(height), certificate.encode_to_vec());
+        let first_leaf = applied.header.log_size - applied.entries.len() as u64;
+        for (leaf, entry) in (first_leaf..).zip(&applied.entries) {
+            let place = EntryPlace { height, leaf };
+            batch.put_cf(self.family("entries")?, entry.hash, place.encode_to_vec());
+        }
+        self.index_accesses(&mut batch, applied, first_leaf)?;
+        for (key, value) in &applied.changes {
+            batch.put_cf(self.family("state")?, key, value);
+        }
+        for (level, index, hash) in &applied.log_nodes {
+            batch.put_cf(self.family("log")?, log_key(*level, *index), hash);
+        }
+        if let Some(tree) = &applied.tree {
+            for (key, node) in &tree.nodes {
+                batch.put_cf(self.family("nodes")?, key, node);
+            }
+            for key in &tree.stale {
+                batch.delete_cf(self.family("nodes")?, key);
+            }
+        }
+        batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(&applied.tip).encode_to_vec());
+        for family in ["undecided", "built"] {
+            batch.delete_range_cf(self.family(family)?, [0; 8], height_key(height + 1));
+        }
+        self.db.write_opt(&batch, &synced()).map_err(storage)
+    }
+
+    /// Access number n of a slot -> where it stands, so that receipts and histories need no scan.
+    fn index_accesses(&self, batch: &mut WriteBatch, applied: &Applied, first_leaf: u64) -> Result<(), Fatal> {
+        let mut heads: std::collections::BTreeMap<Hash, (u64, Vec<u8>)> = Default::default();
+        let chain_id = &applied.tip.chain_id;
+        let view = self.view()?;
+        for (leaf, entry) in (first_leaf..).zip(&applied.entries) {
+            for (operation, kind) in (0u32..).zip(entry.body.operations.iter().filter_map(|o| o.kind.as_ref())) {
+                let Kind::RecordAccess(op) = kind else { continue };
+                let key = slot_key(chain_id, &op.custodian, &op.handle);
+                let (seq, head) = match heads.remove(&key) {
+                    Some(known) => known,
+                    None => {
+                        let slot = view.slot(&op.custodian, &op.handle)?.unwrap_or_default();
+                        (slot.access_seq, slot.access_head.unwrap_or_default())
+                    }
+                };
+                let before = (!head.is_empty()).then_some(head.as_slice());
+                let next = next_access_head(chain_id, before, seq + 1, &op.commitment);
+                let place = AccessPlace {
+                    height: applied.tip.height,
+                    leaf,
+                    operation,
+                    commitment: op.commitment.clone(),
+                    previous_head: head,
+                };
+                batch.put_cf(self.family("accesses")?, access_key(&key, seq + 1), place.encode_to_vec());
+                heads.insert(key, (seq + 1, next.to_vec()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of write-ahead-log syncs since open (RocksDB's own ticker).
+    pub fn syncs(&self) -> u64 {
+        self.options.get_ticker_count(rocksdb::statistics::Ticker::WalFileSynced)
+    }
+}

@@ -1,0 +1,143 @@
+//! What the database holds besides ledger messages. Internal: may change with a migration.
+
+use assent_ledger::block::Tip;
+use assent_ledger::log::Frontier;
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::ValidatorSet;
+
+use crate::order::Candidate;
+
+fn hash(bytes: &[u8]) -> Option<Hash> {
+    bytes.try_into().ok()
+}
+
+/// The tip.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoredTip {
+    #[prost(string, tag = "1")]
+    chain_id: String,
+    #[prost(uint64, tag = "2")]
+    height: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    header_hash: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    time_ms: u64,
+    #[prost(bytes = "vec", tag = "5")]
+    state_root: Vec<u8>,
+    #[prost(uint64, tag = "6")]
+    state_version: u64,
+    #[prost(uint64, tag = "7")]
+    log_size: u64,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    log_peaks: Vec<Vec<u8>>,
+    #[prost(message, optional, tag = "9")]
+    validators: Option<ValidatorSet>,
+}
+
+impl From<&Tip> for StoredTip {
+    fn from(tip: &Tip) -> Self {
+        Self {
+            chain_id: tip.chain_id.clone(),
+            height: tip.height,
+            header_hash: tip.header_hash.to_vec(),
+            time_ms: tip.time_ms,
+            state_root: tip.state_root.to_vec(),
+            state_version: tip.state_version,
+            log_size: tip.log.size(),
+            log_peaks: tip.log.peaks().iter().map(|p| p.to_vec()).collect(),
+            validators: Some(tip.validators.clone()),
+        }
+    }
+}
+
+impl StoredTip {
+    /// The tip; none when what is stored is not one.
+    pub fn into_tip(self) -> Option<Tip> {
+        let peaks = self.log_peaks.iter().map(|p| hash(p)).collect::<Option<Vec<_>>>()?;
+        Some(Tip {
+            chain_id: self.chain_id,
+            height: self.height,
+            header_hash: hash(&self.header_hash)?,
+            time_ms: self.time_ms,
+            state_root: hash(&self.state_root)?,
+            state_version: self.state_version,
+            log: Frontier::from_parts(self.log_size, peaks)?,
+            validators: self.validators?,
+        })
+    }
+}
+
+/// Where an entry stands.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct EntryPlace {
+    /// Height of its block.
+    #[prost(uint64, tag = "1")]
+    pub height: u64,
+    /// Index of its leaf in the log.
+    #[prost(uint64, tag = "2")]
+    pub leaf: u64,
+}
+
+/// Where an access stands.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AccessPlace {
+    /// Height of its block.
+    #[prost(uint64, tag = "1")]
+    pub height: u64,
+    /// Index of its entry's leaf in the log.
+    #[prost(uint64, tag = "2")]
+    pub leaf: u64,
+    /// Position of the operation in the entry.
+    #[prost(uint32, tag = "3")]
+    pub operation: u32,
+    /// Commitment to the event.
+    #[prost(bytes = "vec", tag = "4")]
+    pub commitment: Vec<u8>,
+    /// Access head before it; empty before the first.
+    #[prost(bytes = "vec", tag = "5")]
+    pub previous_head: Vec<u8>,
+}
+
+/// An undecided block.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StoredCandidate {
+    #[prost(uint64, tag = "1")]
+    height: u64,
+    #[prost(uint32, tag = "2")]
+    round: u32,
+    #[prost(uint32, optional, tag = "3")]
+    pol_round: Option<u32>,
+    #[prost(bytes = "vec", tag = "4")]
+    proposer: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    hash: Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    bytes: Vec<u8>,
+}
+
+impl From<&Candidate> for StoredCandidate {
+    fn from(candidate: &Candidate) -> Self {
+        Self {
+            height: candidate.height,
+            round: candidate.round,
+            pol_round: candidate.pol_round,
+            proposer: candidate.proposer.to_vec(),
+            hash: candidate.hash.to_vec(),
+            bytes: candidate.bytes.to_vec(),
+        }
+    }
+}
+
+impl StoredCandidate {
+    /// The candidate; none when what is stored is not one.
+    pub fn into_candidate(self) -> Option<Candidate> {
+        Some(Candidate {
+            height: self.height,
+            round: self.round,
+            pol_round: self.pol_round,
+            proposer: hash(&self.proposer)?,
+            hash: hash(&self.hash)?,
+            bytes: self.bytes.into(),
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! A consistent view of everything committed at one height, and the proofs that can be made of it.
+
+use assent_ledger::block::{apply_block, Tip};
+use assent_ledger::encoding::decode;
+use assent_ledger::log::{inclusion_proof, LogRead};
+use assent_ledger::state::{self, slot_key, ReadError, StateRead};
+use assent_ledger::tree::{self, NodeRead};
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::{
+    AccessReceipt, Block, Certificate, Header, InclusionProof, OrganizationState, PolicySlot, Slot,
+};
+use prost::Message;
+use rocksdb::{SnapshotWithThreadMode, DB};
+
+use super::store::{access_key, height_key, log_key, Store};
+use super::stored::{AccessPlace, EntryPlace, StoredTip};
+use crate::order::Fatal;
+
+/// A snapshot: tip, state, log and blocks of one height.
+pub struct View<'a> {
+    store: &'a Store,
+    snapshot: SnapshotWithThreadMode<'a, DB>,
+    /// The end of the chain in this view.
+    pub tip: Tip,
+}
+
+/// A committed block with this node's certificate over it.
+pub struct Committed {
+    /// Encoded block.
+    pub block_bytes: Vec<u8>,
+    /// The block.
+    pub block: Block,
+    /// Its header.
+    pub header: Header,
+    /// Certificate over it.
+    pub certificate: Certificate,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(store: &'a Store) -> Result<Self, Fatal> {
+        let snapshot = store.db.snapshot();
+        let bytes = snapshot
+            .get_cf(store.family("meta")?, b"tip")
+            .map_err(|e| Fatal::Storage(e.to_string()))?
+            .ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
+        let tip = StoredTip::decode(bytes.as_slice())
+            .ok()
+            .and_then(StoredTip::into_tip)
+            .ok_or_else(|| Fatal::Corrupt("the stored tip does not decode".into()))?;
+        Ok(Self { store, snapshot, tip })
+    }
+
+    fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
+        let found = self.snapshot.get_cf(self.store.family(family)?, key);
+        found.map_err(|e| Fatal::Storage(e.to_string()))
+    }
+
+    /// A subject's slot.
+    pub fn slot(&self, custodian: &str, handle: &[u8]) -> Result<Option<Slot>, Fatal> {
+        state::slot(self, &self.tip.chain_id, custodian, handle).map_err(|e| Fatal::Corrupt(e.to_string()))
+    }
+
+    /// A custodian's policy slot.
+    pub fn policy(&self, custodian: &str) -> Result<PolicySlot, Fatal> {
+        state::policy(self, &self.tip.chain_id, custodian).map_err(|e| Fatal::Corrupt(e.to_string()))
+    }
+
+    /// An organization's state.
+    pub fn organization(&self, id: &str) -> Result<Option<OrganizationState>, Fatal> {
+        state::organization(self, &self.tip.chain_id, id).map_err(|e| Fatal::Corrupt(e.to_string()))
+    }
+
+    /// Encoded state proof of a slot under the tip's state root.
+    pub fn prove_slot(&self, custodian: &str, handle: &[u8], slot: Option<&Slot>) -> Result<Vec<u8>, Fatal> {
+        let key = slot_key(&self.tip.chain_id, custodian, handle);
+        let value = slot.map(Message::encode_to_vec);
+        tree::prove(self, self.tip.state_version, &key, value.as_deref()).map_err(|e| Fatal::Corrupt(e.to_string()))
+    }
+
+    /// A committed block; none beyond the tip.
+    pub fn committed(&self, height: u64) -> Result<Option<Committed>, Fatal> {
+        let Some(block_bytes) = self.get("blocks", &height_key(height))? else { return Ok(None) };
+        let certificate = self
+            .get("certificates", &height_key(height))?
+            .ok_or_else(|| Fatal::Corrupt(format!("no certificate for height {height}")))?;
+        let corrupt = |what: &str| Fatal::Corrupt(format!("{what} of height {height} does not decode"));
+        let block = Block::decode(block_bytes.as_slice()).map_err(|_| corrupt("block"))?;
+        let header = Header::decode(block.header.as_slice()).map_err(|_| corrupt("header"))?;
+        let certificate = Certificate::decode(certificate.as_slice()).map_err(|_| corrupt("certificate"))?;
+        Ok(Some(Committed { block_bytes, block, header, certificate }))
+    }
+
+    /// Where an entry stands.
+    pub fn entry_place(&self, hash: &Hash) -> Result<Option<EntryPlace>, Fatal> {
+        let bytes = self.get("entries", hash)?;
+        bytes.map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
+    }
+
+    /// Where access number `access_seq` (from 1) of a slot stands.
+    pub fn access_place(&self, custodian: &str, handle: &[u8], access_seq: u64) -> Result<Option<AccessPlace>, Fatal> {
+        let key = access_key(&slot_key(&self.tip.chain_id, custodian, handle), access_seq);
+        let bytes = self.get("accesses", &key)?;
+        bytes.map(|b| AccessPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
+    }
+
+    /// The receipt of an access, given the opening of its commitment. Genesis is left empty.
+    pub fn receipt(
+        &self,
+        place: &AccessPlace,
+        access_seq: u64,
+        event: Vec<u8>,
+        salt: Hash,
+    ) -> Result<AccessReceipt, Fatal> {
+        let missing = || Fatal::Corrupt(format!("block {} is missing", place.height));
+        let committed = self.committed(place.height)?.ok_or_else(missing)?;
+        let first_leaf = committed.header.log_size - committed.block.entries.len() as u64;
+        let entry = place
+            .leaf
+            .checked_sub(first_leaf)
+            .and_then(|i| committed.block.entries.get(i as usize))
+            .ok_or_else(|| Fatal::Corrupt(format!("leaf {} is not in block {}", place.leaf, place.height)))?;
+        let path = inclusion_proof(self, place.leaf, committed.header.log_size)
+            .ok_or_else(|| Fatal::Corrupt(format!("log nodes for leaf {} are missing", place.leaf)))?;
+        Ok(AccessReceipt {
+            genesis: Vec::new(),
+            event,
+            salt: salt.to_vec(),
+            entry: entry.clone(),
+            operation: place.operation,
+            inclusion: Some(InclusionProof {
+                index: place.leaf,
+                size: committed.header.log_size,
+                path: path.iter().map(|h| h.to_vec()).collect(),
+            }),
+            header: committed.block.header,
+            certificate: Some(committed.certificate),
+            access_seq,
+            previous_access_head: place.previous_head.clone(),
+        })
+    }
+
+    /// Executes a block on top of this view.
+    pub fn apply(&self, bytes: &[u8]) -> Result<assent_ledger::block::Applied, assent_ledger::block::BlockError> {
+        apply_block(&self.tip, self, bytes)
+    }
+
+    /// Decodes a certificate that stands in a block.
+    pub fn previous_certificate(block: &Block) -> Option<Certificate> {
+        decode("Certificate", &block.previous_certificate, assent_ledger::entry::MAX_ENTRY_BYTES).ok()
+    }
+}
+
+impl StateRead for View<'_> {
+    fn value(&self, key: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
+        self.get("state", key).map_err(|e| ReadError(e.to_string()))
+    }
+}
+
+impl NodeRead for View<'_> {
+    fn node(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.get("nodes", key).map_err(|e| ReadError(e.to_string()))
+    }
+}
+
+impl LogRead for View<'_> {
+    fn node(&self, level: u8, index: u64) -> Option<Hash> {
+        self.get("log", &log_key(level, index)).ok().flatten()?.try_into().ok()
+    }
+}

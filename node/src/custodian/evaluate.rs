@@ -1,0 +1,176 @@
+//! Evaluation: opens slot and policy from the vault, and decides.
+//!
+//! Before each evaluation the commitments are recomputed from the vault. A mismatch (a restored backup) is UNAVAILABLE and an
+//! alarm, never an answer.
+
+use assent_ledger::commitment::{commit, slot_commitment};
+use assent_ledger::consent::{
+    decide, describe_resource, import_consent, Consent, DecidedBy, DecisionInput, DefaultPolicy, Outcome, Reference, Request,
+};
+use assent_ledger::hash::Context;
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::DataRequest;
+
+use super::consents::leaves;
+use super::Custodian;
+use crate::refusal::Refusal;
+use crate::vault::{ConsentSet, Record};
+
+/// Identifier system by which consents name organizations of the network.
+pub const ORGANIZATION_SYSTEM: &str = "urn:assent:organization";
+
+/// What may be released, and why.
+#[derive(Debug, Clone)]
+pub struct PermittedRelease {
+    /// The subject's handle.
+    pub handle: Hash,
+    /// PERMIT or PERMIT_OVERRIDE.
+    pub outcome: Outcome,
+    /// Consent sequence that it was decided under.
+    pub consent_seq: u64,
+    /// Policy sequence that it was decided under.
+    pub policy_seq: u64,
+    /// Height that it was decided at.
+    pub height: u64,
+    /// Block time of that height.
+    pub time_ms: u64,
+    /// When a consent starts or ends next.
+    pub next_change_ms: Option<u64>,
+    /// Rules that decided: "consent id/rule", sorted.
+    pub decided_by: Vec<String>,
+    /// Obligations, sorted.
+    pub obligations: Vec<String>,
+    /// The permitted records, in order of reference.
+    pub records: Vec<Record>,
+}
+
+/// Outcome of an evaluation.
+#[derive(Debug, Clone)]
+pub enum Evaluation {
+    /// Something may be released.
+    Permitted(Box<PermittedRelease>),
+    /// Nothing may; why stays here.
+    NotReleased,
+}
+
+fn alarm(what: &str) -> Refusal {
+    tracing::error!(alarm = "vault-mismatch", "{what}");
+    Refusal::unavailable("VAULT_MISMATCH", "the custodian's vault does not match the ledger: its operator must restore it")
+}
+
+impl Custodian {
+    /// The set of consents that a slot's commitment stands for, recomputed.
+    pub(super) fn open_set(&self, handle: &Hash, commitment: &[u8]) -> Result<ConsentSet, Refusal> {
+        let commitment: Hash = commitment.try_into().map_err(|_| alarm("a slot's commitment is not 32 bytes"))?;
+        let set = self
+            .parts
+            .vault
+            .consent_set(handle, &commitment)?
+            .ok_or_else(|| alarm("the vault lacks the consents that a slot commits to"))?;
+        let recomputed = slot_commitment(self.chain_id(), &set.salt, &leaves(self.chain_id(), &set));
+        if recomputed != commitment {
+            return Err(alarm("a slot's recomputed commitment differs"));
+        }
+        Ok(set)
+    }
+
+    fn open_policy(&self, commitment: &[u8]) -> Result<Option<DefaultPolicy>, Refusal> {
+        if commitment.is_empty() {
+            return Ok(None);
+        }
+        let commitment: Hash = commitment.try_into().map_err(|_| alarm("the policy's commitment is not 32 bytes"))?;
+        let (salt, json) = self
+            .parts
+            .vault
+            .policy(&commitment)?
+            .ok_or_else(|| alarm("the vault lacks the policy that the ledger commits to"))?;
+        if commit(Context::PolicyCommitment, self.chain_id(), &salt, &json) != commitment {
+            return Err(alarm("the policy's recomputed commitment differs"));
+        }
+        DefaultPolicy::parse(&json).map(Some).map_err(|_| alarm("the stored policy does not parse"))
+    }
+
+    fn open_consents(&self, set: &ConsentSet) -> Result<Vec<Consent>, Refusal> {
+        let mut consents = Vec::with_capacity(set.consents.len());
+        for record in &set.consents {
+            let imported = import_consent(&record.fhir).map_err(|_| alarm("a stored consent does not import"))?;
+            consents.push(Consent { id: record.id.clone(), ..imported.consent });
+        }
+        Ok(consents)
+    }
+
+    /// Decides a request at the newest block. May wait for the disk.
+    pub(super) fn evaluate(&self, request: &DataRequest) -> Result<Evaluation, Refusal> {
+        if let Some(reason) = self.parts.freshness.stale() {
+            return Err(Refusal::unavailable("NOT_FRESH", format!("the custodian's node is not fresh: {reason}")));
+        }
+        let vault = &self.parts.vault;
+        let subject = vault.subject_by_identifier(
+            &request.identifier_system,
+            &request.identifier_value,
+            &request.birth_date,
+        )?;
+        let Some(subject) = subject else { return Ok(Evaluation::NotReleased) };
+        let view = self.parts.store.view()?;
+        let Some(slot) = view.slot(self.organization(), &subject.handle)? else { return Ok(Evaluation::NotReleased) };
+        let policy_slot = view.policy(self.organization())?;
+        let consents = self.open_consents(&self.open_set(&subject.handle, &slot.commitment)?)?;
+        let policy = self.open_policy(&policy_slot.commitment)?;
+
+        let mut records = vault.records_of(&subject.handle)?;
+        if !request.resource_types.is_empty() {
+            records.retain(|r| request.resource_types.contains(&r.resource_type));
+        }
+        let mut descriptors = Vec::with_capacity(records.len());
+        for record in &records {
+            descriptors.push(describe_resource(&record.bytes).map_err(|_| alarm("a stored record does not parse"))?);
+        }
+        let recipient = Reference::Identifier { system: ORGANIZATION_SYSTEM.into(), value: request.recipient.clone() };
+        let mut asked = Request::access(vec![recipient], &request.purpose);
+        asked.actor = (!request.actor.is_empty()).then(|| request.actor.clone());
+        asked.action = request.action.clone();
+        let decision = decide(&DecisionInput {
+            consents: &consents,
+            policy: policy.as_ref(),
+            request: &asked,
+            resources: &descriptors,
+            at_ms: i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX),
+            frozen: slot.frozen,
+        });
+        if !decision.outcome.is_permitted() {
+            return Ok(Evaluation::NotReleased);
+        }
+        let mut release = PermittedRelease {
+            handle: subject.handle,
+            outcome: decision.outcome,
+            consent_seq: slot.consent_seq,
+            policy_seq: policy_slot.policy_seq,
+            height: view.tip.height,
+            time_ms: view.tip.time_ms,
+            next_change_ms: decision.not_after_ms.and_then(|t| u64::try_from(t).ok()),
+            decided_by: Vec::new(),
+            obligations: Vec::new(),
+            records: Vec::new(),
+        };
+        for (record, judged) in records.into_iter().zip(&decision.resources) {
+            if judged.outcome.is_permitted() {
+                release.decided_by.extend(judged.decided_by.iter().map(rule_name));
+                release.obligations.extend(judged.obligations.iter().cloned());
+                release.records.push(record);
+            }
+        }
+        for list in [&mut release.decided_by, &mut release.obligations] {
+            list.sort();
+            list.dedup();
+        }
+        Ok(Evaluation::Permitted(Box::new(release)))
+    }
+}
+
+fn rule_name(decided_by: &DecidedBy) -> String {
+    match decided_by {
+        DecidedBy::Consent { consent, rule } => format!("{consent}/{rule}"),
+        DecidedBy::DefaultPolicy { id } => format!("default-policy:{id}"),
+        DecidedBy::HardRule { id } => format!("hard-rule:{id}"),
+    }
+}

@@ -1,0 +1,203 @@
+//! This organization as custodian: it registers subjects, keeps records and consents, decides, and releases.
+//!
+//! ```text
+//! write ─▶ vault: bodies, salts, signed entry, reply (one synced batch) ─▶ ledger ─▶ answer
+//! ```
+//! What is committed to is on disk before the entry is queued. The slot's commitment on the ledger says which stored set of
+//! consents is current, so nothing has to be activated after the commit and a crash in between leaves nothing half done.
+
+mod consents;
+mod evaluate;
+mod history;
+mod release;
+mod subjects;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use assent_ledger::hash::sha256;
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::Operation;
+use prost::Message;
+use rand::RngCore;
+use tokio::sync::Mutex;
+
+use crate::app::Parts;
+use crate::chain::{now_ms, SubmitError};
+use crate::refusal::{Kind, Refusal};
+use crate::vault::{RequestRecord, VaultError};
+
+pub use evaluate::{Evaluation, PermittedRelease};
+pub use release::Released;
+
+/// Longest wait for a commit before the outcome is called unknown.
+pub const COMMIT_WAIT: Duration = Duration::from_secs(20);
+
+/// The custodian's side. Cheap to clone.
+#[derive(Clone)]
+pub struct Custodian {
+    pub(crate) parts: Arc<Parts>,
+    /// Held while a write is prepared: one request id leads to one entry, whoever races.
+    preparing: Arc<Mutex<()>>,
+}
+
+/// A patient to register.
+#[derive(Debug, Clone)]
+pub struct NewSubject {
+    /// Identifier system, a URI.
+    pub system: String,
+    /// Identifier value.
+    pub value: String,
+    /// Birth date, YYYY-MM-DD.
+    pub birth_date: String,
+    /// How records refer to the patient: "Patient/" and an id.
+    pub reference: String,
+    /// The patient's control key.
+    pub control_key: Option<[u8; 32]>,
+}
+
+/// Names a patient exactly.
+#[derive(Debug, Clone)]
+pub struct PatientName {
+    /// Identifier system, a URI.
+    pub system: String,
+    /// Identifier value.
+    pub value: String,
+    /// Birth date, YYYY-MM-DD.
+    pub birth_date: String,
+}
+
+/// A registered subject.
+#[derive(Debug, Clone)]
+pub struct CreatedSubject {
+    /// Its handle.
+    pub handle: Hash,
+    /// Height of the block that holds its slot.
+    pub height: u64,
+}
+
+/// Loaded records.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Number of resources.
+    pub resources: u64,
+    /// The subjects that they are about.
+    pub handles: std::collections::BTreeSet<Hash>,
+}
+
+/// A recorded consent.
+#[derive(Debug, Clone)]
+pub struct RecordedConsent {
+    /// Its id.
+    pub consent_id: String,
+    /// Consent sequence of the slot after it.
+    pub consent_seq: u64,
+    /// Its rules in words.
+    pub rules: Vec<String>,
+    /// The subject's handle.
+    pub handle: Hash,
+    /// Height of the block that holds it.
+    pub height: u64,
+}
+
+/// A recorded policy.
+#[derive(Debug, Clone)]
+pub struct RecordedPolicy {
+    /// Sequence of the policy slot after it.
+    pub policy_seq: u64,
+    /// Height of the block that holds it.
+    pub height: u64,
+}
+
+/// What is stored under (client, request id): the signed entry and the reply that goes with it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Queued {
+    #[prost(bytes = "vec", tag = "1")]
+    entry: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    reply: Vec<u8>,
+}
+
+/// 32 fresh random bytes.
+pub(crate) fn fresh_bytes() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rand::rngs::OsRng.fill_bytes(&mut bytes);
+    bytes
+}
+
+/// Runs what may wait for the disk without holding up the async workers.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
+impl From<VaultError> for Refusal {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Exists { what } => Self::new(Kind::AlreadyExists, "ALREADY_EXISTS", format!("there is already {what}")),
+            VaultError::TooLarge { .. } => Self::new(Kind::InvalidArgument, "TOO_LARGE", error.to_string()),
+            VaultError::Storage { .. } | VaultError::Corrupt { .. } => {
+                tracing::error!(%error, "vault failed");
+                Self::unavailable("NODE_FAILING", "the node's vault failed; its operator finds the cause in the log")
+            }
+        }
+    }
+}
+
+impl Custodian {
+    /// Over the parts of a node.
+    pub fn new(parts: Arc<Parts>) -> Self {
+        Self { parts, preparing: Arc::default() }
+    }
+
+    fn organization(&self) -> &str {
+        &self.parts.organization
+    }
+
+    fn chain_id(&self) -> &str {
+        self.parts.chain_id()
+    }
+
+    /// What an earlier call with this request id queued; another body under the id is refused.
+    fn queued(&self, client: &str, request_id: &str, body_hash: &Hash) -> Result<Option<Queued>, Refusal> {
+        let Some(record) = self.parts.vault.get_request(client, request_id)? else { return Ok(None) };
+        if record.body_hash != *body_hash {
+            return Err(Refusal::new(
+                Kind::AlreadyExists,
+                "REQUEST_ID_REUSED",
+                "this request_id was used for another request: choose a new one",
+            ));
+        }
+        if record.entry_hash.is_none() && record.reply.is_empty() {
+            return Ok(None); // void: the entry was refused and can never take effect
+        }
+        let queued = Queued::decode(record.reply.as_slice());
+        queued.map(Some).map_err(|_| Refusal::unavailable("NODE_FAILING", "a stored request does not decode"))
+    }
+
+    /// Signs operations as an entry, and the record that makes a retry harmless. Nothing is stored yet.
+    fn queue(&self, body_hash: Hash, operations: Vec<Operation>, reply: Vec<u8>) -> (Queued, RequestRecord) {
+        let entry = if operations.is_empty() { Vec::new() } else { self.parts.submitter.sign(operations) };
+        let queued = Queued { entry, reply };
+        let record = RequestRecord {
+            body_hash,
+            reply: queued.encode_to_vec(),
+            entry_hash: Some(sha256(&queued.entry)),
+            created_ms: now_ms(),
+        };
+        (queued, record)
+    }
+
+    /// Commits what was queued. A definite refusal makes the request id void, so that it can be tried anew.
+    async fn commit(&self, client: &str, request_id: &str, body_hash: Hash, queued: &Queued) -> Result<u64, Refusal> {
+        match self.parts.submitter.commit(&queued.entry, COMMIT_WAIT).await {
+            Ok(height) => Ok(height),
+            Err(error) => {
+                if matches!(error, SubmitError::Refused(_)) {
+                    let void = RequestRecord { body_hash, reply: Vec::new(), entry_hash: None, created_ms: now_ms() };
+                    blocking(|| self.parts.vault.put_request(client, request_id, &void))?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The recipient's end of an exchange.
+
+use std::time::Duration;
+
+use assent_ledger::hash::Context;
+use assent_ledger::receipt::{sign_message, verify_message, verify_receipt, verify_resources};
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::{AccessReceipt, Acknowledgement, Decision, NotReleased, Signed};
+use prost::Message;
+
+use super::{sealed, Frame, Say, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
+use crate::app::Parts;
+use crate::peers::{PeerStream, Peers, PeersError, Protocol};
+use crate::refusal::Refusal;
+
+/// Longest wait for the custodian's next frame: a commit is among them.
+const CUSTODIAN_WAIT: Duration = Duration::from_secs(30);
+
+/// What the custodian answered.
+pub enum Answered {
+    /// A signed permit (checks only).
+    Permit(Signed),
+    /// Receipt and records, every digest checked.
+    Released(Box<AccessReceipt>, Vec<Vec<u8>>),
+    /// The signed refusal.
+    NotReleased(Signed),
+}
+
+fn unreachable_custodian(custodian: &str, error: impl std::fmt::Display) -> Refusal {
+    Refusal::unavailable("CUSTODIAN_UNREACHABLE", format!("the node of {custodian} can't be reached: {error}; retry later"))
+        .with("custodian", custodian)
+}
+
+fn misbehaves(custodian: &str, what: &str) -> Refusal {
+    tracing::warn!(%custodian, what, "custodian's answer refused");
+    Refusal::unavailable("BAD_ANSWER", format!("the answer of {custodian} was refused: {what}")).with("custodian", custodian)
+}
+
+/// Asks a custodian; whatever comes back is checked before anybody sees it.
+pub async fn ask(
+    parts: &Parts,
+    peers: &Peers,
+    custodian: &str,
+    hash: &Hash,
+    request: &Signed,
+) -> Result<Answered, Refusal> {
+    let mut stream =
+        peers.open(custodian, Protocol::Exchange).await.map_err(|e| unreachable_custodian(custodian, e))?;
+    let answered = conversation(parts, custodian, hash, request, &mut stream).await;
+    stream.close().await;
+    answered
+}
+
+async fn conversation(
+    parts: &Parts,
+    custodian: &str,
+    hash: &Hash,
+    request: &Signed,
+    stream: &mut PeerStream,
+) -> Result<Answered, Refusal> {
+    let lost = |e: PeersError| unreachable_custodian(custodian, e);
+    stream.send(&Frame { say: Some(Say::Request(request.clone())) }.encode_to_vec()).await.map_err(lost)?;
+    let mut receipt = None;
+    let (mut chunks, mut bytes) = (Vec::new(), 0usize);
+    loop {
+        match hear(custodian, stream).await? {
+            Say::Decision(signed) => {
+                check_decision(parts, custodian, hash, &signed)?;
+                return Ok(Answered::Permit(signed));
+            }
+            Say::NotReleased(signed) => {
+                check_not_released(parts, custodian, hash, &signed)?;
+                return Ok(Answered::NotReleased(signed));
+            }
+            Say::Unavailable(why) => {
+                return Err(Refusal::unavailable("CUSTODIAN_UNAVAILABLE", format!("{custodian} can't answer now; retry later"))
+                    .with("custodian", custodian)
+                    .with("custodian_reason", why.reason))
+            }
+            Say::Receipt(received) if receipt.is_none() => receipt = Some(received),
+            Say::Chunk(chunk) if receipt.is_some() => {
+                bytes += chunk.len();
+                if bytes > MAX_RELEASE_BYTES {
+                    return Err(misbehaves(custodian, "more bytes than a release may have"));
+                }
+                chunks.push(chunk);
+            }
+            Say::End(_) => {
+                let Some(receipt) = receipt else { return Err(misbehaves(custodian, "records without a receipt")) };
+                return finish(parts, custodian, hash, request, stream, receipt, &chunks).await;
+            }
+            _ => return Err(misbehaves(custodian, "a frame out of order")),
+        }
+    }
+}
+
+async fn hear(custodian: &str, stream: &mut PeerStream) -> Result<Say, Refusal> {
+    let received = tokio::time::timeout(CUSTODIAN_WAIT, stream.recv(MAX_FRAME_BYTES))
+        .await
+        .map_err(|_| unreachable_custodian(custodian, "no answer in time"))?
+        .map_err(|e| unreachable_custodian(custodian, e))?
+        .ok_or_else(|| unreachable_custodian(custodian, "it hung up"))?;
+    let frame = Frame::decode(received.as_slice()).ok().and_then(|f| f.say);
+    frame.ok_or_else(|| misbehaves(custodian, "an undecodable frame"))
+}
+
+fn entry_key(parts: &Parts, organization: &str) -> Result<[u8; 32], Refusal> {
+    let state = parts.store.view()?.organization(organization)?;
+    let key = state.and_then(|s| s.entry_key.try_into().ok());
+    key.ok_or_else(|| misbehaves(organization, "its entry key is not on the ledger"))
+}
+
+/// A decision counts when the custodian signed it for this very request.
+pub fn check_decision(parts: &Parts, custodian: &str, hash: &Hash, signed: &Signed) -> Result<Decision, Refusal> {
+    let key = entry_key(parts, custodian)?;
+    let decision = Decision::decode(signed.body.as_slice()).map_err(|_| misbehaves(custodian, "undecodable decision"))?;
+    let genuine = signed.organization == custodian && verify_message(Context::Decision, parts.chain_id(), &key, signed);
+    if !genuine || decision.request_hash != hash || decision.custodian != custodian {
+        return Err(misbehaves(custodian, "a decision that is not for this request"));
+    }
+    Ok(decision)
+}
+
+fn check_not_released(parts: &Parts, custodian: &str, hash: &Hash, signed: &Signed) -> Result<(), Refusal> {
+    let key = entry_key(parts, custodian)?;
+    let answer = NotReleased::decode(signed.body.as_slice()).map_err(|_| misbehaves(custodian, "undecodable answer"))?;
+    let genuine = signed.organization == custodian && verify_message(Context::NotReleased, parts.chain_id(), &key, signed);
+    if !genuine || answer.request_hash != hash {
+        return Err(misbehaves(custodian, "a refusal that is not for this request"));
+    }
+    Ok(())
+}
+
+/// Checks that a receipt proves an access for this very request.
+pub fn check_receipt(
+    parts: &Parts,
+    custodian: &str,
+    request: &Signed,
+    receipt: &AccessReceipt,
+    resources: &[Vec<u8>],
+) -> Result<Hash, Refusal> {
+    let access = verify_receipt(&parts.genesis.hash, receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    if access.event.request != request.encode_to_vec() {
+        return Err(misbehaves(custodian, "a receipt for another request"));
+    }
+    verify_resources(&access, resources).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    Ok(access.header_hash)
+}
+
+async fn finish(
+    parts: &Parts,
+    custodian: &str,
+    hash: &Hash,
+    request: &Signed,
+    stream: &mut PeerStream,
+    receipt: AccessReceipt,
+    chunks: &[Vec<u8>],
+) -> Result<Answered, Refusal> {
+    let access = verify_receipt(&parts.genesis.hash, &receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    let acknowledgement = Acknowledgement {
+        request_hash: hash.to_vec(),
+        header_hash: access.header_hash.to_vec(),
+        ciphertext_sha256: sealed::digest(chunks).to_vec(),
+    };
+    let signed = sign_message(
+        Context::Acknowledgement,
+        parts.chain_id(),
+        &parts.organization,
+        &parts.entry_key,
+        acknowledgement.encode_to_vec(),
+    );
+    let frame = Frame { say: Some(Say::Acknowledgement(signed)) }.encode_to_vec();
+    stream.send(&frame).await.map_err(|e| unreachable_custodian(custodian, e))?;
+    let key = match hear(custodian, stream).await? {
+        Say::Key(key) => key,
+        Say::NotReleased(signed) => {
+            check_not_released(parts, custodian, hash, &signed)?;
+            return Ok(Answered::NotReleased(signed));
+        }
+        _ => return Err(misbehaves(custodian, "no key after the acknowledgement")),
+    };
+    let key: [u8; 32] = key.try_into().map_err(|_| misbehaves(custodian, "a key that is not 32 bytes"))?;
+    let resources = sealed::open(&key, chunks).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    check_receipt(parts, custodian, request, &receipt, &resources)?;
+    Ok(Answered::Released(Box::new(receipt), resources))
+}

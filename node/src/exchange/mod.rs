@@ -1,0 +1,76 @@
+//! What two nodes say to each other about one request.
+//!
+//! ```text
+//! recipient ── Request ────────────────▶ custodian
+//!           ◀─ Decision | NotReleased ──            a check ends here
+//!           ◀─ Receipt ─────────────────            after the access is committed
+//!           ◀─ Chunk, Chunk, ... End ───            resources, encrypted under a key of this release
+//!           ── Acknowledgement ────────▶            signed: the digest of what the recipient holds
+//!           ◀─ Key ─────────────────────            then the key goes
+//! ```
+
+pub mod client;
+pub mod entries;
+pub mod server;
+pub mod sealed;
+pub mod status;
+
+use assent_proto::ledger::v1::{AccessReceipt, Signed};
+
+/// Longest frame of an exchange.
+pub const MAX_FRAME_BYTES: usize = 2 << 20;
+/// Resource bytes per chunk.
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// Most bytes of one release.
+pub const MAX_RELEASE_BYTES: usize = 256 << 20;
+
+/// One frame.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Frame {
+    /// What it says.
+    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    pub say: Option<Say>,
+}
+
+/// What a frame says.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Say {
+    /// A signed DataRequest.
+    #[prost(message, tag = "1")]
+    Request(Signed),
+    /// A signed Decision: a permit.
+    #[prost(message, tag = "2")]
+    Decision(Signed),
+    /// A signed NotReleased.
+    #[prost(message, tag = "3")]
+    NotReleased(Signed),
+    /// The custodian can't answer now: reason and sentence.
+    #[prost(message, tag = "4")]
+    Unavailable(Why),
+    /// Receipt of the committed access.
+    #[prost(message, tag = "5")]
+    Receipt(AccessReceipt),
+    /// Encrypted bytes.
+    #[prost(bytes, tag = "6")]
+    Chunk(Vec<u8>),
+    /// No more chunks.
+    #[prost(bool, tag = "7")]
+    End(bool),
+    /// A signed Acknowledgement.
+    #[prost(message, tag = "8")]
+    Acknowledgement(Signed),
+    /// Key of the chunks.
+    #[prost(bytes, tag = "9")]
+    Key(Vec<u8>),
+}
+
+/// A reason with a sentence.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Why {
+    /// Machine-readable reason.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// What was wrong.
+    #[prost(string, tag = "2")]
+    pub message: String,
+}

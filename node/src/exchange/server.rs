@@ -1,0 +1,113 @@
+//! The custodian's end of an exchange.
+
+use std::time::Duration;
+
+use assent_proto::ledger::v1::{Acknowledgement, Signed};
+use prost::Message;
+
+use super::{sealed, Frame, Say, Why, MAX_FRAME_BYTES};
+use crate::custodian::{fresh_bytes, Custodian, Released};
+use crate::peers::{PeerStream, PeersError};
+use crate::refusal::{Kind, Refusal};
+
+/// Longest wait for the recipient's next frame.
+const PEER_WAIT: Duration = Duration::from_secs(30);
+
+/// Why an exchange ended early.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("peer: {0}")]
+    Peer(#[from] PeersError),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("peer said something else than expected")]
+    Unexpected,
+}
+
+async fn say(stream: &mut PeerStream, say: Say) -> Result<(), Ended> {
+    Ok(stream.send(&Frame { say: Some(say) }.encode_to_vec()).await?)
+}
+
+async fn hear(stream: &mut PeerStream) -> Result<Say, Ended> {
+    let frame = tokio::time::timeout(PEER_WAIT, stream.recv(MAX_FRAME_BYTES)).await.map_err(|_| Ended::Unexpected)??;
+    let frame = frame.and_then(|bytes| Frame::decode(bytes.as_slice()).ok());
+    frame.and_then(|f| f.say).ok_or(Ended::Unexpected)
+}
+
+/// Serves one exchange of a peer whose organization the transport has established.
+pub async fn serve(custodian: Custodian, peer: String, mut stream: PeerStream) {
+    if let Err(error) = conversation(&custodian, &peer, &mut stream).await {
+        // The peer's words and the patient stay out of the log.
+        tracing::debug!(%peer, %error, "exchange ended early");
+    }
+    stream.close().await;
+}
+
+async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream) -> Result<(), Ended> {
+    let Say::Request(signed) = hear(stream).await? else { return Err(Ended::Unexpected) };
+    match answer(custodian, peer, stream, signed).await {
+        Err(Ended::Refused(refusal)) => {
+            let reason = if refusal.kind == Kind::InvalidArgument { "MALFORMED_REQUEST" } else { refusal.reason };
+            say(stream, Say::Unavailable(Why { reason: reason.into(), message: refusal.message.clone() })).await?;
+            Err(refusal.into())
+        }
+        other => other,
+    }
+}
+
+async fn answer(custodian: &Custodian, peer: &str, stream: &mut PeerStream, signed: Signed) -> Result<(), Ended> {
+    let checked = custodian.check_request(peer, signed)?;
+    if checked.request.check_only {
+        let reply = match custodian.decide(&checked).await? {
+            Some(decision) => Say::Decision(decision),
+            None => Say::NotReleased(custodian.not_released(&checked.hash)),
+        };
+        return say(stream, reply).await;
+    }
+    let Some(released) = custodian.release(&checked).await? else {
+        return say(stream, Say::NotReleased(custodian.not_released(&checked.hash))).await;
+    };
+    let key = fresh_bytes();
+    let chunks = sealed::seal(&key, &released.resources)
+        .map_err(|e| Refusal::unavailable("SEAL_FAILED", e.to_string()))?;
+    if !send_while_it_stands(custodian, stream, &released, &chunks).await? {
+        return say(stream, Say::NotReleased(custodian.not_released(&checked.hash))).await;
+    }
+    let expected = Acknowledgement {
+        request_hash: checked.hash.to_vec(),
+        header_hash: released.header_hash.to_vec(),
+        ciphertext_sha256: sealed::digest(&chunks).to_vec(),
+    };
+    let Say::Acknowledgement(signed) = hear(stream).await? else { return Err(Ended::Unexpected) };
+    custodian.acknowledge(&checked, &expected.encode_to_vec(), &signed)?;
+    if !custodian.still_stands(&released)? {
+        return say(stream, Say::NotReleased(custodian.not_released(&checked.hash))).await;
+    }
+    say(stream, Say::Key(key.to_vec())).await
+}
+
+/// Sends receipt and chunks; looks at slot and policy before the first byte and whenever a block has come. False: aborted.
+async fn send_while_it_stands(
+    custodian: &Custodian,
+    stream: &mut PeerStream,
+    released: &Released,
+    chunks: &[Vec<u8>],
+) -> Result<bool, Ended> {
+    let mut tips = custodian.parts.tips.clone();
+    tips.mark_unchanged();
+    if !custodian.still_stands(released)? {
+        return Ok(false);
+    }
+    say(stream, Say::Receipt(released.receipt.clone())).await?;
+    for chunk in chunks {
+        if tips.has_changed().unwrap_or(false) {
+            tips.mark_unchanged();
+            if !custodian.still_stands(released)? {
+                return Ok(false);
+            }
+        }
+        say(stream, Say::Chunk(chunk.clone())).await?;
+    }
+    say(stream, Say::End(true)).await?;
+    Ok(true)
+}

@@ -1,0 +1,293 @@
+//! The composition root: makes every part once, in order, and stops them in order.
+//!
+//! ```text
+//! start: configuration, keys, genesis ─▶ stores ─▶ exchange swarm ─▶ replica ─▶ ordering ─▶ gRPC ─▶ admin
+//! stop:  gRPC (no new calls) ─▶ ordering (no new blocks) ─▶ exchange swarm ─▶ stores (dropped last)
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use assent_ledger::genesis::{check_genesis_file, CheckedGenesis};
+use assent_proto::ledger::v1::Organization;
+use tokio::sync::{mpsc, Notify};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, Parts};
+use crate::bft::{self, BftConfig};
+use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
+use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
+use crate::custodian::Custodian;
+use crate::exchange::{entries, server, status};
+use crate::freshness::Freshness;
+use crate::grpc::{self, GrpcConfig};
+use crate::order::{single, Fatal};
+use crate::peers::{self, Inbound, KnownPeer, Peers, PeersConfig, Protocol};
+use crate::recipient::Recipient;
+use crate::vault::{Vault, VaultError};
+use crate::{admin, chain};
+
+/// Why a node stops or does not start, with its exit code (INTERFACES.md).
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// Configuration, keys or genesis: exit 2.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A port is taken, a peer address is wrong: exit 7.
+    #[error("{0}")]
+    Start(String),
+    /// Storage, corruption, engine: exit 7 or 9.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    /// The vault: exit 7 or 9.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl Stop {
+    /// Exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Start(_) => 7,
+            Self::Fatal(Fatal::Corrupt(_)) => 9,
+            Self::Fatal(_) => 7,
+            Self::Vault(error) => error.exit_code(),
+        }
+    }
+}
+
+/// A running node.
+pub struct Running {
+    /// What its services share.
+    pub app: App,
+    /// Where gRPC listens.
+    pub grpc: std::net::SocketAddr,
+    /// Where admin listens.
+    pub admin: std::net::SocketAddr,
+    shutdown: CancellationToken,
+    ordering: JoinHandle<Result<(), Fatal>>,
+    served: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the node is told to stop, or ordering fails; then stops everything in order.
+    pub async fn run(mut self, stop: impl std::future::Future<Output = ()>) -> Result<(), Stop> {
+        let failed = tokio::select! {
+            () = stop => None,
+            outcome = &mut self.ordering => Some(outcome),
+        };
+        self.shutdown.cancel();
+        // In flight calls get a moment; then the process ends whatever they do.
+        let _ = tokio::time::timeout(Duration::from_secs(6), &mut self.served).await;
+        let outcome = match failed {
+            Some(outcome) => Some(outcome),
+            None => tokio::time::timeout(Duration::from_secs(6), &mut self.ordering).await.ok(),
+        };
+        match outcome {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(fatal))) => Err(fatal.into()),
+            Some(Err(panic)) => Err(Fatal::Engine(format!("its task ended: {panic}")).into()),
+        }
+    }
+}
+
+fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> Result<(), ConfigError> {
+    let own = genesis.organizations.iter().find(|o| o.id == config.organization);
+    let own = own.ok_or_else(|| {
+        let known: Vec<&str> = genesis.organizations.iter().map(|o| o.id.as_str()).collect();
+        ConfigError(format!("organization {:?} is not in genesis, which has {}", config.organization, known.join(", ")))
+    })?;
+    let wrong = |what: &str| ConfigError(format!("{what} is not the one that genesis has for {}", config.organization));
+    if own.entry_key != keys.entry.verifying_key().to_bytes() {
+        return Err(wrong("keys/entry.pem"));
+    }
+    let votes = |v: &&assent_proto::ledger::v1::Validator| v.organization == config.organization;
+    match genesis.validators.validators.iter().find(votes) {
+        None => return Err(ConfigError(format!("{} has no validator in genesis", config.organization))),
+        Some(v) if v.vote_key != keys.vote.verifying_key().to_bytes() => return Err(wrong("keys/vote.pem")),
+        Some(_) => {}
+    }
+    if own.consensus_peer_id != bft::peer_id(&keys.consensus_peer.to_bytes()) {
+        return Err(wrong("keys/consensus-peer.pem"));
+    }
+    if config.ordering == Ordering::Single && genesis.validators.validators.len() != 1 {
+        let count = genesis.validators.validators.len();
+        return Err(ConfigError(format!("ordering single needs a genesis with one validator, this one has {count}")));
+    }
+    Ok(())
+}
+
+/// Starts a node; returns when every listener is bound.
+pub async fn start(config: Config) -> Result<Running, Stop> {
+    let keys = NodeKeys::read(&config.keys_dir)?;
+    let genesis_file = read_file(&config.genesis)?;
+    let genesis = check_genesis_file(&genesis_file)
+        .map_err(|e| ConfigError(format!("{}: {e}", config.genesis.display())))?;
+    check_membership(&config, &keys, &genesis)?;
+    let certificate_pem = read_file(&config.grpc.certificate)?;
+    let key_pem = read_file(&config.grpc.key)?;
+
+    // Databases before the network, and off the async workers.
+    let (store, vault) = tokio::task::block_in_place(|| -> Result<_, Stop> {
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|e| ConfigError(format!("{}: {e}", config.data_dir.display())))?;
+        let store = Store::open(&config.data_dir.join("ledger"), &genesis_file, &genesis)?;
+        let vault = Vault::open(&config.data_dir.join("vault"), &keys.vault.to_bytes())?;
+        vault.prune_requests(chain::now_ms().saturating_sub(24 * 3_600_000))?;
+        Ok((store, vault))
+    })?;
+
+    let shutdown = CancellationToken::new();
+    let alone = config.ordering == Ordering::Single;
+    let swarm = match alone {
+        true => None,
+        false => Some(start_peers(&config, &keys, &genesis, shutdown.clone()).await?),
+    };
+    let wake = Arc::new(Notify::new());
+    let mempool = Mempool::new(wake.clone());
+    let address = keys.vote.verifying_key().to_bytes();
+    let heartbeat = Duration::from_secs(config.heartbeat_seconds);
+    let (replica, tips, outcomes) =
+        LedgerReplica::new(store.clone(), mempool.clone(), config.organization.clone(), address, heartbeat, wake)?;
+    let (gossip, gossip_rx) = mpsc::channel(entries::QUEUE_ENTRIES);
+    let submitter = Submitter::start(
+        store.clone(),
+        mempool.clone(),
+        config.organization.clone(),
+        keys.entry.clone(),
+        gossip,
+        outcomes,
+    )?;
+    let freshness = Freshness::new(tips.clone(), Duration::from_secs(config.max_staleness_seconds));
+    tokio::spawn(freshness.clone().follow());
+
+    let (peers, inbound) = match swarm {
+        Some((peers, inbound)) => (Some(peers), Some(inbound)),
+        None => (None, None),
+    };
+    let parts = Arc::new(Parts {
+        organization: config.organization.clone(),
+        ordering: if alone { "single" } else { "malachite" },
+        entry_key: keys.entry.clone(),
+        genesis_file,
+        store,
+        mempool,
+        submitter,
+        tips,
+        freshness,
+        vault,
+        peers: peers.clone(),
+        genesis,
+    });
+    let custodian = Custodian::new(parts.clone());
+    let recipient = Recipient::new(parts.clone(), custodian.clone());
+    let app = App { parts, custodian, recipient };
+    if let (Some(peers), Some(inbound)) = (peers, inbound) {
+        wire_peers(&app, &peers, inbound, gossip_rx, &shutdown);
+    } else {
+        tokio::spawn(drain(gossip_rx));
+    }
+
+    let ordering = match config.ordering {
+        Ordering::Single => tokio::spawn(single::run(replica, keys.vote.clone(), shutdown.clone())),
+        Ordering::Malachite => {
+            let handle = bft::start(bft_config(&config, &keys, &app.parts.genesis), replica, shutdown.clone()).await?;
+            tokio::spawn(handle.wait())
+        }
+    };
+    let grpc_config = GrpcConfig {
+        listen: config.grpc.listen,
+        certificate_pem,
+        key_pem,
+        cas: app.parts.genesis.organizations.iter().map(|o| (o.id.clone(), o.ca_certificate.clone())).collect(),
+    };
+    let grpc = grpc::serve(app.clone(), grpc_config, shutdown.clone()).await.map_err(|e| Stop::Start(e.to_string()))?;
+    let admin = admin::serve(app.clone(), config.admin.listen, shutdown.clone()).await.map_err(Stop::Start)?;
+    tracing::info!(organization = %config.organization, grpc = %grpc.local_addr, %admin, "node started");
+    Ok(Running { app, grpc: grpc.local_addr, admin, shutdown, ordering, served: grpc.task })
+}
+
+async fn drain(mut queue: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>) {
+    while queue.recv().await.is_some() {}
+}
+
+fn others<'a>(config: &'a Config, genesis: &'a CheckedGenesis) -> impl Iterator<Item = &'a Organization> {
+    genesis.organizations.iter().filter(|o| o.id != config.organization)
+}
+
+async fn start_peers(
+    config: &Config,
+    keys: &NodeKeys,
+    genesis: &CheckedGenesis,
+    shutdown: CancellationToken,
+) -> Result<(Peers, mpsc::Receiver<Inbound>), Stop> {
+    let known = others(config, genesis).map(|o| KnownPeer {
+        organization: o.id.clone(),
+        peer_id: o.exchange_peer_id.clone(),
+        address: o.exchange_address.clone(),
+    });
+    let peers_config = PeersConfig {
+        secret: keys.exchange_peer.to_bytes(),
+        listen: config.exchange.listen.clone(),
+        organization: config.organization.clone(),
+        known: known.collect(),
+    };
+    peers::start(peers_config, shutdown).await.map_err(|e| Stop::Start(format!("exchange.listen: {e}")))
+}
+
+fn wire_peers(
+    app: &App,
+    peers: &Peers,
+    mut inbound: mpsc::Receiver<Inbound>,
+    gossip: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>,
+    shutdown: &CancellationToken,
+) {
+    let parts = &app.parts;
+    let organizations: Vec<String> = parts
+        .genesis
+        .validators
+        .validators
+        .iter()
+        .map(|v| v.organization.clone())
+        .filter(|o| *o != parts.organization)
+        .collect();
+    entries::fan_out(peers, organizations.clone(), parts.mempool.clone(), gossip, shutdown.clone());
+    tokio::spawn(status::confirm(peers.clone(), organizations, parts.freshness.clone(), shutdown.clone()));
+    let app = app.clone();
+    tokio::spawn(async move {
+        while let Some(Inbound { organization, protocol, stream }) = inbound.recv().await {
+            let parts = &app.parts;
+            match protocol {
+                Protocol::Entries => {
+                    let (store, mempool) = (parts.store.clone(), parts.mempool.clone());
+                    tokio::spawn(entries::serve(stream, store, mempool, parts.chain_id().to_owned(), organization));
+                }
+                Protocol::Status => {
+                    tokio::spawn(status::serve(stream, parts.tips.clone()));
+                }
+                Protocol::Exchange => {
+                    tokio::spawn(server::serve(app.custodian.clone(), organization, stream));
+                }
+            }
+        }
+    });
+}
+
+fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> BftConfig {
+    let validates = |o: &&Organization| genesis.validators.validators.iter().any(|v| v.organization == o.id);
+    BftConfig {
+        home: config.data_dir.join("consensus"),
+        chain_id: genesis.chain_id.clone(),
+        vote_key: keys.vote.clone(),
+        consensus_peer_secret: keys.consensus_peer.to_bytes(),
+        listen: config.consensus.listen.clone(),
+        persistent_peers: others(config, genesis)
+            .filter(validates)
+            .map(|o| format!("{}/p2p/{}", o.consensus_address, o.consensus_peer_id))
+            .collect(),
+        moniker: config.organization.clone(),
+        timeouts: Default::default(),
+    }
+}

@@ -1,0 +1,250 @@
+//! What the ledger commits to and never shows: consents, policies, access events; and what was received or acknowledged.
+//!
+//! Rows are found by commitment or request hash, so a body stored for an entry that never got committed does no harm,
+//! and a body that the ledger names is the one that was stored for it.
+
+use std::fmt;
+
+use super::seal::Table;
+use super::staging::Staging;
+use super::{array, Pending, Result, Vault};
+
+/// One consent of a subject, in its latest revision. `Debug` hides what it says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConsentRecord {
+    /// The consent's id in the Merkle map.
+    pub id: String,
+    /// Its revision, counted from 1.
+    pub revision: u64,
+    /// The FHIR Consent, as received.
+    pub fhir: Vec<u8>,
+    /// The salt of its commitment.
+    pub salt: [u8; 32],
+}
+
+/// All consents of a subject that one slot commitment covers. `Debug` shows only how many.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConsentSet {
+    /// The salt of the slot commitment.
+    pub salt: [u8; 32],
+    /// Its consents.
+    pub consents: Vec<ConsentRecord>,
+}
+
+/// One access event. `Debug` hides what it says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The subject whose slot it was recorded on.
+    pub handle: [u8; 32],
+    /// The salt of its commitment.
+    pub salt: [u8; 32],
+    /// The event's exact bytes.
+    pub event: Vec<u8>,
+}
+
+impl fmt::Debug for ConsentRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsentRecord").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ConsentSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsentSet")
+            .field("consents", &self.consents.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("event_bytes", &self.event.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredConsent {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+    #[prost(bytes = "vec", tag = "3")]
+    fhir: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    salt: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredSet {
+    #[prost(bytes = "vec", tag = "1")]
+    salt: Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    consents: Vec<StoredConsent>,
+}
+
+/// A policy has no handle.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredBody {
+    #[prost(bytes = "vec", tag = "1")]
+    salt: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    body: Vec<u8>,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    handle: Option<Vec<u8>>,
+}
+
+impl Vault {
+    /// Stores the consents that `commitment` commits to, for a subject.
+    pub fn put_consent_set(&self, handle: &[u8; 32], commitment: &[u8; 32], set: &ConsentSet) -> Result<()> {
+        self.put_pending(&[Pending::ConsentSet {
+            handle,
+            commitment,
+            set,
+        }])
+    }
+
+    /// The consents stored for a subject's slot commitment.
+    pub fn consent_set(&self, handle: &[u8; 32], commitment: &[u8; 32]) -> Result<Option<ConsentSet>> {
+        let row = self.key(Table::ConsentSet, &[handle, commitment]);
+        let Some(stored) = self.get_message::<StoredSet>(&row)? else {
+            return Ok(None);
+        };
+        let consents = stored.consents.into_iter().map(|consent| {
+            let salt = array(&consent.salt, "a consent's salt")?;
+            Ok(ConsentRecord {
+                id: consent.id,
+                revision: consent.revision,
+                fhir: consent.fhir,
+                salt,
+            })
+        });
+        Ok(Some(ConsentSet {
+            consents: consents.collect::<Result<_>>()?,
+            salt: array(&stored.salt, "a consent set's salt")?,
+        }))
+    }
+
+    /// Stores the policy that `commitment` commits to.
+    pub fn put_policy(&self, commitment: &[u8; 32], salt: &[u8; 32], json: &[u8]) -> Result<()> {
+        self.put_pending(&[Pending::Policy {
+            commitment,
+            salt,
+            json,
+        }])
+    }
+
+    /// Salt and JSON of the policy stored for a commitment.
+    pub fn policy(&self, commitment: &[u8; 32]) -> Result<Option<([u8; 32], Vec<u8>)>> {
+        let stored = self.get_message::<StoredBody>(&self.key(Table::Policy, &[commitment]))?;
+        stored
+            .map(|stored| Ok((array(&stored.salt, "a policy's salt")?, stored.body)))
+            .transpose()
+    }
+
+    /// Stores the access event that `commitment` commits to.
+    pub fn put_access(
+        &self,
+        commitment: &[u8; 32],
+        handle: &[u8; 32],
+        salt: &[u8; 32],
+        event: &[u8],
+    ) -> Result<()> {
+        let access = Access {
+            handle: *handle,
+            salt: *salt,
+            event: event.to_vec(),
+        };
+        self.put_pending(&[Pending::Access {
+            commitment,
+            access: &access,
+        }])
+    }
+
+    /// The access event stored for a commitment.
+    pub fn access(&self, commitment: &[u8; 32]) -> Result<Option<Access>> {
+        let Some(stored) = self.get_message::<StoredBody>(&self.key(Table::Access, &[commitment]))? else {
+            return Ok(None);
+        };
+        Ok(Some(Access {
+            handle: array(&stored.handle.unwrap_or_default(), "an access event's handle")?,
+            salt: array(&stored.salt, "an access event's salt")?,
+            event: stored.body,
+        }))
+    }
+
+    /// Stores a recipient's signed acknowledgement of what it holds.
+    pub fn put_acknowledgement(&self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {
+        self.put_pending(&[Pending::Acknowledgement { request_hash, bytes }])
+    }
+
+    /// The acknowledgement of a request.
+    pub fn acknowledgement(&self, request_hash: &[u8; 32]) -> Result<Option<Vec<u8>>> {
+        self.get(&self.key(Table::Acknowledgement, &[request_hash]))
+    }
+
+    /// Stores a bundle that this node received as a recipient.
+    pub fn put_release(&self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {
+        self.put_pending(&[Pending::Release { request_hash, bytes }])
+    }
+
+    /// The bundle received for a request.
+    pub fn release(&self, request_hash: &[u8; 32]) -> Result<Option<Vec<u8>>> {
+        self.get(&self.key(Table::Release, &[request_hash]))
+    }
+}
+
+impl Staging<'_> {
+    pub(super) fn consent_set(
+        &mut self,
+        handle: &[u8; 32],
+        commitment: &[u8; 32],
+        set: &ConsentSet,
+    ) -> Result<()> {
+        let consents = set.consents.iter().map(|consent| StoredConsent {
+            id: consent.id.clone(),
+            revision: consent.revision,
+            fhir: consent.fhir.clone(),
+            salt: consent.salt.to_vec(),
+        });
+        let stored = StoredSet {
+            salt: set.salt.to_vec(),
+            consents: consents.collect(),
+        };
+        self.put_message(
+            self.inner.sealer.key(Table::ConsentSet, &[handle, commitment]),
+            &stored,
+        )
+    }
+
+    pub(super) fn policy(&mut self, commitment: &[u8; 32], salt: &[u8; 32], json: &[u8]) -> Result<()> {
+        let stored = StoredBody {
+            salt: salt.to_vec(),
+            body: json.to_vec(),
+            handle: None,
+        };
+        self.put_message(self.inner.sealer.key(Table::Policy, &[commitment]), &stored)
+    }
+
+    pub(super) fn access(&mut self, commitment: &[u8; 32], access: &Access) -> Result<()> {
+        let handle = Some(access.handle.to_vec());
+        let stored = StoredBody {
+            salt: access.salt.to_vec(),
+            body: access.event.clone(),
+            handle,
+        };
+        self.put_message(self.inner.sealer.key(Table::Access, &[commitment]), &stored)
+    }
+
+    pub(super) fn acknowledgement(&mut self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {
+        self.put(
+            self.inner.sealer.key(Table::Acknowledgement, &[request_hash]),
+            bytes,
+        )
+    }
+
+    pub(super) fn release(&mut self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {
+        self.put(self.inner.sealer.key(Table::Release, &[request_hash]), bytes)
+    }
+}

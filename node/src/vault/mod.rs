@@ -1,0 +1,205 @@
+//! The custodian's private store: subjects, records, consent bodies, salts, access events, clients' requests.
+//!
+//! ```text
+//! put_pending([ConsentSet, NewRequest]) ──► Staging (reads see what was staged) ──► one WriteBatch, synced ──► Ok
+//!                                            every value sealed, every key hashed
+//! consent_set(handle, commitment) ◄── the ledger's slot says which commitment is current; nothing is "activated" here
+//! ```
+//!
+//! Bodies and salts are durable before the entry that commits to them is submitted (ARCHITECTURE.md, Decisions), so every
+//! write here is synced before it returns. A value that does not open under this vault's key, in its own place, is
+//! [`VaultError::Corrupt`]. What encryption can't show: that a value was deleted or set back to an older one; for
+//! consents and policies the ledger's commitment shows it, for records a restored backup does not.
+//!
+//! Calls block on the disk: from async code go through `spawn_blocking`.
+
+mod bodies;
+mod error;
+mod records;
+mod requests;
+mod seal;
+mod staging;
+mod subjects;
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prost::Message;
+use rocksdb::statistics::Ticker;
+use rocksdb::{DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, DB};
+
+pub use bodies::{Access, ConsentRecord, ConsentSet};
+pub use error::VaultError;
+pub use records::Record;
+pub use requests::RequestRecord;
+pub use staging::Pending;
+pub use subjects::Subject;
+
+use seal::{Sealer, Table};
+use staging::Staging;
+
+/// Result of the vault's calls.
+pub type Result<T, E = VaultError> = std::result::Result<T, E>;
+
+/// The largest value the vault takes, before encryption.
+pub const MAX_VALUE_BYTES: usize = 256 * 1024 * 1024;
+
+/// The most bytes one synced batch takes.
+pub const MAX_BATCH_BYTES: usize = 1024 * 1024 * 1024;
+
+/// The text that opening a vault with the right key must find.
+const CHECK: &[u8] = b"assent/1/vault";
+
+/// A handle to the one open vault of this process; cheap to clone.
+#[derive(Clone)]
+pub struct Vault {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: DB,
+    /// Kept for its statistics.
+    options: Options,
+    sealer: Sealer,
+    /// One writer at a time: most writes look before they write.
+    writing: Mutex<()>,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault")
+            .field("path", &self.inner.db.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Opens the vault in `dir`, made (mode 0700) when absent. The secret must be the one it was made with.
+    pub fn open(dir: &Path, secret: &[u8; 32]) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| VaultError::Storage {
+                what: format!("can't make the folder {}: {error}", dir.display()),
+            })?;
+        let options = options();
+        let db = DB::open(&options, dir).map_err(|error| VaultError::from_store("open", error))?;
+        let vault = Self {
+            inner: Arc::new(Inner {
+                db,
+                options,
+                sealer: Sealer::new(secret),
+                writing: Mutex::new(()),
+            }),
+        };
+        vault.check_key()?;
+        Ok(vault)
+    }
+
+    /// How often the store has synced its write-ahead log since it was opened.
+    pub fn log_syncs(&self) -> u64 {
+        self.inner.options.get_ticker_count(Ticker::WalFileSynced)
+    }
+
+    /// Tells a new vault from one that was made with another key.
+    fn check_key(&self) -> Result<()> {
+        let key = self.key(Table::Check, &[]);
+        let wrong = || {
+            VaultError::Corrupt {
+            what: "its check value does not open: keys/vault.pem is not the key it was made with, or it is damaged".into(),
+        }
+        };
+        match self.get(&key) {
+            Ok(Some(found)) if found == CHECK => Ok(()),
+            Ok(Some(_)) | Err(VaultError::Corrupt { .. }) => Err(wrong()),
+            Err(other) => Err(other),
+            // The check value's place does not depend on the key, so absent means never written.
+            Ok(None) => match self.inner.db.iterator(IteratorMode::Start).next() {
+                Some(Ok(_)) => Err(wrong()),
+                Some(Err(error)) => Err(VaultError::from_store("read", error)),
+                None => {
+                    let mut staging = self.stage();
+                    staging.put(key, CHECK)?;
+                    staging.decoy()?;
+                    staging.commit()
+                }
+            },
+        }
+    }
+
+    fn key(&self, table: Table, parts: &[&[u8]]) -> Vec<u8> {
+        self.inner.sealer.key(table, parts)
+    }
+
+    fn stage(&self) -> Staging<'_> {
+        Staging::new(&self.inner, self.writer())
+    }
+
+    /// The lock guards no data, only the order of writers; after a panic elsewhere it is as good as before.
+    fn writer(&self) -> MutexGuard<'_, ()> {
+        self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.inner.get(key)
+    }
+
+    fn get_message<M: Message + Default>(&self, key: &[u8]) -> Result<Option<M>> {
+        self.get(key)?.map(|plain| decode(&plain)).transpose()
+    }
+}
+
+impl Inner {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self
+            .db
+            .get_pinned(key)
+            .map_err(|error| VaultError::from_store("read", error))?
+        {
+            Some(sealed) => self.sealer.open(key, &sealed).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Every key that starts with `prefix`, from `from` on, with its opened value, in key order, until `each` says stop.
+    fn scan(&self, prefix: &[u8], mut each: impl FnMut(&[u8], Vec<u8>) -> Result<bool>) -> Result<()> {
+        for item in self.db.iterator(IteratorMode::From(prefix, Direction::Forward)) {
+            let (key, sealed) = item.map_err(|error| VaultError::from_store("read", error))?;
+            if !key.starts_with(prefix) || !each(&key, self.sealer.open(&key, &sealed)?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_paranoid_checks(true);
+    // Sealed values don't compress.
+    options.set_compression_type(DBCompressionType::None);
+    // Only a torn last record is a crash; anything else in the log is damage, and must not silently end the replay.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_max_open_files(256);
+    options.set_keep_log_file_num(4);
+    options.enable_statistics();
+    options
+}
+
+fn decode<M: Message + Default>(plain: &[u8]) -> Result<M> {
+    M::decode(plain).map_err(|error| VaultError::Corrupt {
+        what: format!("a value does not decode: {error}"),
+    })
+}
+
+/// 32 bytes out of a stored value.
+fn array(bytes: &[u8], what: &str) -> Result<[u8; 32]> {
+    bytes.try_into().map_err(|_| VaultError::Corrupt {
+        what: format!("{what} has {} bytes, not 32", bytes.len()),
+    })
+}

@@ -1,0 +1,184 @@
+//! Writes that belong together: collected, then put down in one synced batch, all or none.
+
+use std::collections::BTreeMap;
+use std::sync::MutexGuard;
+
+use prost::Message;
+use rocksdb::{WriteBatch, WriteOptions};
+
+use super::{decode, Access, ConsentSet, Inner, Record, RequestRecord, Result, Subject, Vault, VaultError};
+use super::{MAX_BATCH_BYTES, MAX_VALUE_BYTES};
+
+/// One of the writes of a [`Vault::put_pending`].
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum Pending<'a> {
+    /// A new subject; [`VaultError::Exists`] for a second one.
+    Subject(&'a Subject),
+    /// Records; those with the same reference are replaced.
+    Records(&'a [Record]),
+    /// The consents of one subject that `commitment` commits to.
+    ConsentSet {
+        handle: &'a [u8; 32],
+        commitment: &'a [u8; 32],
+        set: &'a ConsentSet,
+    },
+    /// The custodian's policy that `commitment` commits to.
+    Policy {
+        commitment: &'a [u8; 32],
+        salt: &'a [u8; 32],
+        json: &'a [u8],
+    },
+    /// An access event that `commitment` commits to.
+    Access {
+        commitment: &'a [u8; 32],
+        access: &'a Access,
+    },
+    /// A recipient's signed acknowledgement.
+    Acknowledgement {
+        request_hash: &'a [u8; 32],
+        bytes: &'a [u8],
+    },
+    /// A bundle that this node received for its client.
+    Release {
+        request_hash: &'a [u8; 32],
+        bytes: &'a [u8],
+    },
+    /// A client's request that must not be stored yet; [`VaultError::Exists`] when it is, and nothing is written.
+    NewRequest {
+        client: &'a str,
+        request_id: &'a str,
+        record: &'a RequestRecord,
+    },
+    /// A client's request, replacing what is stored under its id.
+    Request {
+        client: &'a str,
+        request_id: &'a str,
+        record: &'a RequestRecord,
+    },
+}
+
+impl Vault {
+    /// Writes all of these, or none, synced to disk before it returns.
+    pub fn put_pending(&self, writes: &[Pending<'_>]) -> Result<()> {
+        let mut staging = self.stage();
+        for write in writes {
+            match *write {
+                Pending::Subject(subject) => staging.subject(subject)?,
+                Pending::Records(records) => staging.records(records)?,
+                Pending::ConsentSet {
+                    handle,
+                    commitment,
+                    set,
+                } => staging.consent_set(handle, commitment, set)?,
+                Pending::Policy {
+                    commitment,
+                    salt,
+                    json,
+                } => staging.policy(commitment, salt, json)?,
+                Pending::Access { commitment, access } => staging.access(commitment, access)?,
+                Pending::Acknowledgement { request_hash, bytes } => {
+                    staging.acknowledgement(request_hash, bytes)?
+                }
+                Pending::Release { request_hash, bytes } => staging.release(request_hash, bytes)?,
+                Pending::NewRequest {
+                    client,
+                    request_id,
+                    record,
+                } => {
+                    staging.request(client, request_id, record, true)?;
+                }
+                Pending::Request {
+                    client,
+                    request_id,
+                    record,
+                } => {
+                    staging.request(client, request_id, record, false)?;
+                }
+            }
+        }
+        staging.commit()
+    }
+}
+
+/// Writes not yet done; reads through it see them.
+pub(super) struct Staging<'a> {
+    pub(super) inner: &'a Inner,
+    /// No other writer between what was read here and what is written.
+    _writer: MutexGuard<'a, ()>,
+    /// Sealed values; `None` deletes.
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl<'a> Staging<'a> {
+    pub(super) fn new(inner: &'a Inner, writer: MutexGuard<'a, ()>) -> Self {
+        Self {
+            inner,
+            _writer: writer,
+            rows: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn put(&mut self, key: Vec<u8>, plain: &[u8]) -> Result<()> {
+        if plain.len() > MAX_VALUE_BYTES {
+            let (bytes, max_bytes) = (plain.len(), MAX_VALUE_BYTES);
+            return Err(VaultError::TooLarge {
+                what: "a value",
+                bytes,
+                max_bytes,
+            });
+        }
+        let sealed = self.inner.sealer.seal(&key, plain)?;
+        self.bytes += key.len() + sealed.len();
+        if self.bytes > MAX_BATCH_BYTES {
+            return Err(VaultError::TooLarge {
+                what: "a batch",
+                bytes: self.bytes,
+                max_bytes: MAX_BATCH_BYTES,
+            });
+        }
+        self.rows.insert(key, Some(sealed));
+        Ok(())
+    }
+
+    pub(super) fn put_message(&mut self, key: Vec<u8>, message: &impl Message) -> Result<()> {
+        self.put(key, &message.encode_to_vec())
+    }
+
+    pub(super) fn delete(&mut self, key: Vec<u8>) {
+        self.rows.insert(key, None);
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self.rows.get(key) {
+            Some(Some(sealed)) => self.inner.sealer.open(key, sealed).map(Some),
+            Some(None) => Ok(None),
+            None => self.inner.get(key),
+        }
+    }
+
+    pub(super) fn get_message<M: Message + Default>(&self, key: &[u8]) -> Result<Option<M>> {
+        self.get(key)?.map(|plain| decode(&plain)).transpose()
+    }
+
+    pub(super) fn commit(self) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        for (key, value) in &self.rows {
+            match value {
+                Some(sealed) => batch.put(key, sealed),
+                None => batch.delete(key),
+            }
+        }
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        self.inner
+            .db
+            .write_opt(batch, &synced)
+            .map_err(|error| VaultError::from_store("write", error))
+    }
+}
