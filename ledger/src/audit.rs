@@ -6,13 +6,16 @@
 //! B  Block               heights 1, 2, 3 ... without a gap
 //! C  Certificate         over the last block; belongs to its height
 //! ```
+//! A header's time and round follow from nothing else in its block. Only its certificate covers them, and that stands in the
+//! next record; a fault found there may still be the header's ([`Fault::height`] says so).
+//!
 //! Every block goes through [`crate::block::apply_block`]: signatures, admission rules, hashes, certificates, state roots.
 
-use assent_proto::ledger::v1::Certificate;
+use assent_proto::ledger::v1::{Block, Certificate};
 
 use crate::block::{apply_block, apply_genesis, Tip, MAX_BLOCK_BYTES};
 use crate::certificate::verify_certificate;
-use crate::encoding::decode;
+use crate::encoding::{array, decode};
 use crate::genesis::{check_genesis_file, MAX_GENESIS_BYTES};
 use crate::hash::Hash;
 use crate::state::{MemoryState, ReadError, StateRead};
@@ -162,21 +165,91 @@ impl ChainVerifier {
         }
     }
 
+    /// Height of a record. Where kind and payload contradict each other the payload tells: it is the kind byte that is damaged.
+    fn height_of(&self, kind: Option<RecordKind>, payload: &[u8]) -> u64 {
+        let reads_as_certificate = !payload.is_empty()
+            && decode::<Certificate>("Certificate", payload, RecordKind::Certificate.limit()).is_ok();
+        let reads_as_block = || decode::<Block>("Block", payload, MAX_BLOCK_BYTES).is_ok();
+        match &self.tip {
+            Some(tip) if reads_as_certificate => tip.height,
+            Some(tip) if kind == Some(RecordKind::Certificate) && !reads_as_block() => tip.height,
+            _ => self.next_height(),
+        }
+    }
+
+    /// A fault in the framing of the next record: of a head that [`parse_head`] refuses, or of a payload that ends early.
+    /// `rest` is the file from the record's head on, as far as it is at hand.
+    pub fn framing_fault(
+        &self,
+        fault: &'static str,
+        rest: &[u8],
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Fault {
+        let kind = [RecordKind::Genesis, RecordKind::Block, RecordKind::Certificate]
+            .into_iter()
+            .find(|kind| rest.first() == Some(&kind.byte()));
+        let payload = match rest {
+            [_, a, b, c, d, payload @ ..] => payload
+                .get(..u32::from_be_bytes([*a, *b, *c, *d]) as usize)
+                .unwrap_or(payload),
+            _ => &[],
+        };
+        Fault {
+            height: self.height_of(kind, payload),
+            ..self.fault(fault, expected, found)
+        }
+    }
+
     fn fault(&self, kind: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Fault {
-        Fault { height: self.next_height(), index: None, kind, expected: expected.into(), found: found.into() }
+        Fault {
+            height: self.next_height(),
+            index: None,
+            kind,
+            expected: expected.into(),
+            found: found.into(),
+        }
     }
 
     /// Verifies the next record.
     pub fn record(&mut self, kind: RecordKind, payload: &[u8]) -> Result<(), Fault> {
+        if let Some((tip, certified)) = self
+            .tip
+            .as_ref()
+            .and_then(|tip| Some((tip, certified_instead(tip, payload)?)))
+        {
+            let (expected, found) = (
+                format!("header {}", hex::encode(certified)),
+                hex::encode(tip.header_hash),
+            );
+            return Err(Fault {
+                height: tip.height,
+                ..self.fault("header-mismatch", expected, found)
+            });
+        }
+        let height = self.height_of(Some(kind), payload);
+        self.checked_record(kind, payload)
+            .map_err(|fault| Fault { height, ..fault })
+    }
+
+    fn checked_record(&mut self, kind: RecordKind, payload: &[u8]) -> Result<(), Fault> {
         if self.sealed {
-            return Err(self.fault("trailing-record", "the end of the file", format!("{kind:?} record")));
+            return Err(self.fault(
+                "trailing-record",
+                "the end of the file",
+                format!("{kind:?} record"),
+            ));
         }
         match (kind, self.tip.is_some()) {
             (RecordKind::Genesis, false) => self.genesis(payload),
             (RecordKind::Block, true) => self.block(payload),
             (RecordKind::Certificate, true) => self.certificate(payload),
             (kind, false) => Err(self.fault("record-order", "Genesis record", format!("{kind:?} record"))),
-            (kind, true) => Err(self.fault("record-order", "Block or Certificate record", format!("{kind:?} record"))),
+            (kind, true) => Err(self.fault(
+                "record-order",
+                "Block or Certificate record",
+                format!("{kind:?} record"),
+            )),
         }
     }
 
@@ -184,16 +257,17 @@ impl ChainVerifier {
     pub fn finish(&self) -> Result<(), Fault> {
         match (&self.tip, self.sealed) {
             (None, _) => Err(self.fault("empty", "Genesis record", "nothing")),
-            (Some(tip), false) if tip.height > 0 => {
-                Err(Fault { height: tip.height, ..self.fault("truncated", "certificate of the last block", "end of file") })
-            }
+            (Some(tip), false) if tip.height > 0 => Err(Fault {
+                height: tip.height,
+                ..self.fault("truncated", "certificate of the last block", "end of file")
+            }),
             _ => Ok(()),
         }
     }
 
     fn genesis(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let genesis =
-            check_genesis_file(payload).map_err(|e| self.fault("genesis", "a valid genesis", e.to_string()))?;
+        let genesis = check_genesis_file(payload)
+            .map_err(|e| self.fault("genesis", "a valid genesis", e.to_string()))?;
         if let Some(expected) = self.expected_genesis.filter(|expected| *expected != genesis.hash) {
             return Err(self.fault("genesis-hash", hex::encode(expected), hex::encode(genesis.hash)));
         }
@@ -207,7 +281,9 @@ impl ChainVerifier {
     }
 
     fn block(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let Some(tip) = &self.tip else { return Err(self.fault("record-order", "Genesis record", "Block record")) };
+        let Some(tip) = &self.tip else {
+            return Err(self.fault("record-order", "Genesis record", "Block record"));
+        };
         let applied = apply_block(tip, &self.state, payload).map_err(|error| {
             let index = match &error {
                 crate::block::BlockError::Entry { index, .. }
@@ -216,15 +292,24 @@ impl ChainVerifier {
                 _ => None,
             };
             let (expected, found) = match &error {
-                crate::block::BlockError::Header { field, expected, found } => {
-                    (format!("{field} {expected}"), found.clone())
-                }
+                crate::block::BlockError::Header {
+                    field,
+                    expected,
+                    found,
+                } => (format!("{field} {expected}"), found.clone()),
                 other => ("a block that follows every rule".to_owned(), other.to_string()),
             };
-            Fault { index, ..self.fault(error.kind(), expected, found) }
+            Fault {
+                index,
+                ..self.fault(error.kind(), expected, found)
+            }
         })?;
         self.counts.entries += applied.entries.len() as u64;
-        self.counts.operations += applied.entries.iter().map(|e| e.body.operations.len() as u64).sum::<u64>();
+        self.counts.operations += applied
+            .entries
+            .iter()
+            .map(|e| e.body.operations.len() as u64)
+            .sum::<u64>();
         self.counts.signatures += applied.signatures as u64;
         self.state.values.0.extend(applied.changes);
         if let Some(update) = applied.tree {
@@ -235,16 +320,44 @@ impl ChainVerifier {
     }
 
     fn certificate(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let Some(tip) = self.tip.clone() else { return Err(self.fault("record-order", "Genesis record", "nothing")) };
-        let at_tip = |fault: Fault| Fault { height: tip.height, ..fault };
+        let Some(tip) = self.tip.clone() else {
+            return Err(self.fault("record-order", "Genesis record", "nothing"));
+        };
         let certificate: Certificate = decode("Certificate", payload, RecordKind::Certificate.limit())
-            .map_err(|e| at_tip(self.fault("malformed", "a certificate", e.to_string())))?;
-        verify_certificate(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)
-            .map_err(|e| at_tip(self.fault("certificate", "precommits of more than 2/3", e.to_string())))?;
+            .map_err(|e| self.fault("malformed", "a certificate", e.to_string()))?;
+        verify_certificate(
+            &tip.chain_id,
+            &tip.validators,
+            tip.height,
+            &tip.header_hash,
+            &certificate,
+        )
+        .map_err(|e| self.fault("certificate", "precommits of more than 2/3", e.to_string()))?;
         self.counts.signatures += certificate.signatures.len() as u64;
         self.sealed = true;
         Ok(())
     }
+}
+
+/// The header that more than 2/3 certified at the tip's height, when the certificate in the block after holds but names another
+/// header than the tip: then the tip's record is the bad one.
+fn certified_instead(tip: &Tip, next_block: &[u8]) -> Option<Hash> {
+    let block: Block = decode("Block", next_block, MAX_BLOCK_BYTES).ok()?;
+    let limit = RecordKind::Certificate.limit();
+    let certificate: Certificate = decode("Certificate", &block.previous_certificate, limit).ok()?;
+    let certified = array("Certificate", "header_hash", &certificate.header_hash).ok()?;
+    if certified == tip.header_hash {
+        return None;
+    }
+    verify_certificate(
+        &tip.chain_id,
+        &tip.validators,
+        tip.height,
+        &certified,
+        &certificate,
+    )
+    .ok()?;
+    Some(certified)
 }
 
 /// Verifies an export that is wholly in memory; what `progress` is told is the height just verified.
@@ -258,18 +371,36 @@ pub fn verify_export(
     (verifier, outcome)
 }
 
-fn verify_records(bytes: &[u8], verifier: &mut ChainVerifier, progress: &mut impl FnMut(u64)) -> Result<(), Fault> {
+fn verify_records(
+    bytes: &[u8],
+    verifier: &mut ChainVerifier,
+    progress: &mut impl FnMut(u64),
+) -> Result<(), Fault> {
     let Some(mut rest) = bytes.strip_prefix(EXPORT_MAGIC.as_slice()) else {
-        return Err(verifier.fault("magic", hex::encode(EXPORT_MAGIC), hex::encode(&bytes[..bytes.len().min(8)])));
+        return Err(verifier.fault(
+            "magic",
+            hex::encode(EXPORT_MAGIC),
+            hex::encode(&bytes[..bytes.len().min(8)]),
+        ));
     };
     while !rest.is_empty() {
-        let head: [u8; 5] = rest
-            .get(..5)
-            .and_then(|h| h.try_into().ok())
-            .ok_or_else(|| verifier.fault("truncated", "a record head of 5 bytes", format!("{} bytes", rest.len())))?;
-        let (kind, len) = parse_head(head).map_err(|e| verifier.fault("framing", "a known record", e))?;
+        let head = rest.get(..5).and_then(|h| h.try_into().ok()).ok_or_else(|| {
+            verifier.framing_fault(
+                "truncated",
+                rest,
+                "a record head of 5 bytes",
+                format!("{} bytes", rest.len()),
+            )
+        })?;
+        let (kind, len) =
+            parse_head(head).map_err(|e| verifier.framing_fault("framing", rest, "a known record", e))?;
         let payload = rest.get(5..5 + len).ok_or_else(|| {
-            verifier.fault("truncated", format!("{len} bytes of payload"), format!("{} bytes", rest.len() - 5))
+            verifier.framing_fault(
+                "truncated",
+                rest,
+                format!("{len} bytes of payload"),
+                format!("{} bytes", rest.len() - 5),
+            )
         })?;
         verifier.record(kind, payload)?;
         progress(verifier.tip().map_or(0, |t| t.height));

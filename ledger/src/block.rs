@@ -6,10 +6,10 @@ use assent_proto::ledger::v1::{Block, Certificate, Header, OrganizationState, Va
 use prost::Message;
 
 use crate::certificate::{certificate_checks, certificate_hash, validator_set_hash, CertificateError};
-use crate::encoding::{decode, EncodingError};
+use crate::encoding::{decode, is_id, EncodingError};
 use crate::entry::{check_entry, CheckedEntry, MAX_ENTRY_BYTES};
 use crate::execute::{execute_entry, ExecuteError, Signatures};
-use crate::genesis::CheckedGenesis;
+use crate::genesis::{CheckedGenesis, MAX_TIME_MS};
 use crate::hash::{hash, Context, Hash};
 use crate::keys::{verify_batch, Check};
 use crate::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
@@ -76,7 +76,11 @@ pub enum BlockError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("header.{field} is {found}, expected {expected}")]
-    Header { field: &'static str, expected: String, found: String },
+    Header {
+        field: &'static str,
+        expected: String,
+        found: String,
+    },
     #[error("certificate of the block before: {0}")]
     Certificate(#[from] CertificateError),
     #[error("entry {index}: {error}")]
@@ -86,7 +90,11 @@ pub enum BlockError {
     #[error("entry {index} is a withdrawal behind another entry")]
     WithdrawalOrder { index: usize },
     #[error("block holds {found} {what}, at most {max} allowed")]
-    TooLarge { what: &'static str, found: usize, max: usize },
+    TooLarge {
+        what: &'static str,
+        found: usize,
+        max: usize,
+    },
     #[error("a signature in the block does not verify")]
     Signature,
 }
@@ -112,12 +120,21 @@ pub fn header_hash(chain_id: &str, header: &[u8]) -> Hash {
     hash(Context::Header, chain_id, &[header])
 }
 
+/// What genesis makes: tip, values by state key, and tree nodes.
+pub type GenesisState = (Tip, BTreeMap<Hash, Vec<u8>>, TreeUpdate);
+
 /// State and tip after genesis: every organization with an empty sequence window.
-pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<(Tip, BTreeMap<Hash, Vec<u8>>, TreeUpdate), ReadError> {
+pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<GenesisState, ReadError> {
     let mut changes = BTreeMap::new();
     for organization in &genesis.organizations {
-        let state = OrganizationState { entry_key: organization.entry_key.clone(), ..Default::default() };
-        changes.insert(organization_key(&genesis.chain_id, &organization.id), state.encode_to_vec());
+        let state = OrganizationState {
+            entry_key: organization.entry_key.clone(),
+            ..Default::default()
+        };
+        changes.insert(
+            organization_key(&genesis.chain_id, &organization.id),
+            state.encode_to_vec(),
+        );
     }
     let update = tree::update(&tree::MemoryNodes::default(), 0, &changes)?;
     let tip = Tip {
@@ -169,7 +186,9 @@ pub fn build_block<S: StateRead + NodeRead>(
     proposal: &Proposal,
 ) -> Result<(Vec<u8>, Applied, Vec<Dropped>), BlockError> {
     let time_ms = next_time(tip, proposal.now_ms);
-    let (withdrawals, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(CheckedEntry::is_withdrawal);
+    check_time(tip, time_ms)?;
+    let (withdrawals, others): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(CheckedEntry::is_withdrawal);
     let mut overlay = Overlay::new(state);
     let (mut entries, mut dropped) = (Vec::new(), Vec::new());
     let (mut bytes, mut operations, mut signatures) = (0, 0, 0);
@@ -179,7 +198,13 @@ pub fn build_block<S: StateRead + NodeRead>(
         if !fits {
             continue;
         }
-        match execute_entry(&mut overlay, &tip.chain_id, time_ms, &entry, &mut Signatures::Immediate) {
+        match execute_entry(
+            &mut overlay,
+            &tip.chain_id,
+            time_ms,
+            &entry,
+            &mut Signatures::Immediate,
+        ) {
             Ok(()) => {
                 bytes += entry.bytes.len();
                 operations += entry.body.operations.len();
@@ -202,20 +227,28 @@ pub fn build_block<S: StateRead + NodeRead>(
 }
 
 /// Checks a block against the tip and the state, and says what it changes. Every rule of the ledger is in here.
-pub fn apply_block<S: StateRead + NodeRead>(tip: &Tip, state: &S, bytes: &[u8]) -> Result<Applied, BlockError> {
+pub fn apply_block<S: StateRead + NodeRead>(
+    tip: &Tip,
+    state: &S,
+    bytes: &[u8],
+) -> Result<Applied, BlockError> {
     let block: Block = decode("Block", bytes, MAX_BLOCK_BYTES)?;
     let header: Header = decode("Header", &block.header, MAX_ENTRY_BYTES)?;
-    if header.time_ms <= tip.time_ms {
-        return Err(mismatch("time_ms", format!("more than {}", tip.time_ms), header.time_ms.to_string()));
-    }
+    check_time(tip, header.time_ms)?;
     let mut checks = previous_certificate_checks(tip, &block.previous_certificate)?;
     let entries = check_entries(tip, &block.entries)?;
 
     let mut overlay = Overlay::new(state);
     let mut signatures = Signatures::Collect(Vec::new());
     for (index, entry) in entries.iter().enumerate() {
-        execute_entry(&mut overlay, &tip.chain_id, header.time_ms, entry, &mut signatures)
-            .map_err(|error| BlockError::Entry { index, error })?;
+        execute_entry(
+            &mut overlay,
+            &tip.chain_id,
+            header.time_ms,
+            entry,
+            &mut signatures,
+        )
+        .map_err(|error| BlockError::Entry { index, error })?;
     }
     if let Signatures::Collect(collected) = signatures {
         checks.extend(collected);
@@ -227,8 +260,17 @@ pub fn apply_block<S: StateRead + NodeRead>(tip: &Tip, state: &S, bytes: &[u8]) 
         now_ms: header.time_ms,
         previous_certificate: block.previous_certificate,
     };
-    if !tip.validators.validators.iter().any(|v| v.vote_key == header.proposer) {
-        return Err(mismatch("proposer", "a validator".into(), hex::encode(&header.proposer)));
+    if !tip
+        .validators
+        .validators
+        .iter()
+        .any(|v| v.vote_key == header.proposer)
+    {
+        return Err(mismatch(
+            "proposer",
+            "a validator".into(),
+            hex::encode(&header.proposer),
+        ));
     }
     let expected = expected_header(tip, state, &entries, &changes, &proposal, header.time_ms)?;
     compare_headers(&expected.header, &header)?;
@@ -237,16 +279,37 @@ pub fn apply_block<S: StateRead + NodeRead>(tip: &Tip, state: &S, bytes: &[u8]) 
     Ok(finish(tip, expected, entries, changes, signatures))
 }
 
+fn check_time(tip: &Tip, time_ms: u64) -> Result<(), BlockError> {
+    if time_ms > tip.time_ms && time_ms <= MAX_TIME_MS {
+        return Ok(());
+    }
+    Err(mismatch(
+        "time_ms",
+        format!("more than {}, at most {MAX_TIME_MS}", tip.time_ms),
+        time_ms.to_string(),
+    ))
+}
+
 fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, BlockError> {
     if tip.height == 0 {
         if encoded.is_empty() {
             return Ok(Vec::new());
         }
-        return Err(mismatch("previous_certificate", "nothing at height 1".into(), format!("{} bytes", encoded.len())));
+        return Err(mismatch(
+            "previous_certificate",
+            "nothing at height 1".into(),
+            format!("{} bytes", encoded.len()),
+        ));
     }
     let certificate: Certificate = decode("Certificate", encoded, MAX_ENTRY_BYTES)?;
     // With one fixed validator set the set of the tip voted on the tip too; Govern will carry the former set beside it.
-    Ok(certificate_checks(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)?)
+    Ok(certificate_checks(
+        &tip.chain_id,
+        &tip.validators,
+        tip.height,
+        &tip.header_hash,
+        &certificate,
+    )?)
 }
 
 fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, BlockError> {
@@ -264,10 +327,18 @@ fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, Bl
         entries.push(entry);
     }
     if bytes > MAX_BLOCK_ENTRY_BYTES {
-        return Err(BlockError::TooLarge { what: "bytes of entries", found: bytes, max: MAX_BLOCK_ENTRY_BYTES });
+        return Err(BlockError::TooLarge {
+            what: "bytes of entries",
+            found: bytes,
+            max: MAX_BLOCK_ENTRY_BYTES,
+        });
     }
     if operations > MAX_BLOCK_OPERATIONS {
-        return Err(BlockError::TooLarge { what: "operations", found: operations, max: MAX_BLOCK_OPERATIONS });
+        return Err(BlockError::TooLarge {
+            what: "operations",
+            found: operations,
+            max: MAX_BLOCK_OPERATIONS,
+        });
     }
     Ok(entries)
 }
@@ -285,14 +356,26 @@ fn verify_signatures<S: StateRead>(
     }
     let mut overlay = Overlay::new(state);
     for (index, entry) in entries.iter().enumerate() {
-        execute_entry(&mut overlay, &tip.chain_id, time_ms, entry, &mut Signatures::Immediate)
-            .map_err(|error| BlockError::Entry { index, error })?;
+        execute_entry(
+            &mut overlay,
+            &tip.chain_id,
+            time_ms,
+            entry,
+            &mut Signatures::Immediate,
+        )
+        .map_err(|error| BlockError::Entry { index, error })?;
     }
     let voter = checks.iter().find(|c| !c.holds()).and_then(|bad| {
-        tip.validators.validators.iter().find(|v| v.vote_key == bad.public_key)
+        tip.validators
+            .validators
+            .iter()
+            .find(|v| v.vote_key == bad.public_key)
     });
     Err(match voter {
-        Some(v) => CertificateError::Signature { organization: v.organization.clone() }.into(),
+        Some(v) => CertificateError::Signature {
+            organization: v.organization.clone(),
+        }
+        .into(),
         None => BlockError::Signature,
     })
 }
@@ -315,7 +398,9 @@ fn expected_header<S: NodeRead>(
     let mut log = tip.log.clone();
     let mut log_nodes = Vec::new();
     for entry in entries {
-        log.append(tagged_leaf_hash(LEAF_ENTRY, &entry.bytes), |l, i, h| log_nodes.push((l, i, h)));
+        log.append(tagged_leaf_hash(LEAF_ENTRY, &entry.bytes), |l, i, h| {
+            log_nodes.push((l, i, h))
+        });
     }
     let tree = match changes.is_empty() {
         true => None,
@@ -337,7 +422,12 @@ fn expected_header<S: NodeRead>(
         round: proposal.round,
         previous_certificate_hash: certificate_hash(&tip.chain_id, &proposal.previous_certificate).to_vec(),
     };
-    Ok(Expected { header, log, log_nodes, tree })
+    Ok(Expected {
+        header,
+        log,
+        log_nodes,
+        tree,
+    })
 }
 
 fn finish(
@@ -347,9 +437,16 @@ fn finish(
     changes: BTreeMap<Hash, Vec<u8>>,
     signatures: usize,
 ) -> Applied {
-    let Expected { header, mut log, mut log_nodes, tree } = expected;
+    let Expected {
+        header,
+        mut log,
+        mut log_nodes,
+        tree,
+    } = expected;
     let header_bytes = header.encode_to_vec();
-    log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| log_nodes.push((l, i, h)));
+    log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| {
+        log_nodes.push((l, i, h))
+    });
     let tip = Tip {
         chain_id: tip.chain_id.clone(),
         height: header.height,
@@ -360,29 +457,68 @@ fn finish(
         log,
         validators: tip.validators.clone(),
     };
-    Applied { tip, header, header_bytes, entries, changes, tree, log_nodes, signatures }
+    Applied {
+        tip,
+        header,
+        header_bytes,
+        entries,
+        changes,
+        tree,
+        log_nodes,
+        signatures,
+    }
 }
 
 fn mismatch(field: &'static str, expected: String, found: String) -> BlockError {
-    BlockError::Header { field, expected, found }
+    BlockError::Header {
+        field,
+        expected,
+        found,
+    }
 }
 
 fn compare_headers(expected: &Header, found: &Header) -> Result<(), BlockError> {
     let hex_pairs = [
-        ("previous_header_hash", &expected.previous_header_hash, &found.previous_header_hash),
-        ("previous_certificate_hash", &expected.previous_certificate_hash, &found.previous_certificate_hash),
-        ("validator_set_hash", &expected.validator_set_hash, &found.validator_set_hash),
-        ("next_validator_set_hash", &expected.next_validator_set_hash, &found.next_validator_set_hash),
+        (
+            "previous_header_hash",
+            &expected.previous_header_hash,
+            &found.previous_header_hash,
+        ),
+        (
+            "previous_certificate_hash",
+            &expected.previous_certificate_hash,
+            &found.previous_certificate_hash,
+        ),
+        (
+            "validator_set_hash",
+            &expected.validator_set_hash,
+            &found.validator_set_hash,
+        ),
+        (
+            "next_validator_set_hash",
+            &expected.next_validator_set_hash,
+            &found.next_validator_set_hash,
+        ),
         ("log_root", &expected.log_root, &found.log_root),
         ("state_root", &expected.state_root, &found.state_root),
     ];
     let numbers = [
-        ("protocol_version", u64::from(expected.protocol_version), u64::from(found.protocol_version)),
+        (
+            "protocol_version",
+            u64::from(expected.protocol_version),
+            u64::from(found.protocol_version),
+        ),
         ("height", expected.height, found.height),
         ("log_size", expected.log_size, found.log_size),
     ];
     if expected.chain_id != found.chain_id {
-        return Err(mismatch("chain_id", expected.chain_id.clone(), found.chain_id.clone()));
+        // A stranger's text does not go into messages as it is.
+        let found = if is_id(&found.chain_id) {
+            found.chain_id.clone()
+        } else {
+            "no chain id".into()
+        };
+        return Err(mismatch("chain_id", expected.chain_id.clone(), found));
     }
     for (field, expected, found) in numbers {
         if expected != found {

@@ -1,13 +1,17 @@
 //! What an entry does to the state: the rule book. Admission and execution call the same [`execute_entry`].
 
 use assent_proto::ledger::v1::operation::Kind;
-use assent_proto::ledger::v1::{OrganizationState, PolicySlot, RecordAccess, SetConsent, SetPolicy, Slot, Withdraw};
+use assent_proto::ledger::v1::{
+    OrganizationState, PolicySlot, RecordAccess, SetConsent, SetPolicy, Slot, Withdraw,
+};
 
 use crate::commitment::next_access_head;
 use crate::encoding::{array, EncodingError};
 use crate::entry::{control_sign_bytes, withdraw_sign_bytes, CheckedEntry, MAX_NOT_AFTER_MS};
 use crate::keys::{screen, Check};
-use crate::state::{organization, organization_key, policy, policy_key, slot, slot_key, Overlay, ReadError, StateRead};
+use crate::state::{
+    organization, organization_key, policy, policy_key, slot, slot_key, Overlay, ReadError, StateRead,
+};
 
 /// Numbers above the floor that may be used.
 pub const SEQUENCE_WINDOW: u64 = 1024;
@@ -140,12 +144,21 @@ fn execute_in<R: StateRead>(
     let author = organization(state, chain_id, &body.author)?
         .ok_or_else(|| ExecuteError::UnknownAuthor(body.author.clone()))?;
     let entry_key = array("OrganizationState", "entry_key", &author.entry_key)?;
-    signatures.check(entry.signature_check(&entry_key), ExecuteError::AuthorSignature(body.author.clone()))?;
+    signatures.check(
+        entry.signature_check(&entry_key),
+        ExecuteError::AuthorSignature(body.author.clone()),
+    )?;
     if time_ms > body.not_after_ms {
-        return Err(ExecuteError::Expired { not_after_ms: body.not_after_ms, time_ms });
+        return Err(ExecuteError::Expired {
+            not_after_ms: body.not_after_ms,
+            time_ms,
+        });
     }
     if body.not_after_ms > time_ms.saturating_add(MAX_NOT_AFTER_MS) {
-        return Err(ExecuteError::NotAfterTooFar { not_after_ms: body.not_after_ms, time_ms });
+        return Err(ExecuteError::NotAfterTooFar {
+            not_after_ms: body.not_after_ms,
+            time_ms,
+        });
     }
     let author = use_sequence(author, body.sequence)?;
     state.put(organization_key(chain_id, &body.author), &author);
@@ -163,7 +176,11 @@ fn execute_in<R: StateRead>(
 }
 
 fn missing_kind() -> EncodingError {
-    EncodingError::Field { message: "Operation", field: "kind", reason: "no variant".into() }
+    EncodingError::Field {
+        message: "Operation",
+        field: "kind",
+        reason: "no variant".into(),
+    }
 }
 
 /// True when `sequence` may still be used.
@@ -173,7 +190,10 @@ pub fn sequence_is_free(state: &OrganizationState, sequence: u64) -> bool {
         return false;
     }
     let bit = (sequence - floor - 1) as usize;
-    state.sequence_window.get(bit / 8).is_none_or(|byte| byte & (1 << (bit % 8)) == 0)
+    state
+        .sequence_window
+        .get(bit / 8)
+        .is_none_or(|byte| byte & (1 << (bit % 8)) == 0)
 }
 
 /// Marks a number as used; raises the floor to `sequence - 512` when it lies more than 512 above it.
@@ -186,7 +206,7 @@ fn use_sequence(mut state: OrganizationState, sequence: u64) -> Result<Organizat
     window.resize((SEQUENCE_WINDOW / 8) as usize, 0);
     let bit = (sequence - floor - 1) as usize;
     window[bit / 8] |= 1 << (bit % 8);
-    if sequence > floor + SEQUENCE_SLACK {
+    if sequence - floor > SEQUENCE_SLACK {
         state.sequence_floor = sequence - SEQUENCE_SLACK;
         window = shift_down(&window, (state.sequence_floor - floor) as usize);
     }
@@ -201,7 +221,14 @@ fn shift_down(window: &[u8], bits: usize) -> Vec<u8> {
     let (bytes, rest) = (bits / 8, bits % 8);
     let at = |i: usize| window.get(i).copied().unwrap_or(0);
     (0..window.len())
-        .map(|i| at(i + bytes) >> rest | if rest == 0 { 0 } else { at(i + bytes + 1) << (8 - rest) })
+        .map(|i| {
+            at(i + bytes) >> rest
+                | if rest == 0 {
+                    0
+                } else {
+                    at(i + bytes + 1) << (8 - rest)
+                }
+        })
         .collect()
 }
 
@@ -209,7 +236,10 @@ fn only_custodian(author: &str, custodian: &str) -> Result<(), ExecuteError> {
     if author == custodian {
         return Ok(());
     }
-    Err(ExecuteError::NotCustodian { author: author.to_owned(), custodian: custodian.to_owned() })
+    Err(ExecuteError::NotCustodian {
+        author: author.to_owned(),
+        custodian: custodian.to_owned(),
+    })
 }
 
 fn set_consent<R: StateRead>(
@@ -222,7 +252,10 @@ fn set_consent<R: StateRead>(
     only_custodian(author, &op.custodian)?;
     let mut slot: Slot = slot(state, chain_id, &op.custodian, &op.handle)?.unwrap_or_default();
     if slot.consent_seq != op.expected_consent_seq {
-        return Err(ExecuteError::ConsentSequence { expected: op.expected_consent_seq, found: slot.consent_seq });
+        return Err(ExecuteError::ConsentSequence {
+            expected: op.expected_consent_seq,
+            found: slot.consent_seq,
+        });
     }
     match (&slot.control_key, &op.control_signature) {
         (Some(key), Some(signature)) => {
@@ -266,7 +299,10 @@ fn withdraw<R: StateRead>(
     let mut slot = slot(state, chain_id, &op.custodian, &op.handle)?.ok_or(ExecuteError::NoSlot)?;
     let key = slot.control_key.as_ref().ok_or(ExecuteError::NoControlKey)?;
     if slot.withdraw_seq != op.withdraw_seq {
-        return Err(ExecuteError::WithdrawSequence { expected: op.withdraw_seq, found: slot.withdraw_seq });
+        return Err(ExecuteError::WithdrawSequence {
+            expected: op.withdraw_seq,
+            found: slot.withdraw_seq,
+        });
     }
     let check = Check {
         public_key: array("Slot", "control_key", key)?,
@@ -291,14 +327,25 @@ fn record_access<R: StateRead>(
     only_custodian(author, &op.custodian)?;
     let mut slot = slot(state, chain_id, &op.custodian, &op.handle)?.ok_or(ExecuteError::NoSlot)?;
     if slot.consent_seq != op.expected_consent_seq {
-        return Err(ExecuteError::ConsentSequence { expected: op.expected_consent_seq, found: slot.consent_seq });
+        return Err(ExecuteError::ConsentSequence {
+            expected: op.expected_consent_seq,
+            found: slot.consent_seq,
+        });
     }
     let policy = policy(state, chain_id, &op.custodian)?;
     if policy.policy_seq != op.expected_policy_seq {
-        return Err(ExecuteError::PolicySequence { expected: op.expected_policy_seq, found: policy.policy_seq });
+        return Err(ExecuteError::PolicySequence {
+            expected: op.expected_policy_seq,
+            found: policy.policy_seq,
+        });
     }
     slot.access_seq += 1;
-    let head = next_access_head(chain_id, slot.access_head.as_deref(), slot.access_seq, &op.commitment);
+    let head = next_access_head(
+        chain_id,
+        slot.access_head.as_deref(),
+        slot.access_seq,
+        &op.commitment,
+    );
     slot.access_head = Some(head.to_vec());
     state.put(slot_key(chain_id, &op.custodian, &op.handle), &slot);
     Ok(())
@@ -312,9 +359,15 @@ fn set_policy<R: StateRead>(
 ) -> Result<(), ExecuteError> {
     let policy = policy(state, chain_id, author)?;
     if policy.policy_seq != op.expected_policy_seq {
-        return Err(ExecuteError::PolicySequence { expected: op.expected_policy_seq, found: policy.policy_seq });
+        return Err(ExecuteError::PolicySequence {
+            expected: op.expected_policy_seq,
+            found: policy.policy_seq,
+        });
     }
-    let next = PolicySlot { policy_seq: policy.policy_seq + 1, commitment: op.commitment.clone() };
+    let next = PolicySlot {
+        policy_seq: policy.policy_seq + 1,
+        commitment: op.commitment.clone(),
+    };
     state.put(policy_key(chain_id, author), &next);
     Ok(())
 }

@@ -9,6 +9,9 @@ use crate::hash::{hash, Context, Hash};
 use crate::keys::screen;
 use crate::PROTOCOL_VERSION;
 
+/// Latest time that a genesis or a block may have, in milliseconds since the Unix epoch: the end of the year 9999, after which
+/// RFC 3339 has no words. So `time + 1 ms` never overflows.
+pub const MAX_TIME_MS: u64 = 253_402_300_799_999;
 /// Longest genesis file.
 pub const MAX_GENESIS_BYTES: usize = 4 << 20;
 
@@ -23,7 +26,7 @@ pub struct CheckedGenesis {
     pub validators: ValidatorSet,
     /// All organizations, in ascending order of id.
     pub organizations: Vec<Organization>,
-    /// Encoding of `Genesis`, for receipts.
+    /// The genesis file, for receipts: they need the organizations' keys too.
     pub bytes: Vec<u8>,
     /// The auditor's anchor.
     pub hash: Hash,
@@ -47,13 +50,27 @@ pub fn genesis_hash(chain_id: &str, genesis: &[u8]) -> Hash {
     hash(Context::Genesis, chain_id, &[genesis])
 }
 
-/// Decodes and checks `Genesis` alone, as receipts carry it.
-pub fn check_genesis(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisError> {
+/// Genesis, first validators and hash of a genesis file, as receipts carry it.
+pub fn check_genesis(file: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisError> {
+    check_genesis_file(file)?;
+    check_inner(&decode::<GenesisFile>("GenesisFile", file, MAX_GENESIS_BYTES)?.genesis)
+}
+
+fn check_inner(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisError> {
     let genesis: Genesis = decode("Genesis", bytes, MAX_GENESIS_BYTES)?;
     if genesis.protocol_version != PROTOCOL_VERSION {
-        return rule(format!("protocol version {}, this program knows {PROTOCOL_VERSION}", genesis.protocol_version));
+        return rule(format!(
+            "protocol version {}, this program knows {PROTOCOL_VERSION}",
+            genesis.protocol_version
+        ));
     }
     id("Genesis", "chain_id", &genesis.chain_id)?;
+    if genesis.time_ms > MAX_TIME_MS {
+        return rule(format!(
+            "time {} ms, at most {MAX_TIME_MS} allowed",
+            genesis.time_ms
+        ));
+    }
     array::<32>("Genesis", "organizations_hash", &genesis.organizations_hash)?;
     let set = genesis.validators.clone().unwrap_or_default();
     check_validator_set(&set)?;
@@ -63,13 +80,21 @@ pub fn check_genesis(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), Gene
 
 fn check_validator_set(set: &ValidatorSet) -> Result<(), GenesisError> {
     if set.validators.is_empty() || set.validators.len() > MAX_VALIDATORS {
-        return rule(format!("{} validators, 1 to {MAX_VALIDATORS} needed", set.validators.len()));
+        return rule(format!(
+            "{} validators, 1 to {MAX_VALIDATORS} needed",
+            set.validators.len()
+        ));
     }
     for validator in &set.validators {
+        id("Validator", "organization", &validator.organization)?;
         let key = array("Validator", "vote_key", &validator.vote_key)?;
-        screen(&key).map_err(|why| GenesisError::Rule(format!("vote key of {}: {why}", validator.organization)))?;
+        screen(&key)
+            .map_err(|why| GenesisError::Rule(format!("vote key of {}: {why}", validator.organization)))?;
         if validator.power == 0 || validator.power > 1 << 32 {
-            return rule(format!("power {} of {}: 1 to 2^32 needed", validator.power, validator.organization));
+            return rule(format!(
+                "power {} of {}: 1 to 2^32 needed",
+                validator.power, validator.organization
+            ));
         }
     }
     if !set.validators.windows(2).all(|w| w[0].vote_key < w[1].vote_key) {
@@ -81,7 +106,7 @@ fn check_validator_set(set: &ValidatorSet) -> Result<(), GenesisError> {
 /// Decodes and checks a whole genesis file.
 pub fn check_genesis_file(bytes: &[u8]) -> Result<CheckedGenesis, GenesisError> {
     let file: GenesisFile = decode("GenesisFile", bytes, MAX_GENESIS_BYTES)?;
-    let (genesis, validators, hash) = check_genesis(&file.genesis)?;
+    let (genesis, validators, hash) = check_inner(&file.genesis)?;
     let expected = crate::hash::hash(Context::Organizations, &genesis.chain_id, &[&file.organizations]);
     if genesis.organizations_hash != expected {
         return rule("the organizations are not those that genesis commits to");
@@ -97,7 +122,10 @@ pub fn check_genesis_file(bytes: &[u8]) -> Result<CheckedGenesis, GenesisError> 
     }
     for validator in &validators.validators {
         if !list.organizations.iter().any(|o| o.id == validator.organization) {
-            return rule(format!("validator {} is not among the organizations", validator.organization));
+            return rule(format!(
+                "validator {} is not among the organizations",
+                validator.organization
+            ));
         }
     }
     Ok(CheckedGenesis {
@@ -105,7 +133,7 @@ pub fn check_genesis_file(bytes: &[u8]) -> Result<CheckedGenesis, GenesisError> 
         time_ms: genesis.time_ms,
         validators,
         organizations: list.organizations,
-        bytes: file.genesis,
+        bytes: bytes.to_vec(),
         hash,
     })
 }
@@ -127,7 +155,11 @@ pub fn make_genesis_file(
         validators: Some(validators),
         organizations_hash: hash(Context::Organizations, chain_id, &[&organizations]).to_vec(),
     };
-    let file = GenesisFile { genesis: genesis.encode_to_vec(), organizations }.encode_to_vec();
+    let file = GenesisFile {
+        genesis: genesis.encode_to_vec(),
+        organizations,
+    }
+    .encode_to_vec();
     let checked = check_genesis_file(&file)?;
     Ok((file, checked))
 }

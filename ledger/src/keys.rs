@@ -3,8 +3,8 @@
 //! Keys and signing are ed25519-dalek's; verification is ed25519-zebra's, which answers alike both ways. (dalek's strict
 //! and batch verification accept different sets of signatures, which would split consensus.)
 
-pub use ed25519_dalek::SigningKey;
 use ed25519_dalek::Signer;
+pub use ed25519_dalek::SigningKey;
 use ed25519_zebra::{batch, Signature, VerificationKey, VerificationKeyBytes};
 use sha2::{Digest, Sha512};
 
@@ -36,7 +36,8 @@ pub fn sign(key: &SigningKey, message: &[u8]) -> [u8; 64] {
 
 /// ZIP-215 verification of one signature. The key is not screened: see [`screen`].
 pub fn verify(public_key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> bool {
-    VerificationKey::try_from(*public_key).is_ok_and(|key| key.verify(&Signature::from(*signature), message).is_ok())
+    VerificationKey::try_from(*public_key)
+        .is_ok_and(|key| key.verify(&Signature::from(*signature), message).is_ok())
 }
 
 /// ZIP-215 verification of many signatures at once: true when all hold.
@@ -60,7 +61,14 @@ pub fn verify_batch(checks: &[Check]) -> bool {
             &check.message.as_slice(),
         ));
     }
-    verifier.verify(Transcript { seed: transcript.finalize().into(), block: [0; 64], used: 64, counter: 0 }).is_ok()
+    verifier
+        .verify(Transcript {
+            seed: transcript.finalize().into(),
+            block: [0; 64],
+            used: 64,
+            counter: 0,
+        })
+        .is_ok()
 }
 
 /// Refuses a key that must not be registered: undecodable, not canonical, of small order or with a torsion part.
@@ -149,7 +157,10 @@ mod tests {
         let mut non_canonical = [0xff; 32];
         non_canonical[0] = 0xee;
         non_canonical[31] = 0x7f;
-        assert_eq!(screen(&non_canonical), Err("not the canonical encoding of its point"));
-        assert_eq!(screen(&[2; 32]).is_err(), true);
+        assert_eq!(
+            screen(&non_canonical),
+            Err("not the canonical encoding of its point")
+        );
+        assert!(screen(&[2; 32]).is_err());
     }
 }

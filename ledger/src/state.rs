@@ -50,7 +50,12 @@ pub fn read<M: Message + Default>(state: &impl StateRead, key: &Hash) -> Result<
 }
 
 /// A subject's slot.
-pub fn slot(state: &impl StateRead, chain_id: &str, custodian: &str, handle: &[u8]) -> Result<Option<Slot>, ReadError> {
+pub fn slot(
+    state: &impl StateRead,
+    chain_id: &str,
+    custodian: &str,
+    handle: &[u8],
+) -> Result<Option<Slot>, ReadError> {
     read(state, &slot_key(chain_id, custodian, handle))
 }
 
@@ -78,7 +83,10 @@ pub struct Overlay<'a, R> {
 impl<'a, R: StateRead> Overlay<'a, R> {
     /// No changes yet.
     pub fn new(base: &'a R) -> Self {
-        Self { base, changes: BTreeMap::new() }
+        Self {
+            base,
+            changes: BTreeMap::new(),
+        }
     }
 
     /// Puts a message under a key.

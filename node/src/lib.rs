@@ -12,6 +12,7 @@ pub mod bft;
 pub mod chain;
 pub mod config;
 pub mod custodian;
+pub mod daemon;
 pub mod exchange;
 pub mod freshness;
 pub mod grpc;

@@ -1,1 +1,94 @@
-fn main() {}
+//! `assent-testnet`: local networks of real nodes, and the demo.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use assent_testnet::demo::{self, Options, Output};
+use assent_testnet::error::Error;
+use assent_testnet::net::up;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "assent-testnet",
+    version,
+    about = "Local Assent networks, and the demo"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create and start a network in a folder, or start the stopped one in it; leave it running
+    Up {
+        /// Folder of the network: keys, certificates, data, logs, network.json
+        #[arg(long)]
+        dir: PathBuf,
+        /// Number of nodes, one an organization; 4, or those that the folder has
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+        nodes: Option<u8>,
+    },
+    /// Stop the nodes of a folder's network, and nothing else
+    Down {
+        /// Folder of the network
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Four hospitals, one record shared, refused after withdrawal, and audited: prints what held
+    Demo {
+        /// Folder for the network, kept afterwards; by default a temporary one, kept only if a claim fails
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// How to print the claims
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+        /// Measure the rates over 5 s instead of 15 s each
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("assent-testnet: no runtime: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(run(arguments.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("assent-testnet: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Up { dir, nodes } => {
+            let network = up::up(&dir, nodes.map(usize::from)).await?;
+            println!("{} nodes of {} run:", network.nodes.len(), network.chain_id);
+            for node in &network.nodes {
+                println!("  {:<10} {}  pid {}", node.organization, node.grpc, node.pid);
+            }
+            println!(
+                "See {}/network.json; stop them with: assent-testnet down --dir {0}",
+                dir.display()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Down { dir } => {
+            println!("{}", up::down(&dir).await?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo { dir, output, quick } => {
+            let ok = demo::run(Options { dir, output, quick }).await?;
+            Ok(ExitCode::from(u8::from(!ok)))
+        }
+    }
+}

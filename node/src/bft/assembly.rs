@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 
 use assent_ledger::block::MAX_BLOCK_BYTES;
-use assent_ledger::hash::sha256;
 use bytes::{Bytes, BytesMut};
 
 use super::crypto::{ChainSigner, ChainVerifier};
-use super::types::{Address, PartHeader, ProposalPart, ValidatorSet};
+use super::types::{Address, PartHeader, ProposalPart};
+use super::validators::ValidatorSet;
 use super::{header_of, PART_BYTES};
 
 /// Parts are taken for this many heights above the tip.
-const HEIGHTS_AHEAD: u64 = 16;
+pub const HEIGHTS_AHEAD: u64 = 16;
 /// Most parts of a block.
 const MAX_PARTS: u32 = 64;
 /// Most blocks held for one publisher.
@@ -44,7 +44,10 @@ pub enum Added {
 
 #[derive(Debug)]
 enum State {
-    Open { parts: BTreeMap<u32, Bytes>, size: usize },
+    Open {
+        parts: BTreeMap<u32, Bytes>,
+        size: usize,
+    },
     Complete(Bytes),
     /// Handed out, or spoiled by its own publisher: kept to recognize late duplicates.
     Done,
@@ -57,6 +60,13 @@ struct Entry {
 }
 
 impl Entry {
+    fn has(&self, index: u32) -> bool {
+        match &self.state {
+            State::Open { parts, .. } => parts.contains_key(&index),
+            State::Complete(_) | State::Done => true,
+        }
+    }
+
     fn size(&self) -> usize {
         match &self.state {
             State::Open { size, .. } => *size,
@@ -78,12 +88,16 @@ pub struct Assembly {
 impl Assembly {
     /// An empty assembly for a chain.
     pub fn new(chain_id: &str) -> Self {
-        Self { chain_id: chain_id.to_owned(), verifier: ChainVerifier::new(chain_id), blocks: BTreeMap::new() }
+        Self {
+            chain_id: chain_id.to_owned(),
+            verifier: ChainVerifier::new(chain_id),
+            blocks: BTreeMap::new(),
+        }
     }
 
     /// Takes one part, or says why not.
     pub fn add(&mut self, part: ProposalPart, tip: u64, validators: &ValidatorSet) -> Added {
-        let ProposalPart { header, signature, index, data } = part;
+        let (header, index, data) = (&part.header, part.index, &part.data);
         if header.height <= tip || header.height - tip > HEIGHTS_AHEAD {
             return Added::Refused("height is not one of the next");
         }
@@ -97,33 +111,38 @@ impl Assembly {
             return Added::Refused("publisher is no validator");
         }
         let entries = self.blocks.entry(header.publisher).or_default();
-        let at = match entries.iter().position(|e| e.header == header) {
-            // Checked when the first part came.
-            Some(at) => at,
-            None if !self.verifier.part_holds(&header, &signature) => return Added::Refused("signature"),
-            None => insert(entries, header),
-        };
-        let entry = &mut entries[at];
-        let State::Open { parts, size } = &mut entry.state else { return Added::Taken };
-        if parts.contains_key(&index) {
+        let known = entries.iter().position(|e| e.header == *header);
+        if known.is_some_and(|at| entries[at].has(index)) {
             return Added::Taken;
         }
+        if !self.verifier.part_holds(&part) {
+            return Added::Refused("signature");
+        }
+        let at = known.unwrap_or_else(|| insert(entries, header.clone()));
+        let entry = &mut entries[at];
+        let State::Open { parts, size } = &mut entry.state else {
+            return Added::Taken;
+        };
         *size += data.len();
-        parts.insert(index, data);
+        parts.insert(index, part.data);
         let size = *size;
         if size > MAX_BLOCK_BYTES {
             entry.state = State::Done;
             return Added::Refused("block is too long");
         }
-        if parts.len() < entry.header.total as usize {
-            shrink(entries, at);
+        let missing = parts.len() < entry.header.total as usize;
+        shrink(entries, at);
+        if missing {
             return Added::Taken;
         }
+        let entry = &mut entries[at];
+        let State::Open { parts, .. } = &entry.state else {
+            return Added::Taken;
+        };
         let mut bytes = BytesMut::with_capacity(size);
         parts.values().for_each(|p| bytes.extend_from_slice(p));
         let bytes = bytes.freeze();
-        let fits = sha256(&bytes) == entry.header.digest
-            && header_of(&self.chain_id, &bytes).is_some_and(|(hash, _)| hash == entry.header.hash.0);
+        let fits = header_of(&self.chain_id, &bytes).is_some_and(|(hash, _)| hash == entry.header.hash.0);
         if !fits {
             entry.state = State::Done;
             return Added::Refused("hash");
@@ -135,9 +154,17 @@ impl Assembly {
     /// Hands out the complete blocks of a height, in order of round.
     pub fn take(&mut self, height: u64) -> Vec<Assembled> {
         let mut out = Vec::new();
-        for entry in self.blocks.values_mut().flatten().filter(|e| e.header.height == height) {
+        for entry in self
+            .blocks
+            .values_mut()
+            .flatten()
+            .filter(|e| e.header.height == height)
+        {
             if let State::Complete(bytes) = &entry.state {
-                out.push(Assembled { header: entry.header.clone(), bytes: bytes.clone() });
+                out.push(Assembled {
+                    header: entry.header.clone(),
+                    bytes: bytes.clone(),
+                });
                 entry.state = State::Done;
             }
         }
@@ -161,7 +188,16 @@ fn insert(entries: &mut Vec<Entry>, header: PartHeader) -> usize {
     }
     let key = (header.height, header.round);
     let at = entries.partition_point(|e| (e.header.height, e.header.round) <= key);
-    entries.insert(at, Entry { header, state: State::Open { parts: BTreeMap::new(), size: 0 } });
+    entries.insert(
+        at,
+        Entry {
+            header,
+            state: State::Open {
+                parts: BTreeMap::new(),
+                size: 0,
+            },
+        },
+    );
     at
 }
 
@@ -180,9 +216,16 @@ fn shrink(entries: &mut [Entry], keep: usize) {
 }
 
 /// Cuts a block into signed parts.
-pub fn cut(signer: &ChainSigner, height: u64, round: u32, pol_round: Option<u32>, hash: [u8; 32], bytes: &Bytes)
-    -> Vec<ProposalPart> {
-    let pieces: Vec<Bytes> = (0..bytes.len()).step_by(PART_BYTES)
+pub fn cut(
+    signer: &ChainSigner,
+    height: u64,
+    round: u32,
+    pol_round: Option<u32>,
+    hash: [u8; 32],
+    bytes: &Bytes,
+) -> Vec<ProposalPart> {
+    let pieces: Vec<Bytes> = (0..bytes.len())
+        .step_by(PART_BYTES)
         .map(|from| bytes.slice(from..bytes.len().min(from + PART_BYTES)))
         .collect();
     let header = PartHeader {
@@ -191,10 +234,17 @@ pub fn cut(signer: &ChainSigner, height: u64, round: u32, pol_round: Option<u32>
         pol_round,
         publisher: signer.address(),
         hash: super::types::BlockHash(hash),
-        digest: sha256(bytes),
         total: pieces.len() as u32,
     };
-    let signature = signer.sign_part(&header);
-    let part = |(index, data)| ProposalPart { header: header.clone(), signature, index: index as u32, data };
+    let part = |(index, data): (usize, Bytes)| {
+        let (header, index) = (header.clone(), index as u32);
+        let signature = signer.sign_part(&header, index, &data);
+        ProposalPart {
+            header,
+            signature,
+            index,
+            data,
+        }
+    };
     pieces.into_iter().enumerate().map(part).collect()
 }

@@ -2,6 +2,7 @@
 //! offline auditor with nothing but `assent-ledger`.
 
 use assent_ledger::certificate::{proposal_sign_bytes, vote_sign_bytes};
+use assent_ledger::hash::sha256;
 use assent_ledger::keys::{self, SigningKey};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1 as proto;
@@ -11,7 +12,8 @@ use malachite_app_channel::app::types::core::{
 };
 use malachite_signing::{Error, Signer, VerificationResult, Verifier};
 
-use super::types::{Address, BftContext, PartHeader, Proposal, PublicKey, Signature, Vote};
+use super::scheme::{PublicKey, Signature};
+use super::types::{Address, BftContext, PartHeader, Proposal, ProposalPart, Vote};
 
 /// The ledger's form of a vote.
 fn vote_to_proto(vote: &Vote) -> Option<proto::Vote> {
@@ -39,7 +41,9 @@ pub struct ChainVerifier {
 impl ChainVerifier {
     /// A verifier for signatures of this chain.
     pub fn new(chain_id: &str) -> Self {
-        Self { chain_id: chain_id.to_owned() }
+        Self {
+            chain_id: chain_id.to_owned(),
+        }
     }
 
     /// Whether `signature` is by the vote's own address.
@@ -48,36 +52,46 @@ impl ChainVerifier {
     }
 
     fn vote(&self, vote: &Vote, signature: &Signature, key: &Hash) -> bool {
-        vote_to_proto(vote).is_some_and(|v| keys::verify(key, &vote_sign_bytes(&self.chain_id, &v), &signature.0))
+        vote_to_proto(vote)
+            .is_some_and(|v| keys::verify(key, &vote_sign_bytes(&self.chain_id, &v), &signature.0))
     }
 
-    /// Whether the header of a part is signed by its publisher.
-    pub fn part_holds(&self, header: &PartHeader, signature: &Signature) -> bool {
-        keys::verify(&header.publisher.0, &part_sign_bytes(&self.chain_id, header), &signature.0)
+    /// Whether a part is signed by its publisher.
+    pub fn part_holds(&self, part: &ProposalPart) -> bool {
+        let message = part_sign_bytes(&self.chain_id, &part.header, part.index, &part.data);
+        keys::verify(&part.header.publisher.0, &message, &part.signature.0)
     }
 
     fn proposal(&self, p: &Proposal) -> Option<Vec<u8>> {
         let round = p.round.as_u32()?;
-        Some(proposal_sign_bytes(&self.chain_id, p.height.0, round, p.pol_round.as_u32(), &p.value.0, &p.address.0))
+        Some(proposal_sign_bytes(
+            &self.chain_id,
+            p.height.0,
+            round,
+            p.pol_round.as_u32(),
+            &p.value.0,
+            &p.address.0,
+        ))
     }
 }
 
-/// Bytes that the publisher of a block signs, framed as in [`assent_ledger::hash`].
-fn part_sign_bytes(chain_id: &str, h: &PartHeader) -> Vec<u8> {
+/// Bytes that the publisher of a part signs, framed as in [`assent_ledger::hash`].
+fn part_sign_bytes(chain_id: &str, h: &PartHeader, index: u32, data: &[u8]) -> Vec<u8> {
     let context = b"assent/1/proposal-part";
     let mut out = vec![context.len() as u8];
     out.extend_from_slice(context);
     out.push(chain_id.len() as u8);
     out.extend_from_slice(chain_id.as_bytes());
     let pol = h.pol_round.map(u32::to_be_bytes);
-    let parts: [&[u8]; 7] = [
+    let parts: [&[u8]; 8] = [
         &h.height.to_be_bytes(),
         &h.round.to_be_bytes(),
         pol.as_ref().map_or(&[], |r| &r[..]),
         &h.publisher.0,
         &h.hash.0,
-        &h.digest,
         &h.total.to_be_bytes(),
+        &index.to_be_bytes(),
+        &sha256(data),
     ];
     for part in parts {
         out.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -96,7 +110,10 @@ pub struct ChainSigner {
 impl ChainSigner {
     /// A signer with this vote key.
     pub fn new(chain_id: &str, key: SigningKey) -> Self {
-        Self { key, verifier: ChainVerifier::new(chain_id) }
+        Self {
+            key,
+            verifier: ChainVerifier::new(chain_id),
+        }
     }
 
     /// The validator's address.
@@ -104,9 +121,9 @@ impl ChainSigner {
         Address(self.key.verifying_key().to_bytes())
     }
 
-    /// Signs the header of the parts of one block.
-    pub fn sign_part(&self, header: &PartHeader) -> Signature {
-        self.sign(&part_sign_bytes(&self.verifier.chain_id, header))
+    /// Signs one part.
+    pub fn sign_part(&self, header: &PartHeader, index: u32, data: &[u8]) -> Signature {
+        self.sign(&part_sign_bytes(&self.verifier.chain_id, header, index, data))
     }
 
     fn sign(&self, message: &[u8]) -> Signature {
@@ -131,7 +148,9 @@ impl Verifier<BftContext> for ChainVerifier {
         signature: &Signature,
         key: &PublicKey,
     ) -> Result<VerificationResult, Error> {
-        let holds = self.proposal(proposal).is_some_and(|m| keys::verify(&key.0, &m, &signature.0));
+        let holds = self
+            .proposal(proposal)
+            .is_some_and(|m| keys::verify(&key.0, &m, &signature.0));
         Ok(VerificationResult::from_bool(holds))
     }
 
@@ -146,7 +165,10 @@ impl Verifier<BftContext> for ChainVerifier {
         Ok(VerificationResult::Invalid)
     }
 
-    async fn verify_validator_proof(&self, proof: &ValidatorProof<BftContext>) -> Result<VerificationResult, Error> {
+    async fn verify_validator_proof(
+        &self,
+        proof: &ValidatorProof<BftContext>,
+    ) -> Result<VerificationResult, Error> {
         let holds = proof
             .decoded_public_key()
             .is_ok_and(|key| keys::verify(&key.0, &proof.preimage(), &proof.signature.0));
@@ -163,8 +185,10 @@ impl Signer<BftContext> for ChainSigner {
     }
 
     async fn sign_proposal(&self, proposal: Proposal) -> Result<SignedMessage<BftContext, Proposal>, Error> {
-        let message =
-            self.verifier.proposal(&proposal).ok_or_else(|| Error::from_source("a proposal without a round"))?;
+        let message = self
+            .verifier
+            .proposal(&proposal)
+            .ok_or_else(|| Error::from_source("a proposal without a round"))?;
         let signature = self.sign(&message);
         Ok(SignedMessage::new(proposal, signature))
     }
@@ -183,7 +207,10 @@ impl Signer<BftContext> for ChainSigner {
         public_key: Vec<u8>,
         peer_id: Vec<u8>,
     ) -> Result<ValidatorProof<BftContext>, Error> {
-        let signature = self.sign(&ValidatorProof::<BftContext>::signing_bytes(&public_key, &peer_id));
+        let signature = self.sign(&ValidatorProof::<BftContext>::signing_bytes(
+            &public_key,
+            &peer_id,
+        ));
         Ok(ValidatorProof::new(public_key, peer_id, signature))
     }
 }

@@ -22,12 +22,16 @@ use tokio_util::sync::CancellationToken;
 use super::app_loop::{App, Engine};
 use super::codec::WireCodec;
 use super::crypto::{ChainSigner, ChainVerifier};
-use super::types::{BftContext, ValidatorSet};
+use super::types::BftContext;
+use super::validators::ValidatorSet;
 use super::{keypair, BftConfig, BftHandle, Timeouts, SYNC_BATCH};
 use crate::order::{Fatal, Replica};
 
 /// Largest answer to a peer that catches up, on the wire.
 const MAX_SYNC_RESPONSE: ByteSize = ByteSize::mib(24);
+
+/// How often a node tells its peers its tip.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
 fn fatal(what: impl Display, why: impl Display) -> Fatal {
     Fatal::Engine(format!("{what}: {why}"))
@@ -42,8 +46,10 @@ pub async fn start<R: Replica>(
     let settings = Settings::new(&config)?;
     let listen = socket(&settings.consensus.p2p.listen_addr)?;
     // The engine reports a port in use only in its log: ask beforehand.
-    TcpListener::bind(listen).map_err(|e| fatal(format!("cannot listen on {} for consensus", config.listen), e))?;
-    ValidatorSet::from_proto(&replica.validators()).map_err(|e| Fatal::Corrupt(format!("validator set: {e}")))?;
+    TcpListener::bind(listen)
+        .map_err(|e| fatal(format!("cannot listen on {} for consensus", config.listen), e))?;
+    ValidatorSet::from_proto(&replica.validators())
+        .map_err(|e| Fatal::Corrupt(format!("validator set: {e}")))?;
 
     let codec = WireCodec::default();
     let signer = ChainSigner::new(&config.chain_id, config.vote_key.clone());
@@ -54,31 +60,57 @@ pub async fn start<R: Replica>(
         .await
         .map_err(|e| fatal("validator proof", e))?;
     let proof = codec.encode(&proof).map_err(|e| fatal("validator proof", e))?;
-    let identity = NetworkIdentity::new_validator(config.moniker.clone(), keypair, address.to_string(), proof);
+    let identity =
+        NetworkIdentity::new_validator(config.moniker.clone(), keypair, address.to_string(), proof);
     let wal = config.home.join("wal").join("consensus.wal");
 
     // The network is started here and not by the builder, because only its owner can stop it in order: when its
     // supervisor ends, it is killed, and its swarm keeps the port until the next packet.
-    let fail = |e| fatal(format!("cannot start on {} with log {}", config.listen, wal.display()), e);
+    let fail = |e| {
+        fatal(
+            format!("cannot start on {} with log {}", config.listen, wal.display()),
+            e,
+        )
+    };
     let registry = SharedRegistry::global().with_moniker(&config.moniker);
-    let (network, sender) =
-        spawn_network_actor(identity, &settings.consensus, &settings.value_sync, &registry, codec.clone())
-            .await
-            .map_err(fail)?;
+    let (network, sender) = spawn_network_actor(
+        identity,
+        &settings.consensus,
+        &settings.value_sync,
+        &registry,
+        codec.clone(),
+    )
+    .await
+    .map_err(fail)?;
     let verifier = Box::new(ChainVerifier::new(&config.chain_id));
     let (channels, handle) = EngineBuilder::new(BftContext, settings)
         .with_default_wal(WalContext::new(wal.clone(), codec.clone()))
         .with_custom_network(network.clone(), sender)
         .with_default_sync(SyncContext::new(codec.clone()))
-        .with_default_consensus(ConsensusContext::new_validator(address, verifier, Box::new(signer.clone())))
+        .with_default_consensus(ConsensusContext::new_validator(
+            address,
+            verifier,
+            Box::new(signer.clone()),
+        ))
         .with_default_request(RequestContext::new(16))
         .build()
         .await
         .map_err(fail)?;
 
-    let engine = Engine { channels, handle, network, codec, signer, listen, timeouts: linear(&config.timeouts) };
+    let engine = Engine {
+        channels,
+        handle,
+        network,
+        codec,
+        signer,
+        listen,
+        timeouts: linear(&config.timeouts),
+    };
     let (app, status) = App::new(&config.chain_id, replica, engine);
-    Ok(BftHandle { task: tokio::spawn(app.run(shutdown)), status })
+    Ok(BftHandle {
+        task: tokio::spawn(app.run(shutdown)),
+        status,
+    })
 }
 
 fn linear(t: &Timeouts) -> LinearTimeouts {
@@ -100,11 +132,19 @@ fn socket(listen: &Multiaddr) -> Result<SocketAddr, Fatal> {
     let parts: Vec<&str> = text.split('/').collect();
     let (ip, port) = match parts.as_slice() {
         ["", "ip4" | "ip6", ip, "tcp", port] => (ip.parse::<IpAddr>(), port.parse::<u16>()),
-        _ => return Err(fatal(format!("listen address {text}"), "must be /ip4/…/tcp/PORT or /ip6/…/tcp/PORT")),
+        _ => {
+            return Err(fatal(
+                format!("listen address {text}"),
+                "must be /ip4/…/tcp/PORT or /ip6/…/tcp/PORT",
+            ))
+        }
     };
     match (ip, port) {
         (Ok(ip), Ok(port)) if port != 0 => Ok(SocketAddr::new(ip, port)),
-        _ => Err(fatal(format!("listen address {text}"), "has no address, or no port above 0")),
+        _ => Err(fatal(
+            format!("listen address {text}"),
+            "has no address, or no port above 0",
+        )),
     }
 }
 
@@ -117,8 +157,15 @@ struct Settings {
 
 impl Settings {
     fn new(config: &BftConfig) -> Result<Self, Fatal> {
-        let parse = |text: &String| text.parse::<Multiaddr>().map_err(|e| fatal(format!("address {text}"), e));
-        let peers = config.persistent_peers.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let parse = |text: &String| {
+            text.parse::<Multiaddr>()
+                .map_err(|e| fatal(format!("address {text}"), e))
+        };
+        let peers = config
+            .persistent_peers
+            .iter()
+            .map(parse)
+            .collect::<Result<Vec<_>, _>>()?;
         // Without the id anybody who gets the address would be taken for the validator.
         if let Some(peer) = config.persistent_peers.iter().find(|p| !p.contains("/p2p/")) {
             return Err(fatal(format!("peer {peer}"), "must end in /p2p/<peer id>"));
@@ -166,8 +213,9 @@ impl Settings {
             },
             value_sync: ValueSyncConfig {
                 enabled: true,
-                // Zero: tell peers at once.
-                status_update_interval: Duration::ZERO,
+                // Zero would mean: at each decision and once when a peer subscribes. A node that starts misses the latter
+                // when it connects before its sync actor runs, and in an idle network stays behind.
+                status_update_interval: STATUS_INTERVAL,
                 request_timeout: Duration::from_secs(5),
                 max_response_size: MAX_SYNC_RESPONSE,
                 parallel_requests: 2,

@@ -1,24 +1,31 @@
 //! Malachite behind one door: nothing outside this module names the engine.
 //!
 //! ```text
-//! types, crypto   the engine's type parameters; votes signed over the ledger's own bytes
-//! wire, codec     what travels and what is logged, every length bounded
-//! assembly        blocks put together again from their parts, bounded per publisher
-//! certificate     the ledger's form and the engine's
-//! engine          configuration and start
-//! exchange        publishing blocks, catching up
-//! app_loop        one task that answers the engine by asking the `Replica`
+//! types, validators, scheme   the engine's type parameters
+//! crypto                      votes signed over the ledger's own bytes
+//! wire, pack, codec(_sync)    what travels and what is logged, every length bounded
+//! assembly                    blocks put together again from their parts, bounded per publisher
+//! certificate                 the ledger's form and the engine's
+//! engine                      configuration and start
+//! app_loop                    one task that answers the engine by asking the `Replica`;
+//!                             proposals, exchange and idle are parts of it
 //! ```
 //! Needs tokio's multi-threaded runtime: disk work of the replica runs in `block_in_place`.
 
 mod app_loop;
 mod assembly;
+mod certificate;
 mod codec;
+mod codec_sync;
 mod crypto;
 mod engine;
 mod exchange;
-mod certificate;
+mod idle;
+mod pack;
+mod proposals;
+mod scheme;
 mod types;
+mod validators;
 mod wire;
 
 use std::path::PathBuf;
@@ -35,8 +42,6 @@ use tokio::task::JoinHandle;
 use crate::order::Fatal;
 
 pub use engine::start;
-
-
 
 /// Longest piece of a block in one message.
 const PART_BYTES: usize = 256 * 1024;
@@ -125,7 +130,9 @@ impl BftHandle {
 
     /// Resolves when the engine has stopped and its ports and files are free: `Ok` after a shutdown.
     pub async fn wait(self) -> Result<(), Fatal> {
-        self.task.await.unwrap_or_else(|e| Err(Fatal::Engine(format!("its task ended: {e}"))))
+        self.task
+            .await
+            .unwrap_or_else(|e| Err(Fatal::Engine(format!("its task ended: {e}"))))
     }
 }
 
@@ -141,7 +148,7 @@ fn keypair(secret: &[u8; 32]) -> Keypair {
 
 /// Address of the validator that proposes at a height and round; `None` for an empty set.
 pub fn proposer(set: &ValidatorSet, height: u64, round: u32) -> Option<Hash> {
-    let index = types::proposer_index(set.validators.len(), height, round);
+    let index = validators::proposer_index(set.validators.len(), height, round);
     set.validators.get(index)?.vote_key.as_slice().try_into().ok()
 }
 
@@ -158,3 +165,6 @@ fn header_of(chain_id: &str, block: &[u8]) -> Option<(Hash, u32)> {
     let header = Header::decode(block.header.as_slice()).ok()?;
     Some((header_hash(chain_id, &block.header), header.round))
 }
+
+#[cfg(test)]
+mod tests;

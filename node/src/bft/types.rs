@@ -4,17 +4,15 @@
 //! log and its proposals stay small.
 
 use std::fmt;
-use std::sync::Arc;
 
 use assent_ledger::Hash;
-use assent_proto::ledger::v1 as proto;
 use bytes::Bytes;
 use malachite_app_channel::app::types::core::{
-    self as core, LinearTimeouts, NilOrVal, Round, SignedExtension, VoteType, VotingPower,
+    self as core, LinearTimeouts, NilOrVal, Round, SignedExtension, VoteType,
 };
 
-/// Most voting power of a set together: far from where the engine's sums could overflow.
-const MAX_TOTAL_POWER: u64 = 1 << 60;
+use super::scheme::{Ed25519, Signature};
+use super::validators::{Validator, ValidatorSet};
 
 macro_rules! bytes32 {
     ($(#[$doc:meta])* $name:ident) => {
@@ -174,8 +172,6 @@ pub struct PartHeader {
     pub publisher: Address,
     /// Header hash.
     pub hash: BlockHash,
-    /// SHA-256 of the block bytes. The header alone doesn't bind them before the block is executed.
-    pub digest: Hash,
     /// Number of parts.
     pub total: u32,
 }
@@ -185,7 +181,7 @@ pub struct PartHeader {
 pub struct ProposalPart {
     /// Which block.
     pub header: PartHeader,
-    /// Signature of the publisher over the header.
+    /// Signature of the publisher over header, index and data: the header alone doesn't bind the bytes behind it.
     pub signature: Signature,
     /// Index of the piece, from 0.
     pub index: u32,
@@ -199,119 +195,6 @@ impl core::ProposalPart<BftContext> for ProposalPart {
     }
     fn is_last(&self) -> bool {
         self.index.saturating_add(1) == self.header.total
-    }
-}
-
-/// A member of the validator set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Validator {
-    address: Address,
-    key: PublicKey,
-    power: VotingPower,
-}
-
-impl core::Validator<BftContext> for Validator {
-    fn address(&self) -> &Address {
-        &self.address
-    }
-    fn public_key(&self) -> &PublicKey {
-        &self.key
-    }
-    fn voting_power(&self) -> VotingPower {
-        self.power
-    }
-}
-
-/// The validators of one height, in ascending order of address. Never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValidatorSet(Arc<[Validator]>);
-
-impl core::ValidatorSet<BftContext> for ValidatorSet {
-    fn count(&self) -> usize {
-        self.0.len()
-    }
-    fn total_voting_power(&self) -> VotingPower {
-        self.0.iter().map(|v| v.power).sum()
-    }
-    fn get_by_address(&self, address: &Address) -> Option<&Validator> {
-        self.0.binary_search_by(|v| v.address.cmp(address)).ok().map(|i| &self.0[i])
-    }
-    fn get_by_index(&self, index: usize) -> Option<&Validator> {
-        self.0.get(index)
-    }
-}
-
-impl ValidatorSet {
-    /// Our validator set from the ledger's, which must not be empty and must be in strictly ascending order.
-    pub fn from_proto(set: &proto::ValidatorSet) -> Result<Self, String> {
-        let mut total = 0u64;
-        let mut validators: Vec<Validator> = Vec::with_capacity(set.validators.len());
-        for v in &set.validators {
-            let key: Hash = v.vote_key.as_slice().try_into().map_err(|_| "vote key is not 32 bytes long".to_owned())?;
-            if validators.last().is_some_and(|last| last.address.0 >= key) {
-                return Err("validators are not in ascending order".into());
-            }
-            total = total.saturating_add(v.power);
-            validators.push(Validator { address: Address(key), key: PublicKey(key), power: v.power });
-        }
-        if validators.is_empty() || total == 0 || total > MAX_TOTAL_POWER {
-            return Err(format!("{} validators with a power of {total} together", validators.len()));
-        }
-        Ok(Self(validators.into()))
-    }
-
-    /// Whether an address votes at this height.
-    pub fn contains(&self, address: &Address) -> bool {
-        core::ValidatorSet::get_by_address(self, address).is_some()
-    }
-
-    /// Who proposes at a height and round: each in turn, in order of address.
-    pub fn proposer(&self, height: u64, round: u32) -> Address {
-        self.0[proposer_index(self.0.len(), height, round)].address
-    }
-}
-
-/// Index of the proposer among `count` validators in ascending order of address.
-pub fn proposer_index(count: usize, height: u64, round: u32) -> usize {
-    let turn = u128::from(height.saturating_sub(1)) + u128::from(round);
-    usize::try_from(turn % (count as u128).max(1)).unwrap_or_default()
-}
-
-/// A vote key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PublicKey(pub [u8; 32]);
-
-/// An Ed25519 signature.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Signature(pub [u8; 64]);
-
-impl fmt::Debug for Signature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", &hex::encode(self.0)[..12])
-    }
-}
-
-/// Ed25519 as in [`assent_ledger::keys`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ed25519;
-
-impl core::SigningScheme for Ed25519 {
-    type DecodingError = &'static str;
-    type Signature = Signature;
-    type PublicKey = PublicKey;
-    type PrivateKey = ed25519_dalek::SigningKey;
-
-    fn decode_signature(bytes: &[u8]) -> Result<Signature, &'static str> {
-        bytes.try_into().map(Signature).map_err(|_| "a signature is 64 bytes long")
-    }
-    fn encode_signature(signature: &Signature) -> Vec<u8> {
-        signature.0.to_vec()
-    }
-    fn decode_public_key(bytes: &[u8]) -> Result<PublicKey, &'static str> {
-        bytes.try_into().map(PublicKey).map_err(|_| "a public key is 32 bytes long")
-    }
-    fn encode_public_key(key: &PublicKey) -> Vec<u8> {
-        key.0.to_vec()
     }
 }
 
@@ -333,7 +216,7 @@ impl core::Context for BftContext {
     type SigningScheme = Ed25519;
 
     fn select_proposer<'a>(&self, set: &'a ValidatorSet, height: Height, round: Round) -> &'a Validator {
-        &set.0[proposer_index(set.0.len(), height.0, round.as_u32().unwrap_or(0))]
+        set.in_turn(height.0, round.as_u32().unwrap_or(0))
     }
 
     fn new_proposal(
@@ -344,14 +227,44 @@ impl core::Context for BftContext {
         pol_round: Round,
         address: Address,
     ) -> Proposal {
-        Proposal { height, round, value, pol_round, address }
+        Proposal {
+            height,
+            round,
+            value,
+            pol_round,
+            address,
+        }
     }
 
-    fn new_prevote(&self, height: Height, round: Round, value: NilOrVal<BlockHash>, address: Address) -> Vote {
-        Vote { kind: VoteType::Prevote, height, round, value, address }
+    fn new_prevote(
+        &self,
+        height: Height,
+        round: Round,
+        value: NilOrVal<BlockHash>,
+        address: Address,
+    ) -> Vote {
+        Vote {
+            kind: VoteType::Prevote,
+            height,
+            round,
+            value,
+            address,
+        }
     }
 
-    fn new_precommit(&self, height: Height, round: Round, value: NilOrVal<BlockHash>, address: Address) -> Vote {
-        Vote { kind: VoteType::Precommit, height, round, value, address }
+    fn new_precommit(
+        &self,
+        height: Height,
+        round: Round,
+        value: NilOrVal<BlockHash>,
+        address: Address,
+    ) -> Vote {
+        Vote {
+            kind: VoteType::Precommit,
+            height,
+            round,
+            value,
+            address,
+        }
     }
 }

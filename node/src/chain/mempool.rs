@@ -141,7 +141,9 @@ impl Mempool {
         let count = inner.queues.len().max(1);
         let turn = inner.turn % count;
         let mut queues: Vec<_> = inner.queues.values().map(|q| q.entries.iter().peekable()).collect();
-        queues.rotate_left(turn.min(queues.len()));
+        if !queues.is_empty() {
+            queues.rotate_left(turn);
+        }
         let mut chosen: Vec<CheckedEntry> =
             inner.queues.values().flat_map(|q| q.entries.iter()).filter(|e| e.is_withdrawal()).cloned().collect();
         let (mut bytes, mut operations) = (0, 0);
@@ -186,19 +188,22 @@ impl Mempool {
         let view = store.view()?;
         let time = next_time(&view.tip, now_ms());
         let mut dropped = Vec::new();
-        let entries: Vec<CheckedEntry> =
-            self.lock().queues.values().flat_map(|q| q.entries.iter()).cloned().collect();
-        for entry in entries {
-            if entry.body.author == author {
-                // Its signature was checked when it was admitted.
-                let mut unchecked = Signatures::Collect(Vec::new());
-                let chain_id = &view.tip.chain_id;
-                let outcome = execute_entry(&mut Overlay::new(&view), chain_id, time, &entry, &mut unchecked);
-                if let Err(error) = outcome {
-                    dropped.push((entry.hash, error));
-                }
-            } else if entry.body.not_after_ms < view.tip.time_ms {
+        let mut own = Vec::new();
+        for (organization, queue) in &self.lock().queues {
+            if organization == author {
+                own.extend(queue.entries.iter().cloned());
+                continue;
+            }
+            for entry in queue.entries.iter().filter(|e| e.body.not_after_ms < view.tip.time_ms) {
                 let error = ExecuteError::Expired { not_after_ms: entry.body.not_after_ms, time_ms: view.tip.time_ms };
+                dropped.push((entry.hash, error));
+            }
+        }
+        for entry in own {
+            // Its signature was checked when it was admitted.
+            let mut unchecked = Signatures::Collect(Vec::new());
+            let outcome = execute_entry(&mut Overlay::new(&view), &view.tip.chain_id, time, &entry, &mut unchecked);
+            if let Err(error) = outcome {
                 dropped.push((entry.hash, error));
             }
         }

@@ -48,7 +48,8 @@ pub struct LedgerReplica {
     heartbeat: Duration,
     tip: Arc<Tip>,
     committed_at: Instant,
-    executed: BTreeMap<Hash, Applied>,
+    /// By header hash, with the exact bytes: a header alone does not bind the entries that somebody sends along.
+    executed: BTreeMap<Hash, (Bytes, Applied)>,
     tips: watch::Sender<TipInfo>,
     outcomes: mpsc::UnboundedSender<Outcome>,
     wake: Arc<Notify>,
@@ -85,11 +86,11 @@ impl LedgerReplica {
         Ok((replica, tips_rx, outcomes_rx))
     }
 
-    fn remember(&mut self, applied: Applied) {
+    fn remember(&mut self, bytes: Bytes, applied: Applied) {
         while self.executed.len() >= MAX_EXECUTED {
             self.executed.pop_first();
         }
-        self.executed.insert(applied.tip.header_hash, applied);
+        self.executed.insert(applied.tip.header_hash, (bytes, applied));
     }
 
     fn drop_entries(&self, dropped: Vec<(Hash, ExecuteError)>) {
@@ -122,6 +123,9 @@ impl Replica for LedgerReplica {
     }
 
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal> {
+        if height != self.tip.height + 1 {
+            return Err(Fatal::Engine(format!("asked to build height {height} on tip {}", self.tip.height)));
+        }
         if let Some(hash) = self.store.built(height, round)? {
             let stored = self.undecided_by_hash(height, &hash)?;
             return stored.ok_or_else(|| Fatal::Corrupt(format!("own proposal for {height}/{round} is missing")));
@@ -148,7 +152,7 @@ impl Replica for LedgerReplica {
             bytes: Bytes::from(bytes),
         };
         self.store.put_undecided(&candidate, true)?;
-        self.remember(applied);
+        self.remember(candidate.bytes.clone(), applied);
         Ok(candidate)
     }
 
@@ -156,16 +160,15 @@ impl Replica for LedgerReplica {
         if candidate.height != self.tip.height + 1 {
             return Ok(Verdict::Invalid(format!("height {}, expected {}", candidate.height, self.tip.height + 1)));
         }
-        let known = self.executed.get(&candidate.hash);
-        let header = match known {
-            Some(applied) => applied.header.clone(),
-            None => {
+        let header = match self.executed.get(&candidate.hash) {
+            Some((bytes, applied)) if *bytes == candidate.bytes => applied.header.clone(),
+            _ => {
                 let view = self.store.view()?;
                 match apply_block(&self.tip, &view, &candidate.bytes) {
                     Ok(applied) => {
                         let header = applied.header.clone();
                         drop(view);
-                        self.remember(applied);
+                        self.remember(candidate.bytes.clone(), applied);
                         header
                     }
                     Err(error) => return Ok(Verdict::Invalid(fatal_read(error)?)),
@@ -175,6 +178,10 @@ impl Replica for LedgerReplica {
         let hash = header_hash(&self.tip.chain_id, &header.encode_to_vec());
         if hash != candidate.hash {
             return Ok(Verdict::Invalid(format!("header hash {}", hex::encode(hash))));
+        }
+        let turn = crate::bft::proposer(&self.tip.validators, candidate.height, header.round);
+        if turn.is_none_or(|turn| header.proposer != turn) {
+            return Ok(Verdict::Invalid("the header names a proposer whose turn its round is not".into()));
         }
         if fresh && candidate.pol_round.is_none() {
             if (header.round, header.proposer.as_slice()) != (candidate.round, &candidate.proposer) {
@@ -211,8 +218,8 @@ impl Replica for LedgerReplica {
             .undecided_by_hash(height, &hash)?
             .ok_or_else(|| Fatal::Engine(format!("decided {} without its bytes", hex::encode(hash))))?;
         let applied = match self.executed.remove(&hash) {
-            Some(applied) => applied,
-            None => {
+            Some((bytes, applied)) if bytes == candidate.bytes => applied,
+            _ => {
                 let view = self.store.view()?;
                 apply_block(&self.tip, &view, &candidate.bytes)
                     .map_err(|e| Fatal::Engine(format!("decided a block that breaks a rule: {e}")))?

@@ -116,7 +116,7 @@ impl Store {
         for (key, node) in update.nodes {
             batch.put_cf(self.family("nodes")?, key, node);
         }
-        self.db.write_opt(&batch, &synced()).map_err(storage)
+        self.db.write_opt(batch, &synced()).map_err(storage)
     }
 
     pub(super) fn family(&self, name: &'static str) -> Result<&rocksdb::ColumnFamily, Fatal> {
@@ -167,7 +167,7 @@ impl Store {
             let key = [&candidate.height.to_be_bytes()[..], &candidate.round.to_be_bytes()].concat();
             batch.put_cf(self.family("built")?, key, candidate.hash);
         }
-        self.db.write_opt(&batch, &synced()).map_err(storage)
+        self.db.write_opt(batch, &synced()).map_err(storage)
     }
 
     /// Hash of the block that this node built for (height, round).
@@ -226,7 +226,7 @@ impl Store {
         for family in ["undecided", "built"] {
             batch.delete_range_cf(self.family(family)?, [0; 8], height_key(height + 1));
         }
-        self.db.write_opt(&batch, &synced()).map_err(storage)
+        self.db.write_opt(batch, &synced()).map_err(storage)
     }
 
     /// Access number n of a slot -> where it stands, so that receipts and histories need no scan.

@@ -7,7 +7,7 @@
 use assent_ledger::commitment::{commit, digests_root};
 use assent_ledger::consent::{tables_sha256, ALGORITHM};
 use assent_ledger::hash::Context;
-use assent_ledger::receipt::{request_hash, sign_message, verify_message};
+use assent_ledger::receipt::{lone_receipt, request_hash, sign_message, verify_message};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
     operation::Kind as OperationKind, AccessEvent, AccessReceipt, DataRequest, Decision, NotReleased, Operation, RecordAccess,
@@ -199,8 +199,8 @@ impl Custodian {
                 break;
             }
             if place.commitment == commitment {
-                let mut receipt = view.receipt(&place, access_seq, access.event, access.salt)?;
-                receipt.genesis = self.parts.genesis.bytes.clone();
+                let receipt = view.receipt(&place, access_seq, access.event, access.salt)?;
+                let receipt = lone_receipt(&self.parts.genesis, receipt);
                 let header_hash = assent_ledger::block::header_hash(self.chain_id(), &receipt.header);
                 let handle = permitted.handle;
                 return Ok(Some(Released { receipt, header_hash, resources, handle, sequences }));

@@ -47,7 +47,8 @@ pub async fn ask(
     let mut stream =
         peers.open(custodian, Protocol::Exchange).await.map_err(|e| unreachable_custodian(custodian, e))?;
     let answered = conversation(parts, custodian, hash, request, &mut stream).await;
-    stream.close().await;
+    // The other side may have hung up first.
+    let _ = stream.close().await;
     answered
 }
 

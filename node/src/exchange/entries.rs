@@ -148,6 +148,8 @@ async fn send(
 
 /// Takes a peer's entries until it hangs up.
 pub async fn serve(mut stream: PeerStream, store: Store, mempool: Mempool, chain_id: String, peer: String) {
+    // A quiet author is no dead one: dead links are found by the transport's ping.
+    stream.set_idle_timeout(Duration::from_secs(24 * 3600));
     while let Ok(Some(frame)) = stream.recv(MAX_FRAME_BYTES).await {
         let Ok(batch) = Batch::decode(frame.as_slice()) else { break };
         let taken = tokio::task::block_in_place(|| {

@@ -40,7 +40,8 @@ pub async fn serve(custodian: Custodian, peer: String, mut stream: PeerStream) {
         // The peer's words and the patient stay out of the log.
         tracing::debug!(%peer, %error, "exchange ended early");
     }
-    stream.close().await;
+    // The other side may have hung up first.
+    let _ = stream.close().await;
 }
 
 async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream) -> Result<(), Ended> {

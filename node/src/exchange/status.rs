@@ -47,7 +47,8 @@ async fn ask(peers: &Peers, organization: &str) -> Result<TipSays, PeersError> {
         let mut stream = peers.open(organization, Protocol::Status).await?;
         stream.send(&[]).await?;
         let answer = stream.recv(MAX_FRAME_BYTES).await?.ok_or(PeersError::Closed)?;
-        stream.close().await;
+        // The other side may have hung up first.
+        let _ = stream.close().await;
         TipSays::decode(answer.as_slice()).map_err(|_| PeersError::Closed)
     };
     tokio::time::timeout(ANSWER_WAIT, talk).await.map_err(|_| PeersError::Timeout)?
@@ -62,5 +63,6 @@ pub async fn serve(mut stream: PeerStream, tips: watch::Receiver<TipInfo>) {
         };
         let _ = stream.send(&says.encode_to_vec()).await;
     }
-    stream.close().await;
+    // The other side may have hung up first.
+    let _ = stream.close().await;
 }

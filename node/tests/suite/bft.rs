@@ -36,6 +36,8 @@ struct Memory {
     me: Hash,
     /// Bytes added to a block, so that it takes several parts.
     padding: usize,
+    /// Builds blocks on a parent that isn't.
+    faulty: bool,
 }
 
 impl Memory {
@@ -44,7 +46,10 @@ impl Memory {
     }
 
     fn tip_hash(&self) -> Hash {
-        self.disk().decided.last().map_or([0; 32], |(c, _)| c.header_hash.as_slice().try_into().unwrap())
+        self.disk()
+            .decided
+            .last()
+            .map_or([0; 32], |(c, _)| c.header_hash.as_slice().try_into().unwrap())
     }
 }
 
@@ -69,16 +74,31 @@ impl Replica for Memory {
             protocol_version: 1,
             chain_id: CHAIN.into(),
             height,
-            previous_header_hash: self.tip_hash().to_vec(),
+            previous_header_hash: if self.faulty {
+                vec![9; 32]
+            } else {
+                self.tip_hash().to_vec()
+            },
             proposer: self.me.to_vec(),
             round,
             ..Header::default()
         };
         let header = header.encode_to_vec();
         let hash = header_hash(CHAIN, &header);
-        let block = Block { header, previous_certificate: vec![], entries: vec![vec![7; self.padding]] };
+        let block = Block {
+            header,
+            previous_certificate: vec![],
+            entries: vec![vec![7; self.padding]],
+        };
         let bytes = Bytes::from(block.encode_to_vec());
-        let candidate = Candidate { height, round, pol_round: None, proposer: self.me, hash, bytes };
+        let candidate = Candidate {
+            height,
+            round,
+            pol_round: None,
+            proposer: self.me,
+            hash,
+            bytes,
+        };
         let mut disk = self.disk();
         disk.built.insert((height, round), hash);
         disk.undecided.insert((height, round, hash), candidate.clone());
@@ -87,13 +107,19 @@ impl Replica for Memory {
 
     fn validate(&mut self, c: &Candidate, fresh: bool) -> Result<Verdict, Fatal> {
         let invalid = |reason: &str| Ok(Verdict::Invalid(reason.into()));
-        let Ok(block) = Block::decode(c.bytes.clone()) else { return invalid("block") };
-        let Ok(header) = Header::decode(block.header.as_slice()) else { return invalid("header") };
+        let Ok(block) = Block::decode(c.bytes.clone()) else {
+            return invalid("block");
+        };
+        let Ok(header) = Header::decode(block.header.as_slice()) else {
+            return invalid("header");
+        };
         let hash = header_hash(CHAIN, &block.header);
         if header.height != self.tip() + 1 || header.previous_header_hash != self.tip_hash() {
             return invalid("parent");
         }
-        if hash != c.hash || bft::proposer(&self.set, c.height, header.round).map(|p| p.to_vec()) != Some(header.proposer) {
+        if hash != c.hash
+            || bft::proposer(&self.set, c.height, header.round).map(|p| p.to_vec()) != Some(header.proposer)
+        {
             return invalid("proposer");
         }
         match c.pol_round {
@@ -108,17 +134,27 @@ impl Replica for Memory {
 
     fn undecided(&self, height: u64, round: u32) -> Result<Vec<Candidate>, Fatal> {
         let disk = self.disk();
-        Ok(disk.undecided.range((height, round, [0; 32])..=(height, round, [255; 32])).map(|(_, c)| c.clone()).collect())
+        Ok(disk
+            .undecided
+            .range((height, round, [0; 32])..=(height, round, [255; 32]))
+            .map(|(_, c)| c.clone())
+            .collect())
     }
 
     fn undecided_by_hash(&self, height: u64, hash: &Hash) -> Result<Option<Candidate>, Fatal> {
-        Ok(self.disk().undecided.values().find(|c| c.height == height && c.hash == *hash).cloned())
+        Ok(self
+            .disk()
+            .undecided
+            .values()
+            .find(|c| c.height == height && c.hash == *hash)
+            .cloned())
     }
 
     fn commit(&mut self, certificate: Certificate) -> Result<(), Fatal> {
         let height = self.tip() + 1;
         let hash: Hash = certificate.header_hash.as_slice().try_into().unwrap();
-        verify_certificate(CHAIN, &self.set, height, &hash, &certificate).map_err(|e| Fatal::Corrupt(e.to_string()))?;
+        verify_certificate(CHAIN, &self.set, height, &hash, &certificate)
+            .map_err(|e| Fatal::Corrupt(e.to_string()))?;
         let Some(block) = self.undecided_by_hash(height, &hash)? else {
             return Err(Fatal::Corrupt(format!("no bytes of the decided block {height}")));
         };
@@ -131,10 +167,16 @@ impl Replica for Memory {
 
     fn decided(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(Certificate, Bytes)>, Fatal> {
         let disk = self.disk();
-        assert!(1 <= from && from <= to && to <= disk.decided.len() as u64 && to - from < 5, "{from}..={to}");
+        assert!(
+            1 <= from && from <= to && to <= disk.decided.len() as u64 && to - from < 5,
+            "{from}..={to}"
+        );
         let mut bytes = 0;
         let blocks = disk.decided[from as usize - 1..to as usize].iter();
-        Ok(blocks.take_while(|(_, b)| (bytes += b.len(), bytes <= max_bytes).1).cloned().collect())
+        Ok(blocks
+            .take_while(|(_, b)| (bytes += b.len(), bytes <= max_bytes).1)
+            .cloned()
+            .collect())
     }
     fn history_min(&self) -> u64 {
         1
@@ -163,10 +205,17 @@ struct Net {
     ports: Vec<u16>,
     nodes: Vec<Node>,
     padding: usize,
+    faulty: Option<usize>,
 }
 
 impl Net {
     fn new(padding: usize) -> Self {
+        // RUST_LOG shows what the engines do.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
         let mut keys: Vec<SigningKey> = (1..=4).map(|i| SigningKey::from_bytes(&[i; 32])).collect();
         keys.sort_by_key(|k| k.verifying_key().to_bytes());
         let validators = keys.iter().enumerate().map(|(i, k)| Validator {
@@ -174,9 +223,14 @@ impl Net {
             vote_key: k.verifying_key().to_bytes().to_vec(),
             power: 1,
         });
-        let set = ValidatorSet { validators: validators.collect() };
+        let set = ValidatorSet {
+            validators: validators.collect(),
+        };
         // All bound at once, so that they differ.
-        let listeners: Vec<_> = keys.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let listeners: Vec<_> = keys
+            .iter()
+            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
         let ports = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
         let nodes = (0..keys.len())
             .map(|index| Node {
@@ -187,7 +241,15 @@ impl Net {
                 running: None,
             })
             .collect();
-        Self { home: tempfile::tempdir().unwrap(), keys, set, ports, nodes, padding }
+        Self {
+            home: tempfile::tempdir().unwrap(),
+            keys,
+            set,
+            ports,
+            nodes,
+            padding,
+            faulty: None,
+        }
     }
 
     fn secret(index: usize) -> [u8; 32] {
@@ -195,7 +257,13 @@ impl Net {
     }
 
     async fn start(&mut self, index: usize) {
-        let peer = |i: usize| format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.ports[i], bft::peer_id(&Self::secret(i)));
+        let peer = |i: usize| {
+            format!(
+                "/ip4/127.0.0.1/tcp/{}/p2p/{}",
+                self.ports[i],
+                bft::peer_id(&Self::secret(i))
+            )
+        };
         let home = self.home.path().join(format!("node-{index}"));
         std::fs::create_dir_all(&home).unwrap();
         let config = BftConfig {
@@ -216,6 +284,7 @@ impl Net {
             set: self.set.clone(),
             me: self.keys[index].verifying_key().to_bytes(),
             padding: self.padding,
+            faulty: self.faulty == Some(index),
         };
         let shutdown = CancellationToken::new();
         let handle = bft::start(config, replica, shutdown.clone()).await.unwrap();
@@ -227,11 +296,18 @@ impl Net {
         shutdown.cancel();
         let start = Instant::now();
         handle.wait().await.unwrap();
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?} to stop", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?} to stop",
+            start.elapsed()
+        );
     }
 
     fn tips(&self) -> Vec<u64> {
-        self.nodes.iter().map(|n| n.disk.lock().unwrap().decided.len() as u64).collect()
+        self.nodes
+            .iter()
+            .map(|n| n.disk.lock().unwrap().decided.len() as u64)
+            .collect()
     }
 
     fn highest(&self) -> u64 {
@@ -249,7 +325,11 @@ impl Net {
     async fn reached(&self, who: &[usize], height: u64) {
         let start = Instant::now();
         while who.iter().any(|i| self.tips()[*i] < height) {
-            assert!(start.elapsed() < Duration::from_secs(60), "stuck at {:?} before {height}", self.tips());
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "stuck at {:?} before {height}",
+                self.tips()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         eprintln!("{who:?} reached {height} after {:?}", start.elapsed());
@@ -259,7 +339,15 @@ impl Net {
         let chains: Vec<Vec<Vec<u8>>> = self
             .nodes
             .iter()
-            .map(|n| n.disk.lock().unwrap().decided.iter().map(|(c, _)| c.header_hash.clone()).collect())
+            .map(|n| {
+                n.disk
+                    .lock()
+                    .unwrap()
+                    .decided
+                    .iter()
+                    .map(|(c, _)| c.header_hash.clone())
+                    .collect()
+            })
             .collect();
         for chain in &chains {
             let common = chain.len().min(chains[0].len());
@@ -271,7 +359,9 @@ impl Net {
     fn signed_above(&self, index: usize, height: u64) -> bool {
         let address = self.keys[index].verifying_key().to_bytes();
         let signed = |c: &Certificate| c.height > height && c.signatures.iter().any(|s| s.address == address);
-        self.nodes.iter().any(|n| n.disk.lock().unwrap().decided.iter().any(|(c, _)| signed(c)))
+        self.nodes
+            .iter()
+            .any(|n| n.disk.lock().unwrap().decided.iter().any(|(c, _)| signed(c)))
     }
 }
 
@@ -279,9 +369,6 @@ const ALL: [usize; 4] = [0, 1, 2, 3];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn four_engines_agree_idle_and_take_one_back() {
-    if std::env::var_os("BFT_LOG").is_some() {
-        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
-    }
     let mut net = Net::new(0);
     for index in ALL {
         net.start(index).await;
@@ -298,7 +385,10 @@ async fn four_engines_agree_idle_and_take_one_back() {
     assert!(net.highest() <= 52, "too many empty blocks: {:?}", net.tips());
     for node in &net.nodes {
         let status = *node.running.as_ref().unwrap().0.status().borrow();
-        assert!(status.idle && status.last_progress.elapsed() < Duration::from_secs(1), "{status:?}");
+        assert!(
+            status.idle && status.last_progress.elapsed() < Duration::from_secs(1),
+            "{status:?}"
+        );
     }
 
     // One stops; the others go on.
@@ -312,8 +402,15 @@ async fn four_engines_agree_idle_and_take_one_back() {
     // It starts again while nothing happens, and catches up.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let present = net.tips()[0];
+    net.nodes[3].target.store(0, Ordering::SeqCst);
+    let start = Instant::now();
     net.start(3).await;
     net.reached(&[3], present).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?} to catch up",
+        start.elapsed()
+    );
 
     // Its precommit stands in a certificate made after that.
     let restarted_at = net.highest();
@@ -331,7 +428,8 @@ async fn four_engines_agree_idle_and_take_one_back() {
         net.stop(index).await;
     }
     for (node, port) in net.nodes.iter().zip(&net.ports) {
-        std::net::TcpListener::bind(("127.0.0.1", *port)).unwrap_or_else(|e| panic!("node {}: {e}", node.index));
+        std::net::TcpListener::bind(("127.0.0.1", *port))
+            .unwrap_or_else(|e| panic!("node {}: {e}", node.index));
     }
 }
 
@@ -354,11 +452,41 @@ async fn blocks_of_several_parts_and_a_wake_by_one_node() {
 
     // A node that starts late gets blocks of a megabyte in answers of several.
     net.stop(0).await;
+    net.nodes[0].target.store(0, Ordering::SeqCst);
     net.nodes[0].disk.lock().unwrap().decided.clear();
     std::fs::remove_dir_all(net.home.path().join("node-0")).unwrap();
     net.start(0).await;
     net.reached(&[0], next).await;
     net.assert_same_chain();
+    for index in ALL {
+        net.stop(index).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_invalid_proposal_costs_a_round_and_no_more() {
+    let mut net = Net::new(0);
+    net.faulty = Some(1);
+    for index in ALL {
+        net.start(index).await;
+    }
+    net.work_until(12);
+    net.reached(&ALL, 12).await;
+    net.assert_same_chain();
+    let faulty = net.keys[1].verifying_key().to_bytes();
+    let disk = net.nodes[0].disk.lock().unwrap();
+    for (certificate, bytes) in &disk.decided {
+        let header = Block::decode(bytes.clone()).unwrap().header;
+        let header = Header::decode(header.as_slice()).unwrap();
+        assert_ne!(header.proposer, faulty);
+        let turn = bft::proposer(&net.set, certificate.height, 0).unwrap();
+        assert!(
+            turn != faulty || certificate.round > 0,
+            "height {}",
+            certificate.height
+        );
+    }
+    drop(disk);
     for index in ALL {
         net.stop(index).await;
     }
@@ -377,6 +505,7 @@ async fn a_port_in_use_is_said() {
         set: net.set.clone(),
         me: net.keys[0].verifying_key().to_bytes(),
         padding: 0,
+        faulty: false,
     };
     let config = BftConfig {
         home: net.home.path().into(),
@@ -388,6 +517,12 @@ async fn a_port_in_use_is_said() {
         moniker: "org-0".into(),
         timeouts: Timeouts::default(),
     };
-    let error = bft::start(config, replica, CancellationToken::new()).await.unwrap_err().to_string();
-    assert!(error.contains("cannot listen on /ip4/127.0.0.1/tcp/") && error.contains("in use"), "{error}");
+    let error = bft::start(config, replica, CancellationToken::new())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cannot listen on /ip4/127.0.0.1/tcp/") && error.contains("in use"),
+        "{error}"
+    );
 }

@@ -1,0 +1,138 @@
+//! `assent history`: who looked, when, why. Verified here: all n of n accesses, none left out.
+
+use std::path::PathBuf;
+
+use assent_ledger::genesis::check_genesis;
+use assent_ledger::receipt::{
+    verify_history, AnchoredHeader, VerifiedAccess, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
+};
+use assent_proto::ledger::v1::{AccessHistory, Slot};
+use assent_proto::v1::patient_service_client::PatientServiceClient;
+use assent_proto::v1::GetHistoryRequest;
+use prost::Message;
+use serde_json::{json, Value};
+
+use crate::commands::verify::{access_json, verdict};
+use crate::commands::wallet::{ControlKey, Wallet};
+use crate::connect::{self, Node, ServerArgs};
+use crate::exit::{printable, Failure};
+use crate::files::{self, PRIVATE};
+use crate::output::{table, time, Report};
+use crate::profile::{AnchorArgs, ChainArgs, Profile};
+
+/// Arguments of `assent history`.
+#[derive(Debug, clap::Args)]
+#[command(next_line_help = true)]
+pub struct HistoryArgs {
+    /// Wallet
+    #[arg(long, value_name = "FILE")]
+    wallet: PathBuf,
+    /// Organization that holds the records
+    #[arg(long, value_name = "ID")]
+    custodian: String,
+    /// File to keep the verified history in
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    chain: ChainArgs,
+    #[command(flatten)]
+    anchor: AnchorArgs,
+    #[command(flatten)]
+    node: ServerArgs,
+}
+
+impl HistoryArgs {
+    /// Asks the custodian's node and verifies what it says. Nothing is written unless everything holds.
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+        let given = self.anchor.resolve(profile)?;
+        let wallet = Wallet::load(&self.wallet)?;
+        let control = wallet.control_key(&self.custodian, self.chain.resolve(profile)?)?;
+        if let Some(out) = &self.out {
+            files::refuse_existing(out)?;
+        }
+        let bytes = connect::run(async {
+            let node = self.node.connect(profile).await?;
+            fetch(&node, &control).await
+        })?;
+        let lie = |why: &dyn std::fmt::Display| {
+            Failure::verification(
+                "BAD_HISTORY",
+                format!("the history that the node sent does not hold: {why}"),
+            )
+            .help("do not rely on it; ask again, and tell the custodian and the other organizations")
+        };
+        let history = AccessHistory::decode(bytes.as_slice()).map_err(|e| lie(&e))?;
+        if history.custodian != control.custodian || history.handle != control.handle {
+            return Err(lie(&"it is somebody else's"));
+        }
+        let anchor = match given {
+            Some(anchor) => anchor,
+            None => check_genesis(&history.genesis).map_err(|e| lie(&e))?.2,
+        };
+        let (at, slot, accesses) = verify_history(&anchor, &bytes).map_err(|e| lie(&e))?;
+        if let Some(out) = &self.out {
+            files::write_new(out, &[HISTORY_MAGIC.as_slice(), &bytes].concat(), PRIVATE)?;
+        }
+        let mut json = json(&history.custodian, &at, &slot, &accesses);
+        json["file"] = json!(self.out);
+        Ok(verdict(
+            given.is_some(),
+            &anchor,
+            text(&at, &slot, &accesses),
+            json,
+        ))
+    }
+}
+
+async fn fetch(node: &Node, control: &ControlKey) -> Result<Vec<u8>, Failure> {
+    let mut client =
+        PatientServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_BUNDLE_BYTES);
+    let request = GetHistoryRequest {
+        proof: Some(control.proof("GetHistory")),
+        patient: None,
+    };
+    Ok(node.answer(client.get_history(request)).await?.history)
+}
+
+/// A verified history for people.
+pub fn text(at: &AnchoredHeader, slot: &Slot, accesses: &[VerifiedAccess]) -> String {
+    let state = if slot.frozen { "withdrawn" } else { "not withdrawn" };
+    let head = format!(
+        "{} of {} accesses, {state}, as of height {}, {}\n",
+        accesses.len(),
+        slot.access_seq,
+        at.header.height,
+        time(at.header.time_ms)
+    );
+    if accesses.is_empty() {
+        return head + "Nobody looked.";
+    }
+    let rows = accesses.iter().map(|access| {
+        let request = &access.request;
+        [
+            access.access_seq.to_string(),
+            time(access.time_ms),
+            printable(&request.purpose),
+            printable(&request.recipient),
+            printable(&request.actor),
+            access.event.resources.to_string(),
+        ]
+    });
+    head + &table(["n", "when", "why", "organization", "person", "resources"], rows)
+}
+
+/// The same for JSON output.
+pub fn json(custodian: &str, at: &AnchoredHeader, slot: &Slot, accesses: &[VerifiedAccess]) -> Value {
+    let list: Vec<Value> = accesses
+        .iter()
+        .map(|access| {
+            let mut json = access_json(access);
+            json["n"] = access.access_seq.into();
+            json
+        })
+        .collect();
+    json!({
+        "custodian": custodian, "chain_id": at.genesis.chain_id, "height": at.header.height, "time_ms": at.header.time_ms,
+        "n": slot.access_seq, "frozen": slot.frozen, "withdraw_seq": slot.withdraw_seq, "accesses": list,
+    })
+}

@@ -1,0 +1,85 @@
+//! The commands, one file each.
+
+mod audit;
+mod check;
+mod custodian;
+mod export;
+mod genesis;
+mod history;
+mod init;
+mod keys;
+mod records;
+mod request;
+mod status;
+mod verify;
+mod wallet;
+mod withdraw;
+
+use crate::exit::Failure;
+use crate::output::Report;
+use crate::profile::Profile;
+
+/// What can be asked for.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Operator: make a node's folder: keys, certificates, configuration
+    Init(init::InitArgs),
+    /// Operator: make the genesis file from the organizations' cards
+    Genesis(genesis::GenesisArgs),
+    /// Operator: issue client certificates, make and show keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Operator: show how a node does
+    Status(status::StatusArgs),
+    /// CRM: ask whether anything would be released
+    Check(check::CheckArgs),
+    /// CRM: get records, verified, with their receipt
+    Request(request::RequestArgs),
+    /// Anyone: verify a bundle or a history offline
+    Verify(verify::VerifyArgs),
+    /// Patient: keep the control key
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
+    /// Patient: withdraw, through any node
+    Withdraw(withdraw::WithdrawArgs),
+    /// Patient: see who looked, verified
+    History(history::HistoryArgs),
+    /// Registrar: register patients
+    #[command(subcommand)]
+    Subject(custodian::SubjectCommand),
+    /// EHR: load records
+    #[command(subcommand)]
+    Records(records::RecordsCommand),
+    /// Portal: import consents
+    #[command(subcommand)]
+    Consent(custodian::ConsentCommand),
+    /// Officer: set the custodian's own rules
+    #[command(subcommand)]
+    Policy(custodian::PolicyCommand),
+    /// Auditor: export and verify a whole ledger
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+        match self {
+            Self::Init(args) => args.run(),
+            Self::Genesis(args) => args.run(),
+            Self::Keys(command) => command.run(),
+            Self::Status(args) => args.run(profile),
+            Self::Check(args) => args.run(profile),
+            Self::Request(args) => args.run(profile),
+            Self::Verify(args) => args.run(profile),
+            Self::Wallet(command) => command.run(profile),
+            Self::Withdraw(args) => args.run(profile),
+            Self::History(args) => args.run(profile),
+            Self::Subject(command) => command.run(profile),
+            Self::Records(command) => command.run(profile),
+            Self::Consent(command) => command.run(profile),
+            Self::Policy(command) => command.run(profile),
+            Self::Audit(command) => command.run(profile),
+        }
+    }
+}

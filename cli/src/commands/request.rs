@@ -1,0 +1,176 @@
+//! `assent request`: records with their receipt. The node is not believed: receipt and digests are verified here, against
+//! the genesis hash, before anything is written.
+
+use std::path::PathBuf;
+
+use assent_ledger::receipt::{
+    verify_receipt, verify_resources, VerifiedAccess, BUNDLE_MAGIC, MAX_BUNDLE_BYTES,
+};
+use assent_proto::ledger::v1::{AccessReceipt, RecordBundle};
+use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
+use assent_proto::v1::{Answer, Query, RequestRecordsRequest};
+use prost::Message;
+use serde_json::json;
+
+use crate::commands::check::QueryArgs;
+use crate::commands::status::{answer_json, answer_text};
+use crate::commands::verify::{access_fields, access_json};
+use crate::connect::{self, Node, NodeArgs};
+use crate::exit::Failure;
+use crate::files::{self, PRIVATE};
+use crate::output::{fields, progress, Report};
+use crate::profile::{AnchorArgs, Profile};
+use crate::text;
+
+/// Longest message of the stream.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// Arguments of `assent request`.
+#[derive(Debug, clap::Args)]
+#[command(
+    next_line_help = true,
+    override_usage = "assent request --custodian <ID> --identifier <SYSTEM|VALUE>\n       --birth-date <DATE> --purpose <CODE>\n       --out <FILE> [OPTIONS]"
+)]
+pub struct RequestArgs {
+    #[command(flatten)]
+    query: QueryArgs,
+    /// File to write the verified bundle to
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Name of the request; the same one gets the same release
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    #[command(flatten)]
+    anchor: AnchorArgs,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+struct Release {
+    answer: Option<Answer>,
+    receipt: AccessReceipt,
+    resources: Vec<Vec<u8>>,
+}
+
+impl RequestArgs {
+    /// Asks, verifies, writes. Nothing is written unless everything holds.
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+        let query = self.query.parse()?;
+        let anchor = self.anchor.require(profile)?;
+        let request_id = text::request_id(&self.request_id)?;
+        files::refuse_existing(&self.out)?;
+        let request = RequestRecordsRequest {
+            request_id: request_id.clone(),
+            query: Some(query.clone()),
+        };
+        let release = connect::run(async {
+            let node = self.node.connect(profile).await?;
+            receive(&node, request).await
+        })
+        .map_err(|failure| text::retry_hint(failure, &request_id))?;
+
+        let lie = |why: &dyn std::fmt::Display| {
+            Failure::verification("BAD_RELEASE", format!("what the node sent does not hold: {why}"))
+                .help("nothing was written; report the node's answer to its operator and to the custodian")
+        };
+        let access = verify_receipt(&anchor, &release.receipt).map_err(|e| lie(&e))?;
+        verify_resources(&access, &release.resources).map_err(|e| lie(&e))?;
+        answers_query(&access, &query)
+            .map_err(|field| lie(&format!("the receipt is for another {field}")))?;
+
+        let bundle = RecordBundle {
+            receipt: Some(proven(release.receipt)),
+            resources: release.resources,
+        };
+        let mut bytes = BUNDLE_MAGIC.to_vec();
+        bundle
+            .encode(&mut bytes)
+            .map_err(|e| Failure::error("ENCODING", e))?;
+        files::write_new(&self.out, &bytes, PRIVATE)?;
+
+        let mut rows = access_fields(&access);
+        rows.push(("ledger", answer_text(&release.answer)));
+        let count = bundle.resources.len();
+        let text = format!("{count} resources, verified, in {}\n", self.out.display()) + &fields(&rows);
+        let json = json!({
+            "ok": true, "file": self.out, "bytes": bytes.len(), "request_id": request_id,
+            "access": access_json(&access), "answer": answer_json(&release.answer),
+        });
+        Ok(Report::ok(text, json))
+    }
+}
+
+async fn receive(node: &Node, request: RequestRecordsRequest) -> Result<Release, Failure> {
+    let mut client =
+        ExchangeServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let mut stream = node.answer(client.request_records(request)).await?;
+    let bar = progress("receiving resources");
+    let (mut answer, mut receipt, mut resources, mut bytes) = (None, None, Vec::new(), 0);
+    while let Some(message) = node.next(&mut stream).await? {
+        if resources.is_empty() && receipt.is_none() {
+            answer = message.answer;
+            receipt = message.receipt;
+        } else if message.receipt.is_some() {
+            return Err(Failure::verification(
+                "BAD_RELEASE",
+                "the node sent two receipts; nothing was written",
+            ));
+        }
+        bytes += message.resources.iter().map(Vec::len).sum::<usize>();
+        if bytes > MAX_BUNDLE_BYTES {
+            return Err(Failure::error(
+                "TOO_LARGE",
+                format!("the release has more than {MAX_BUNDLE_BYTES} bytes"),
+            )
+            .help("ask for fewer types at a time (--type)"));
+        }
+        resources.extend(message.resources);
+        bar.set_position(resources.len() as u64);
+    }
+    bar.finish_and_clear();
+    let receipt = receipt.ok_or_else(|| {
+        Failure::verification("BAD_RELEASE", "the node sent no receipt; nothing was written")
+    })?;
+    Ok(Release {
+        answer,
+        receipt,
+        resources,
+    })
+}
+
+/// The receipt must be for what was asked: else a node could hand out another patient's release.
+fn answers_query(access: &VerifiedAccess, query: &Query) -> Result<(), &'static str> {
+    let request = &access.request;
+    let patient = query.patient.clone().unwrap_or_default();
+    let action = if query.action.is_empty() {
+        "access"
+    } else {
+        query.action.as_str()
+    };
+    let same = [
+        ("custodian", request.custodian == patient.custodian),
+        (
+            "identifier",
+            request.identifier_system == patient.identifier_system,
+        ),
+        ("identifier", request.identifier_value == patient.identifier_value),
+        ("birth date", request.birth_date == patient.birth_date),
+        ("purpose", request.purpose == query.purpose),
+        ("actor", request.actor == query.actor),
+        ("action", request.action == action),
+        ("choice of types", request.resource_types == query.resource_types),
+        ("kind of request", !request.check_only),
+    ];
+    same.iter()
+        .find(|(_, same)| !same)
+        .map_or(Ok(()), |(field, _)| Err(field))
+}
+
+/// The receipt without the custodian's claims that only a history proves: each byte that remains is covered by the proof.
+fn proven(receipt: AccessReceipt) -> AccessReceipt {
+    AccessReceipt {
+        access_seq: 0,
+        previous_access_head: Vec::new(),
+        ..receipt
+    }
+}

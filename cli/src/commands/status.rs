@@ -1,0 +1,120 @@
+//! `assent status`: what a node is and how it does.
+
+use assent_proto::v1::node_service_client::NodeServiceClient;
+use assent_proto::v1::{Answer, GetStatusRequest, GetStatusResponse};
+use serde_json::{json, Value};
+
+use crate::connect::{self, NodeArgs};
+use crate::exit::{printable, Failure};
+use crate::output::{fields, table, time, Report};
+use crate::profile::Profile;
+
+/// Arguments of `assent status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+impl StatusArgs {
+    /// Asks and prints.
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+        connect::run(async {
+            let node = self.node.connect(profile).await?;
+            let mut client = NodeServiceClient::new(node.channel.clone());
+            let status = node.answer(client.get_status(GetStatusRequest {})).await?;
+            Ok(Report::ok(text(&status), json(&status)))
+        })
+    }
+}
+
+/// The state of the ledger that an answer was given from, for JSON output.
+pub fn answer_json(answer: &Option<Answer>) -> Value {
+    answer.as_ref().map_or(
+        Value::Null,
+        |a| json!({ "height": a.height, "time_ms": a.time_ms, "token": a.token }),
+    )
+}
+
+/// The same for people.
+pub fn answer_text(answer: &Option<Answer>) -> String {
+    answer.as_ref().map_or("unknown".to_owned(), |a| {
+        format!("height {}, {}", a.height, time(a.time_ms))
+    })
+}
+
+fn text(status: &GetStatusResponse) -> String {
+    let fresh = match status.fresh {
+        true => "yes".to_owned(),
+        false => format!("NO: {}", printable(&status.not_fresh_reason)),
+    };
+    let connected = match status.connected.is_empty() {
+        true => "nobody".to_owned(),
+        false => printable(&status.connected.join(", ")),
+    };
+    let head = fields(&[
+        ("organization", printable(&status.organization)),
+        ("chain", printable(&status.chain_id)),
+        ("genesis hash", hex::encode(&status.genesis_hash)),
+        ("ledger", answer_text(&status.answer)),
+        ("header", hex::encode(&status.header_hash)),
+        ("state root", hex::encode(&status.state_root)),
+        (
+            "entries",
+            format!("{} committed, {} waiting", status.entries, status.mempool_entries),
+        ),
+        ("log size", status.log_size.to_string()),
+        ("fresh", fresh),
+        ("connected to", connected),
+        (
+            "version",
+            printable(&format!("{} ({})", status.version, status.ordering)),
+        ),
+    ]);
+    let rows = status.validators.iter().map(|v| {
+        let signed = if v.last_signed_height == 0 {
+            "-".to_owned()
+        } else {
+            v.last_signed_height.to_string()
+        };
+        let key = hex::encode(&v.vote_key);
+        [
+            printable(&v.organization),
+            v.power.to_string(),
+            signed,
+            format!("{}…", &key[..key.len().min(16)]),
+        ]
+    });
+    head + &table(["validator", "power", "last signed", "vote key"], rows)
+}
+
+fn json(status: &GetStatusResponse) -> Value {
+    let validators: Vec<Value> = status
+        .validators
+        .iter()
+        .map(|v| {
+            json!({
+                "organization": v.organization, "vote_key": hex::encode(&v.vote_key), "power": v.power,
+                "last_signed_height": v.last_signed_height,
+            })
+        })
+        .collect();
+    json!({
+        "ok": true,
+        "answer": answer_json(&status.answer),
+        "chain_id": status.chain_id,
+        "genesis_hash": hex::encode(&status.genesis_hash),
+        "organization": status.organization,
+        "version": status.version,
+        "ordering": status.ordering,
+        "header_hash": hex::encode(&status.header_hash),
+        "state_root": hex::encode(&status.state_root),
+        "log_size": status.log_size,
+        "entries": status.entries,
+        "mempool_entries": status.mempool_entries,
+        "fresh": status.fresh,
+        "not_fresh_reason": status.not_fresh_reason,
+        "connected": status.connected,
+        "validators": validators,
+    })
+}

@@ -1,0 +1,164 @@
+//! `assent verify`: a bundle or a history, offline, asking nobody.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+use assent_ledger::audit::EXPORT_MAGIC;
+use assent_ledger::genesis::check_genesis;
+use assent_ledger::receipt::{
+    verify_bundle, verify_history, VerifiedAccess, BUNDLE_MAGIC, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
+};
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::{AccessHistory, RecordBundle};
+use prost::Message;
+use serde_json::{json, Value};
+
+use crate::commands::history;
+use crate::exit::{printable, Exit, Failure};
+use crate::output::{fields, time, Report};
+use crate::profile::{AnchorArgs, Profile};
+
+/// Arguments of `assent verify`.
+#[derive(Debug, clap::Args)]
+#[command(next_line_help = true)]
+pub struct VerifyArgs {
+    /// Bundle or history
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    anchor: AnchorArgs,
+    /// Not built yet: refused
+    #[arg(long, value_name = "FILE", hide = true)]
+    checkpoint: Option<PathBuf>,
+}
+
+impl VerifyArgs {
+    /// Verifies. Whatever is in the file that isn't right is a failed verification; only the path is a usage error.
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+        refuse_checkpoint(&self.checkpoint)?;
+        let anchor = self.anchor.resolve(profile)?;
+        let bytes = self.read()?;
+        let magic = bytes.get(..BUNDLE_MAGIC.len()).unwrap_or_default();
+        let body = bytes.get(BUNDLE_MAGIC.len()..).unwrap_or_default();
+        match magic {
+            magic if magic == BUNDLE_MAGIC => bundle(anchor, body),
+            magic if magic == HISTORY_MAGIC => history_file(anchor, body),
+            magic if magic == EXPORT_MAGIC => {
+                Err(fault("this is a ledger export").help("verify it with `assent audit verify`"))
+            }
+            _ => Err(fault("neither a bundle nor a history")),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Failure> {
+        let path = self.file.display();
+        let unreadable = |e| Failure::usage("UNREADABLE", format!("{path} can't be read: {e}"));
+        let max = MAX_BUNDLE_BYTES as u64 + BUNDLE_MAGIC.len() as u64;
+        let mut bytes = Vec::new();
+        let file = File::open(&self.file).map_err(unreadable)?;
+        file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        match bytes.len() as u64 > max {
+            true => Err(fault(&format!("the file has more than {max} bytes"))),
+            false => Ok(bytes),
+        }
+    }
+}
+
+/// Checkpoints come later; an anchor that is silently not used would be worse than none.
+pub fn refuse_checkpoint(checkpoint: &Option<PathBuf>) -> Result<(), Failure> {
+    match checkpoint {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage("NOT_BUILT_YET", "checkpoints are not built yet")
+            .help("give --genesis-hash HASH instead")),
+    }
+}
+
+fn fault(why: &str) -> Failure {
+    Failure::verification("DOES_NOT_HOLD", why)
+}
+
+fn does_not_hold(error: impl std::fmt::Display) -> Failure {
+    fault(&printable(&error.to_string()))
+        .help("do not rely on this file; get it again from where it came from")
+}
+
+/// The anchor to verify against: the given one, or the file's own, which proves consistency only.
+fn anchor_of(given: Option<Hash>, genesis: &[u8]) -> Result<Hash, Failure> {
+    match given {
+        Some(hash) => Ok(hash),
+        None => check_genesis(genesis)
+            .map(|(_, _, hash)| hash)
+            .map_err(does_not_hold),
+    }
+}
+
+fn bundle(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
+    let decoded = RecordBundle::decode(body).map_err(does_not_hold)?;
+    let genesis = decoded.receipt.map(|receipt| receipt.genesis).unwrap_or_default();
+    let anchor = anchor_of(given, &genesis)?;
+    let (access, bundle) = verify_bundle(&anchor, body).map_err(does_not_hold)?;
+    let text = format!("{} resources and their receipt\n", bundle.resources.len())
+        + &fields(&access_fields(&access));
+    let json =
+        json!({ "kind": "bundle", "resources": bundle.resources.len(), "access": access_json(&access) });
+    Ok(verdict(given.is_some(), &anchor, text, json))
+}
+
+fn history_file(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
+    let decoded = AccessHistory::decode(body).map_err(does_not_hold)?;
+    let anchor = anchor_of(given, &decoded.genesis)?;
+    let (at, slot, accesses) = verify_history(&anchor, body).map_err(does_not_hold)?;
+    let text = history::text(&at, &slot, &accesses);
+    let mut json = history::json(&decoded.custodian, &at, &slot, &accesses);
+    json["kind"] = "history".into();
+    Ok(verdict(given.is_some(), &anchor, text, json))
+}
+
+/// What holds without an anchor is only consistent: anybody can make a chain of their own.
+pub fn verdict(anchored: bool, genesis_hash: &Hash, text: String, mut json: Value) -> Report {
+    json["ok"] = anchored.into();
+    json["anchored"] = anchored.into();
+    json["genesis_hash"] = hex::encode(genesis_hash).into();
+    match anchored {
+        true => Report::ok(format!("holds: {text}"), json),
+        false => {
+            let note = format!(
+                "consistent, not anchored: {text}\nIt follows from genesis {}, but nobody said that this is the \
+                 right one:\ncompare it, or give it with --genesis-hash.",
+                hex::encode(genesis_hash)
+            );
+            Report::with(Exit::Undecided, note, json)
+        }
+    }
+}
+
+/// One access for people.
+pub fn access_fields(access: &VerifiedAccess) -> Vec<(&'static str, String)> {
+    let request = &access.request;
+    vec![
+        ("custodian", printable(&request.custodian)),
+        ("recipient", printable(&request.recipient)),
+        ("client", printable(&request.client)),
+        ("actor", printable(&request.actor)),
+        ("purpose", printable(&request.purpose)),
+        ("outcome", printable(&access.event.outcome)),
+        (
+            "recorded",
+            format!("height {}, {}", access.height, time(access.time_ms)),
+        ),
+    ]
+}
+
+/// One access for JSON output.
+pub fn access_json(access: &VerifiedAccess) -> Value {
+    let (request, event) = (&access.request, &access.event);
+    json!({
+        "custodian": request.custodian, "recipient": request.recipient, "client": request.client,
+        "actor": request.actor, "purpose": request.purpose, "action": request.action,
+        "resource_types": request.resource_types, "outcome": event.outcome, "obligations": event.obligations,
+        "decided_by": event.decided_by, "resources": event.resources,
+        "height": access.height, "time_ms": access.time_ms, "time": time(access.time_ms),
+        "header_hash": hex::encode(access.header_hash),
+    })
+}

@@ -1,0 +1,397 @@
+//! A small real chain: four organizations, a consent, two accesses, each block with a certificate of all four.
+
+use std::collections::BTreeMap;
+
+use assent_ledger::audit::{write_record, RecordKind, EXPORT_MAGIC};
+use assent_ledger::block::{apply_genesis, build_block, Proposal, Tip};
+use assent_ledger::certificate::{precommit, vote_sign_bytes};
+use assent_ledger::commitment::{commit, digests_root};
+use assent_ledger::entry::{check_entry, sign_entry};
+use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
+use assent_ledger::hash::Context;
+use assent_ledger::keys::{sign, SigningKey};
+use assent_ledger::log::{inclusion_proof, LogRead};
+use assent_ledger::receipt::{sign_message, BUNDLE_MAGIC, HISTORY_MAGIC};
+use assent_ledger::state::{slot, slot_key, MemoryState, ReadError, StateRead};
+use assent_ledger::tree::{self, MemoryNodes, NodeRead};
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::operation::Kind;
+use assent_proto::ledger::v1::{
+    AccessEvent, AccessHistory, AccessReceipt, Certificate, CommitSignature, DataRequest, EntryBody,
+    InclusionProof, Operation, Organization, RecordAccess, RecordBundle, SetConsent, Validator, ValidatorSet,
+};
+use prost::Message;
+
+pub const CHAIN: &str = "testnet-cli";
+const ORGANIZATIONS: [&str; 4] = ["birch", "cedar", "dogwood", "elm"];
+const CUSTODIAN: &str = "cedar";
+const START_MS: u64 = 1_700_000_000_000;
+
+struct Committed {
+    block: Vec<u8>,
+    header: Vec<u8>,
+    log_size: u64,
+    certificate: Certificate,
+}
+
+/// An access as the custodian keeps it.
+struct Access {
+    height: usize,
+    leaf: u64,
+    entry: Vec<u8>,
+    event: Vec<u8>,
+    salt: [u8; 32],
+    previous_head: Vec<u8>,
+}
+
+#[derive(Default)]
+struct State {
+    values: MemoryState,
+    nodes: MemoryNodes,
+    log: BTreeMap<(u8, u64), Hash>,
+}
+
+impl StateRead for State {
+    fn value(&self, key: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
+        self.values.value(key)
+    }
+}
+
+impl NodeRead for State {
+    fn node(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.nodes.node(key)
+    }
+}
+
+impl LogRead for State {
+    fn node(&self, level: u8, index: u64) -> Option<Hash> {
+        self.log.get(&(level, index)).copied()
+    }
+}
+
+pub struct Chain {
+    genesis_file: Vec<u8>,
+    genesis: CheckedGenesis,
+    votes: Vec<SigningKey>,
+    entries: Vec<SigningKey>,
+    tip: Tip,
+    state: State,
+    blocks: Vec<Committed>,
+    accesses: Vec<Access>,
+    sequence: u64,
+    pub handle: [u8; 32],
+    pub resources: Vec<Vec<u8>>,
+}
+
+/// Where a record of the export lies: its height and its bytes, head included.
+pub struct Span {
+    pub height: u64,
+    pub bytes: std::ops::Range<usize>,
+}
+
+fn seeded(world: u8, kind: u8, n: usize) -> SigningKey {
+    SigningKey::from_bytes(&assent_ledger::hash::sha256(&[world, kind, n as u8]))
+}
+
+impl Chain {
+    /// A chain with a consent (height 1), an access (2), nothing (3), an access (4). `world` chooses all keys.
+    pub fn new(world: u8, handle: [u8; 32], control_key: Option<[u8; 32]>) -> Self {
+        let mut chain = Self::genesis(world, handle);
+        chain.consent(control_key);
+        chain.access("Dr Ash");
+        chain.block(Vec::new());
+        chain.access("Dr Beech");
+        chain
+    }
+
+    fn genesis(world: u8, handle: [u8; 32]) -> Self {
+        let votes: Vec<_> = (0..4).map(|n| seeded(world, 1, n)).collect();
+        let entries: Vec<_> = (0..4).map(|n| seeded(world, 2, n)).collect();
+        let validators = ORGANIZATIONS.iter().zip(&votes).map(|(id, key)| Validator {
+            organization: id.to_string(),
+            vote_key: key.verifying_key().to_bytes().to_vec(),
+            power: 1,
+        });
+        let organizations = ORGANIZATIONS.iter().zip(&entries).map(|(id, key)| Organization {
+            id: id.to_string(),
+            name: id.to_string(),
+            entry_key: key.verifying_key().to_bytes().to_vec(),
+            ..Default::default()
+        });
+        let set = ValidatorSet {
+            validators: validators.collect(),
+        };
+        let (genesis_file, genesis) =
+            make_genesis_file(CHAIN, START_MS, set, organizations.collect()).unwrap();
+        let (tip, changes, update) = apply_genesis(&genesis).unwrap();
+        let mut state = State::default();
+        state.values.0.extend(changes);
+        state.nodes.apply(update);
+        let resources = vec![
+            br#"{"resourceType":"Basic","id":"1"}"#.to_vec(),
+            br#"{"resourceType":"Basic"}"#.to_vec(),
+        ];
+        let (blocks, accesses, sequence) = (Vec::new(), Vec::new(), 0);
+        Self {
+            genesis_file,
+            genesis,
+            votes,
+            entries,
+            tip,
+            state,
+            blocks,
+            accesses,
+            sequence,
+            handle,
+            resources,
+        }
+    }
+
+    pub fn genesis_hash(&self) -> String {
+        hex::encode(self.genesis.hash)
+    }
+
+    fn entry(&mut self, kind: Kind) -> Vec<u8> {
+        self.sequence += 1;
+        let body = EntryBody {
+            chain_id: CHAIN.into(),
+            author: CUSTODIAN.into(),
+            sequence: self.sequence,
+            not_after_ms: self.tip.time_ms + 60_000,
+            operations: vec![Operation { kind: Some(kind) }],
+        };
+        sign_entry(&self.entries[1], &body)
+    }
+
+    fn block(&mut self, entries: Vec<Vec<u8>>) {
+        let previous_certificate = self
+            .blocks
+            .last()
+            .map(|b| b.certificate.encode_to_vec())
+            .unwrap_or_default();
+        let proposer = self.votes[self.blocks.len() % 4].verifying_key().to_bytes();
+        let proposal = Proposal {
+            proposer,
+            round: 0,
+            now_ms: self.tip.time_ms + 1000,
+            previous_certificate,
+        };
+        let count = entries.len();
+        let candidates = entries
+            .iter()
+            .map(|bytes| check_entry(CHAIN, bytes).unwrap())
+            .collect();
+        let (block, applied, dropped) = build_block(&self.tip, &self.state, candidates, &proposal).unwrap();
+        assert!(
+            dropped.is_empty() && applied.entries.len() == count,
+            "{dropped:?}"
+        );
+        self.state.values.0.extend(applied.changes);
+        if let Some(update) = applied.tree {
+            self.state.nodes.apply(update);
+        }
+        self.state.log.extend(
+            applied
+                .log_nodes
+                .into_iter()
+                .map(|(level, index, hash)| ((level, index), hash)),
+        );
+        let (height, hash) = (applied.header.height, applied.tip.header_hash);
+        let mut signatures: Vec<CommitSignature> = self
+            .votes
+            .iter()
+            .map(|key| {
+                let address = key.verifying_key().to_bytes();
+                let message = vote_sign_bytes(CHAIN, &precommit(height, 0, &hash, &address));
+                CommitSignature {
+                    address: address.to_vec(),
+                    signature: sign(key, &message).to_vec(),
+                }
+            })
+            .collect();
+        signatures.sort_by(|a, b| a.address.cmp(&b.address));
+        let certificate = Certificate {
+            height,
+            round: 0,
+            header_hash: hash.to_vec(),
+            signatures,
+        };
+        let log_size = applied.header.log_size;
+        self.blocks.push(Committed {
+            block,
+            header: applied.header_bytes,
+            log_size,
+            certificate,
+        });
+        self.tip = applied.tip;
+    }
+
+    fn consent(&mut self, control_key: Option<[u8; 32]>) {
+        let entry = self.entry(Kind::SetConsent(SetConsent {
+            custodian: CUSTODIAN.into(),
+            handle: self.handle.to_vec(),
+            expected_consent_seq: 0,
+            commitment: vec![5; 32],
+            control_key: control_key.map(|key| key.to_vec()),
+            control_signature: None,
+        }));
+        self.block(vec![entry]);
+    }
+
+    fn access(&mut self, actor: &str) {
+        let slot = slot(&self.state, CHAIN, CUSTODIAN, &self.handle)
+            .unwrap()
+            .unwrap();
+        let request = DataRequest {
+            chain_id: CHAIN.into(),
+            custodian: CUSTODIAN.into(),
+            recipient: "birch".into(),
+            client: format!("spiffe://{CHAIN}/org/birch/crm/desk"),
+            actor: actor.into(),
+            identifier_system: "urn:x:mrn".into(),
+            identifier_value: "17".into(),
+            birth_date: "2000-02-29".into(),
+            purpose: "TREAT".into(),
+            action: "access".into(),
+            nonce: vec![9; 32],
+            not_after_ms: self.tip.time_ms + 30_000,
+            ..Default::default()
+        };
+        let request = request.encode_to_vec();
+        let signed = sign_message(Context::Request, CHAIN, "birch", &self.entries[0], request);
+        let event = AccessEvent {
+            custodian: CUSTODIAN.into(),
+            handle: self.handle.to_vec(),
+            request: signed.encode_to_vec(),
+            outcome: "PERMIT".into(),
+            decided_by: vec!["c1/1".into()],
+            consent_seq: slot.consent_seq,
+            resources: self.resources.len() as u64,
+            digests_root: digests_root(self.resources.iter().map(Vec::as_slice)).to_vec(),
+            time_ms: self.tip.time_ms,
+            ..Default::default()
+        };
+        let (event, salt) = (event.encode_to_vec(), [self.accesses.len() as u8 + 1; 32]);
+        let entry = self.entry(Kind::RecordAccess(RecordAccess {
+            custodian: CUSTODIAN.into(),
+            handle: self.handle.to_vec(),
+            expected_consent_seq: slot.consent_seq,
+            expected_policy_seq: 0,
+            commitment: commit(Context::AccessCommitment, CHAIN, &salt, &event).to_vec(),
+        }));
+        let (height, leaf) = (self.blocks.len(), self.tip.log.size());
+        let previous_head = slot.access_head.unwrap_or_default();
+        self.block(vec![entry.clone()]);
+        self.accesses.push(Access {
+            height,
+            leaf,
+            entry,
+            event,
+            salt,
+            previous_head,
+        });
+    }
+
+    /// The receipt of access `n`, from 0, as a node would give it.
+    pub fn receipt(&self, n: usize) -> AccessReceipt {
+        let access = &self.accesses[n];
+        let block = &self.blocks[access.height];
+        let path = inclusion_proof(&self.state, access.leaf, block.log_size).unwrap();
+        let path = path.iter().map(|hash| hash.to_vec()).collect();
+        AccessReceipt {
+            genesis: self.genesis.bytes.clone(),
+            event: access.event.clone(),
+            salt: access.salt.to_vec(),
+            entry: access.entry.clone(),
+            operation: 0,
+            inclusion: Some(InclusionProof {
+                index: access.leaf,
+                size: block.log_size,
+                path,
+            }),
+            header: block.header.clone(),
+            certificate: Some(block.certificate.clone()),
+            access_seq: n as u64 + 1,
+            previous_access_head: access.previous_head.clone(),
+        }
+    }
+
+    /// A bundle file, as `assent request` writes it: without what only a history proves.
+    pub fn bundle(&self) -> Vec<u8> {
+        let receipt = AccessReceipt {
+            access_seq: 0,
+            previous_access_head: Vec::new(),
+            ..self.receipt(1)
+        };
+        let bundle = RecordBundle {
+            receipt: Some(receipt),
+            resources: self.resources.clone(),
+        };
+        [BUNDLE_MAGIC.as_slice(), &bundle.encode_to_vec()].concat()
+    }
+
+    /// The encoded history of the first `accesses` accesses.
+    pub fn history(&self, accesses: usize) -> Vec<u8> {
+        let slot = slot(&self.state, CHAIN, CUSTODIAN, &self.handle)
+            .unwrap()
+            .unwrap();
+        let key = slot_key(CHAIN, CUSTODIAN, &self.handle);
+        let proof = tree::prove(
+            &self.state,
+            self.tip.state_version,
+            &key,
+            Some(&slot.encode_to_vec()),
+        )
+        .unwrap();
+        let last = self.blocks.last().unwrap();
+        let history = AccessHistory {
+            genesis: self.genesis.bytes.clone(),
+            custodian: CUSTODIAN.into(),
+            handle: self.handle.to_vec(),
+            receipts: (0..accesses)
+                .map(|n| AccessReceipt {
+                    genesis: Vec::new(),
+                    ..self.receipt(n)
+                })
+                .collect(),
+            slot: Some(slot),
+            state_proof: proof,
+            header: last.header.clone(),
+            certificate: Some(last.certificate.clone()),
+        };
+        history.encode_to_vec()
+    }
+
+    /// A history file.
+    pub fn history_file(&self, accesses: usize) -> Vec<u8> {
+        [HISTORY_MAGIC.as_slice(), &self.history(accesses)].concat()
+    }
+
+    /// An export file, and where its records lie.
+    pub fn export(&self) -> (Vec<u8>, Vec<Span>) {
+        let mut out = EXPORT_MAGIC.to_vec();
+        let mut spans = vec![Span {
+            height: 0,
+            bytes: 0..out.len(),
+        }];
+        let mut record = |height: usize, kind: RecordKind, payload: &[u8]| {
+            let start = out.len();
+            write_record(&mut out, kind, payload);
+            spans.push(Span {
+                height: height as u64,
+                bytes: start..out.len(),
+            });
+        };
+        record(0, RecordKind::Genesis, &self.genesis_file);
+        for (height, committed) in (1..).zip(&self.blocks) {
+            record(height, RecordKind::Block, &committed.block);
+        }
+        let last = self.blocks.last().unwrap();
+        record(
+            self.blocks.len(),
+            RecordKind::Certificate,
+            &last.certificate.encode_to_vec(),
+        );
+        (out, spans)
+    }
+}

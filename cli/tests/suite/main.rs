@@ -1,0 +1,10 @@
+//! The `assent` program, run as its users run it.
+
+mod audit;
+mod chain;
+mod keys;
+mod node;
+mod program;
+mod usage;
+mod verify;
+mod wallet;

@@ -1,0 +1,500 @@
+//! What the program does with a node's answers, lies included: the answers come over real mutual TLS, with the certificates
+//! that `assent init` and `assent keys issue` make.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use assent_ledger::entry::withdraw_sign_bytes;
+use assent_ledger::hash::{framed, Context};
+use assent_ledger::keys::verify;
+use assent_proto::ledger::v1::Slot;
+use assent_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
+use assent_proto::v1::decision_service_server::{DecisionService, DecisionServiceServer};
+use assent_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
+use assent_proto::v1::patient_service_server::{PatientService, PatientServiceServer};
+use assent_proto::v1::*;
+use tonic::codegen::tokio_stream::{self, Stream};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::chain::{Chain, CHAIN};
+use crate::program::{assent, Run};
+
+/// The messages of one release.
+type Messages = Vec<Result<RequestRecordsResponse, Status>>;
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the node will answer, and what it was asked.
+#[derive(Default)]
+struct Script {
+    check: Option<Status>,
+    release: Messages,
+    export: Vec<Result<ExportLedgerResponse, Status>>,
+    history: Vec<u8>,
+    slot: Slot,
+    asked: Option<GetSlotRequest>,
+    withdrawn: Option<WithdrawRequest>,
+}
+
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Script>>);
+
+impl Told {
+    fn set(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.0.lock().unwrap());
+    }
+}
+
+#[tonic::async_trait]
+impl DecisionService for Told {
+    async fn check_consent(
+        &self,
+        _: Request<CheckConsentRequest>,
+    ) -> Result<Response<CheckConsentResponse>, Status> {
+        match &self.0.lock().unwrap().check {
+            Some(status) => Err(status.clone()),
+            None => Ok(Response::new(CheckConsentResponse {
+                outcome: Outcome::Permit.into(),
+                may_be_incomplete: true,
+                ..Default::default()
+            })),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ExchangeService for Told {
+    type RequestRecordsStream = Answers<RequestRecordsResponse>;
+    async fn request_records(
+        &self,
+        _: Request<RequestRecordsRequest>,
+    ) -> Result<Response<Self::RequestRecordsStream>, Status> {
+        let release = std::mem::take(&mut self.0.lock().unwrap().release);
+        Ok(Response::new(Box::pin(tokio_stream::iter(release))))
+    }
+    async fn verify_records(
+        &self,
+        _: Request<VerifyRecordsRequest>,
+    ) -> Result<Response<VerifyRecordsResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+}
+
+#[tonic::async_trait]
+impl PatientService for Told {
+    async fn get_slot(&self, request: Request<GetSlotRequest>) -> Result<Response<GetSlotResponse>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.asked = Some(request.into_inner());
+        Ok(Response::new(GetSlotResponse {
+            answer: None,
+            slot: Some(script.slot.clone()),
+        }))
+    }
+    async fn withdraw(
+        &self,
+        request: Request<WithdrawRequest>,
+    ) -> Result<Response<WithdrawResponse>, Status> {
+        self.0.lock().unwrap().withdrawn = Some(request.into_inner());
+        Ok(Response::new(WithdrawResponse {
+            answer: None,
+            height: 7,
+        }))
+    }
+    async fn get_history(
+        &self,
+        _: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryResponse>, Status> {
+        Ok(Response::new(GetHistoryResponse {
+            answer: None,
+            history: self.0.lock().unwrap().history.clone(),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Told {
+    type ExportLedgerStream = Answers<ExportLedgerResponse>;
+    async fn export_ledger(
+        &self,
+        _: Request<ExportLedgerRequest>,
+    ) -> Result<Response<Self::ExportLedgerStream>, Status> {
+        let export = std::mem::take(&mut self.0.lock().unwrap().export);
+        Ok(Response::new(Box::pin(tokio_stream::iter(export))))
+    }
+    async fn get_block(&self, _: Request<GetBlockRequest>) -> Result<Response<GetBlockResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+}
+
+/// A node's folder, and a server with its certificate that answers as told until it is dropped.
+struct Node {
+    folder: tempfile::TempDir,
+    told: Told,
+    url: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Node {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("birch");
+        let dir_text = dir.to_str().unwrap();
+        let arguments = [
+            "init",
+            "--dir",
+            dir_text,
+            "--organization",
+            "birch",
+            "--name",
+            "Birch",
+            "--chain-id",
+            CHAIN,
+        ];
+        assent(&arguments).exits(0);
+        assent(&[
+            "keys", "issue", "--dir", dir_text, "--role", "crm", "--name", "desk",
+        ])
+        .exits(0);
+
+        let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(read("tls/node.pem"), read("tls/node.key")))
+            .client_ca_root(Certificate::from_pem(read("tls/ca.pem")))
+            .client_auth_optional(true);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let told = Told::default();
+        let guard = runtime.enter();
+        let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let url = format!("https://{}", incoming.local_addr().unwrap());
+        let server = Server::builder()
+            .tls_config(tls)
+            .unwrap()
+            .add_service(DecisionServiceServer::new(told.clone()))
+            .add_service(ExchangeServiceServer::new(told.clone()))
+            .add_service(PatientServiceServer::new(told.clone()))
+            .add_service(AuditServiceServer::new(told.clone()));
+        runtime.spawn(server.serve_with_incoming(incoming));
+        drop(guard);
+        Self {
+            folder,
+            told,
+            url,
+            _runtime: runtime,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Runs a command as the CRM's front desk.
+    fn crm(&self, arguments: &[&str]) -> Run {
+        let profile = self.text("birch/clients/crm-desk/profile.toml");
+        assent(&[arguments, &["--profile", &profile, "--node", &self.url]].concat())
+    }
+
+    fn check(&self) -> Run {
+        self.crm(&[&["check", "--output", "json"], QUERY].concat())
+    }
+
+    fn request(&self, chain: &Chain, actor: &str) -> Run {
+        let (out, hash) = (self.text("out"), chain.genesis_hash());
+        let more = [
+            "--actor",
+            actor,
+            "--out",
+            &out,
+            "--genesis-hash",
+            &hash,
+            "--output",
+            "json",
+        ];
+        self.crm(&[&["request"], QUERY, &more].concat())
+    }
+}
+
+const QUERY: &[&str] = &[
+    "--custodian",
+    "cedar",
+    "--identifier",
+    "urn:x:mrn|17",
+    "--birth-date",
+    "2000-02-29",
+    "--purpose",
+    "TREAT",
+];
+
+fn refusal(code: Code, reason: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "assent", [("k".to_owned(), "v".to_owned())]);
+    Status::with_error_details(code, "said by the node", details)
+}
+
+fn release(chain: &Chain, n: usize) -> Messages {
+    let first = RequestRecordsResponse {
+        answer: None,
+        receipt: Some(chain.receipt(n)),
+        resources: Vec::new(),
+    };
+    let rest = chain.resources.iter().map(|resource| RequestRecordsResponse {
+        resources: vec![resource.clone()],
+        ..Default::default()
+    });
+    std::iter::once(first).chain(rest).map(Ok).collect()
+}
+
+#[test]
+fn a_refusal_has_the_exit_code_and_the_reason_of_its_kind() {
+    let node = Node::start();
+    let json = node.check().exits(0).json();
+    assert_eq!(
+        (&json["outcome"], &json["may_be_incomplete"]),
+        (&"PERMIT".into(), &true.into())
+    );
+    for (code, reason, exit) in [
+        (Code::PermissionDenied, "NOT_RELEASED", 5),
+        (Code::PermissionDenied, "WRONG_ROLE", 8),
+        (Code::Unauthenticated, "NO_CERTIFICATE", 8),
+        (Code::Unavailable, "NOT_FRESH", 7),
+        (Code::DeadlineExceeded, "TOO_LATE", 7),
+        (Code::NotFound, "NO_SUBJECT", 6),
+        (Code::InvalidArgument, "UNKNOWN_PURPOSE", 2),
+        (Code::Internal, "BUG", 1),
+    ] {
+        node.told.set(|script| script.check = Some(refusal(code, reason)));
+        let run = node.check().exits(exit);
+        let json = run.json();
+        assert_eq!(
+            (&json["error"]["reason"], &json["error"]["exit"]),
+            (&reason.into(), &exit.into())
+        );
+        assert!(
+            run.err
+                .starts_with(&format!("error: said by the node [{reason}]\nhelp: ")),
+            "{run:?}"
+        );
+    }
+    // Another domain's reason is not ours, and what a node says does not reach the terminal raw.
+    let details =
+        ErrorDetails::with_error_info("NOT_RELEASED", "elsewhere", [("k".to_owned(), "v".to_owned())]);
+    let status = Status::with_error_details(Code::PermissionDenied, "\x1b[2J", details);
+    node.told.set(|script| script.check = Some(status));
+    let run = node.check().exits(8);
+    assert!(
+        !run.err.contains('\x1b') && run.err.contains("[PERMISSION_DENIED]"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_foreign_certificate_on_either_side_is_refused() {
+    let (node, other) = (Node::start(), Node::start());
+    let profile = other.text("birch/clients/crm-desk/profile.toml");
+    let ca = node.text("birch/tls/ca.pem");
+    // The node is not the one that --ca vouches for.
+    let run = assent(&[&["check", "--profile", &profile, "--node", &node.url], QUERY].concat()).exits(1);
+    assert!(run.err.contains("NODE_CERTIFICATE"), "{run:?}");
+    // The node is right, the client is a stranger to it.
+    let run = assent(
+        &[
+            &["check", "--profile", &profile, "--node", &node.url, "--ca", &ca],
+            QUERY,
+        ]
+        .concat(),
+    )
+    .exits(8);
+    assert!(run.err.contains("TLS_REFUSED"), "{run:?}");
+}
+
+#[test]
+fn a_release_is_written_only_when_everything_holds() {
+    let (node, chain) = (Node::start(), Chain::new(1, [3; 32], None));
+    let out = node.path("out");
+    let mut lies: Vec<(&str, Vec<_>)> = Vec::new();
+    let edit = |change: &dyn Fn(&mut Messages)| {
+        let mut messages = release(&chain, 1);
+        change(&mut messages);
+        messages
+    };
+    lies.push(("nothing", Vec::new()));
+    lies.push(("no receipt", edit(&|m| drop(m.remove(0)))));
+    lies.push(("a resource missing", edit(&|m| drop(m.pop()))));
+    lies.push(("a resource twice", edit(&|m| m.push(m[1].clone()))));
+    lies.push(("other order", edit(&|m| m.swap(1, 2))));
+    lies.push((
+        "changed byte",
+        edit(&|m| m[1].as_mut().unwrap().resources[0][3] ^= 1),
+    ));
+    lies.push((
+        "two receipts",
+        edit(&|m| m[1].as_mut().unwrap().receipt = Some(chain.receipt(1))),
+    ));
+    lies.push(("another's receipt", release(&chain, 0)));
+    lies.push(("another chain", release(&Chain::new(2, [3; 32], None), 1)));
+    for (what, messages) in lies {
+        node.told.set(|script| script.release = messages);
+        let run = node.request(&chain, "Dr Beech");
+        assert_eq!(run.exit, 3, "{what}: {run:?}");
+        assert!(!out.exists(), "{what}");
+    }
+    // A stream that breaks off.
+    node.told
+        .set(|script| script.release = edit(&|m| m[2] = Err(Status::unavailable("slot changed"))));
+    let run = node.request(&chain, "Dr Beech").exits(7);
+    assert!(run.err.contains("--request-id"), "{run:?}");
+    assert!(!out.exists());
+    assert_eq!(
+        std::fs::read_dir(node.folder.path()).unwrap().count(),
+        1,
+        "no temporary file stays"
+    );
+
+    node.told.set(|script| script.release = release(&chain, 1));
+    let json = node.request(&chain, "Dr Beech").exits(0).json();
+    assert_eq!(json["access"]["resources"], 2);
+    assert_eq!(std::fs::read(&out).unwrap(), chain.bundle());
+    assent(&[
+        "verify",
+        out.to_str().unwrap(),
+        "--genesis-hash",
+        &chain.genesis_hash(),
+    ])
+    .exits(0);
+    // And never over a file that is there.
+    node.request(&chain, "Dr Beech").exits(1);
+}
+
+#[test]
+fn an_export_appears_only_when_it_is_complete() {
+    let (node, chain) = (Node::start(), Chain::new(1, [3; 32], None));
+    let (export, _) = chain.export();
+    let out = node.text("export");
+    let chunk = |bytes: &[u8]| {
+        Ok(ExportLedgerResponse {
+            answer: None,
+            chunk: bytes.to_vec(),
+        })
+    };
+    node.told
+        .set(|script| script.export = vec![chunk(&export[..100]), Err(Status::unavailable("stopping"))]);
+    node.crm(&["audit", "export", "--out", &out]).exits(7);
+    assert!(!node.path("export").exists());
+    node.told
+        .set(|script| script.export = export.chunks(100).map(chunk).collect());
+    node.crm(&["audit", "export", "--out", &out]).exits(0);
+    assert_eq!(std::fs::read(&out).unwrap(), export);
+    assent(&["audit", "verify", &out, "--genesis-hash", &chain.genesis_hash()]).exits(0);
+}
+
+#[test]
+fn a_patient_withdraws_and_sees_the_history_with_the_control_key_alone() {
+    let node = Node::start();
+    let (wallet, handle) = (node.text("wallet"), [3u8; 32]);
+    assent(&["wallet", "create", "--out", &wallet, "--chain-id", CHAIN]).exits(0);
+    assent(&[
+        "wallet",
+        "add",
+        &wallet,
+        "--custodian",
+        "cedar",
+        "--handle",
+        &hex::encode(handle),
+    ])
+    .exits(0);
+    let shown = assent(&["wallet", "show", &wallet, "--custodian", "cedar"])
+        .exits(0)
+        .out;
+    let mut key = [0; 32];
+    hex::decode_to_slice(shown.trim(), &mut key).unwrap();
+
+    let ca = node.text("birch/tls/ca.pem");
+    let patient = |command: &str, more: &[&str]| {
+        let arguments = [
+            command,
+            "--wallet",
+            &wallet,
+            "--custodian",
+            "cedar",
+            "--node",
+            &node.url,
+            "--ca",
+            &ca,
+        ];
+        assent(&[arguments.as_slice(), more].concat())
+    };
+    node.told.set(|script| {
+        script.slot = Slot {
+            withdraw_seq: 4,
+            ..Default::default()
+        }
+    });
+    let json = patient("withdraw", &["--output", "json"]).exits(0).json();
+    assert_eq!(
+        (&json["height"], &json["withdraw_seq"], &json["already"]),
+        (&7.into(), &4.into(), &false.into())
+    );
+    let (asked, withdrawn) = {
+        let mut script = node.told.0.lock().unwrap();
+        (
+            script.asked.take().unwrap().proof.unwrap(),
+            script.withdrawn.take().unwrap().withdraw.unwrap(),
+        )
+    };
+    let parts: [&[u8]; 5] = [
+        b"GetSlot",
+        b"cedar",
+        &handle,
+        &asked.nonce,
+        &asked.time_ms.to_be_bytes(),
+    ];
+    let message = framed(Context::PatientRequest, CHAIN, &parts);
+    assert!(verify(
+        &key,
+        &message,
+        asked.signature.as_slice().try_into().unwrap()
+    ));
+    let message = withdraw_sign_bytes(CHAIN, "cedar", &handle, 4);
+    assert!(verify(
+        &key,
+        &message,
+        withdrawn.patient_signature.as_slice().try_into().unwrap()
+    ));
+
+    // A slot that is frozen is not withdrawn again.
+    node.told.set(|script| script.slot.frozen = true);
+    let json = patient("withdraw", &["--output", "json"]).exits(0).json();
+    assert_eq!(json["already"], true);
+    assert!(node.told.0.lock().unwrap().withdrawn.is_none());
+
+    let chain = Chain::new(1, handle, Some(key));
+    let hash = chain.genesis_hash();
+    let out = node.text("history");
+    for (lie, exit) in [
+        (chain.history(1), 3),
+        (Chain::new(1, [4; 32], None).history(2), 3),
+        (b"?".to_vec(), 3),
+    ] {
+        node.told.set(|script| script.history = lie);
+        patient("history", &["--genesis-hash", &hash, "--out", &out]).exits(exit);
+        assert!(!node.path("history").exists());
+    }
+    node.told.set(|script| script.history = chain.history(2));
+    let run = patient("history", &["--genesis-hash", &hash, "--out", &out]).exits(0);
+    assert!(
+        run.out.contains("2 of 2 accesses") && run.out.contains("Dr Ash") && run.out.contains("TREAT"),
+        "{run:?}"
+    );
+    assent(&["verify", &out, "--genesis-hash", &hash]).exits(0);
+    patient("history", &[]).exits(4);
+}

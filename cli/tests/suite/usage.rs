@@ -1,0 +1,141 @@
+//! Help, usage errors, exit codes.
+
+use crate::program::{assent, assent_with};
+
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["init"],
+    &["genesis"],
+    &["keys"],
+    &["keys", "issue"],
+    &["keys", "show"],
+    &["keys", "generate"],
+    &["status"],
+    &["check"],
+    &["request"],
+    &["verify"],
+    &["wallet"],
+    &["wallet", "create"],
+    &["wallet", "show"],
+    &["wallet", "add"],
+    &["withdraw"],
+    &["history"],
+    &["subject"],
+    &["subject", "create"],
+    &["records"],
+    &["records", "load"],
+    &["consent"],
+    &["consent", "import"],
+    &["policy"],
+    &["policy", "set"],
+    &["audit"],
+    &["audit", "export"],
+    &["audit", "verify"],
+];
+
+#[test]
+fn help_fits_80_columns_and_names_every_command() {
+    for command in COMMANDS {
+        for flag in ["--help", "-h"] {
+            let run = assent(&[command, [flag].as_slice()].concat()).exits(0);
+            for line in run.out.lines() {
+                assert!(
+                    line.chars().count() <= 80,
+                    "assent {} {flag}: {line:?}",
+                    command.join(" ")
+                );
+            }
+        }
+        if let [parents @ .., name] = command {
+            let run = assent(&[parents, ["--help"].as_slice()].concat()).exits(0);
+            assert!(
+                run.out.lines().any(|line| line.trim_start().starts_with(name)),
+                "{name}: {}",
+                run.out
+            );
+        }
+    }
+}
+
+#[test]
+fn every_command_is_in_the_list_above() {
+    for command in COMMANDS {
+        let run = assent(&[command, ["--help"].as_slice()].concat()).exits(0);
+        let lines = run
+            .out
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty());
+        for name in lines.filter_map(|line| line.split_whitespace().next()) {
+            let full = [command, [name].as_slice()].concat();
+            assert!(COMMANDS.contains(&full.as_slice()), "{full:?} is not tested");
+        }
+    }
+}
+
+#[test]
+fn unknown_flags_and_commands_are_usage_errors_everywhere() {
+    for command in COMMANDS {
+        assent(&[command, ["--no-such-flag"].as_slice()].concat()).exits(2);
+    }
+    assent(&["no-such-command"]).exits(2);
+    assent::<&str>(&[]).exits(2);
+    assent(&["status", "--output", "xml"]).exits(2);
+}
+
+#[test]
+fn what_a_node_command_lacks_is_said() {
+    let run = assent(&["status"]).exits(2);
+    assert!(run.err.contains("--cert"), "{run:?}");
+    let json = assent(&["status", "--output", "json"]).exits(2).json();
+    assert_eq!((&json["ok"], &json["error"]["exit"]), (&false.into(), &2.into()));
+    assert_eq!(json["error"]["reason"], "NO_CLIENT_CERTIFICATE");
+
+    let query = [
+        "--custodian",
+        "cedar",
+        "--birth-date",
+        "2000-02-29",
+        "--purpose",
+        "TREAT",
+    ];
+    for (identifier, exit) in [("no bar", 2), ("|v", 2), ("s|", 2)] {
+        assent(&[["check", "--identifier", identifier].as_slice(), &query].concat()).exits(exit);
+    }
+    let run = assent(
+        &[
+            ["request", "--identifier", "s|v", "--out", "/tmp/x"].as_slice(),
+            &query,
+        ]
+        .concat(),
+    )
+    .exits(2);
+    assert!(run.err.contains("NO_ANCHOR"), "{run:?}");
+    for date in ["2000-02-30", "20000229", "2000-2-9", ""] {
+        let arguments = [
+            "check",
+            "--identifier",
+            "s|v",
+            "--custodian",
+            "c",
+            "--birth-date",
+            date,
+            "--purpose",
+            "TREAT",
+        ];
+        assent(&arguments).exits(2);
+    }
+}
+
+#[test]
+fn piped_output_has_no_color() {
+    for environment in [&[][..], &[("NO_COLOR", "1")], &[("CLICOLOR_FORCE", "0")]] {
+        let run = assent_with(environment, &["status"]);
+        assert!(
+            run.err.starts_with("error: ") && !run.err.contains('\x1b'),
+            "{run:?}"
+        );
+        assert!(run.err.contains("\nhelp: "), "{run:?}");
+    }
+}

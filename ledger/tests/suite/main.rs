@@ -1,0 +1,17 @@
+//! One binary for all integration tests of the ledger; one file per theme.
+
+mod attacks;
+mod audit;
+mod chain;
+mod consent;
+mod encoding;
+mod flips;
+mod golden;
+mod log;
+mod properties;
+mod purity;
+mod receipts;
+mod records;
+mod rules;
+mod signatures;
+mod tree;

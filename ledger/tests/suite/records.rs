@@ -1,0 +1,272 @@
+//! Operations, requests, accesses, receipts and histories for tests.
+
+use assent_ledger::block::apply_block;
+use assent_ledger::commitment::{commit, digests_root};
+use assent_ledger::entry::{control_sign_bytes, withdraw_sign_bytes};
+use assent_ledger::hash::{Context, Hash};
+use assent_ledger::keys::{sign, SigningKey};
+use assent_ledger::log::inclusion_proof;
+use assent_ledger::receipt::sign_message;
+use assent_ledger::state::{slot, slot_key};
+use assent_ledger::tree;
+use assent_proto::ledger::v1::operation::Kind;
+use assent_proto::ledger::v1::{
+    AccessEvent, AccessHistory, AccessReceipt, Certificate, DataRequest, InclusionProof, Operation,
+    RecordAccess, RecordBundle, SetConsent, SetPolicy, Withdraw,
+};
+use prost::Message;
+
+use crate::chain::{key, public, Chain, CHAIN, START_MS};
+
+pub const HANDLE: Hash = [0x11; 32];
+
+/// The patient's control key.
+pub fn patient() -> SigningKey {
+    key(9, "control", "patient")
+}
+
+pub fn set_consent(custodian: &str, seq: u64, commitment: u8) -> SetConsent {
+    SetConsent {
+        custodian: custodian.into(),
+        handle: HANDLE.to_vec(),
+        expected_consent_seq: seq,
+        commitment: vec![commitment; 32],
+        control_key: None,
+        control_signature: None,
+    }
+}
+
+/// The same operation with a signature of the control key.
+pub fn by_patient(mut op: SetConsent, key: &SigningKey) -> SetConsent {
+    let new_key = op.control_key.as_deref();
+    let message = control_sign_bytes(
+        CHAIN,
+        &op.custodian,
+        &op.handle,
+        op.expected_consent_seq,
+        &op.commitment,
+        new_key,
+    );
+    op.control_signature = Some(sign(key, &message).to_vec());
+    op
+}
+
+pub fn with_key(mut op: SetConsent, key: &SigningKey) -> SetConsent {
+    op.control_key = Some(public(key).to_vec());
+    op
+}
+
+pub fn withdraw(custodian: &str, withdraw_seq: u64, key: &SigningKey) -> Withdraw {
+    let message = withdraw_sign_bytes(CHAIN, custodian, &HANDLE, withdraw_seq);
+    Withdraw {
+        custodian: custodian.into(),
+        handle: HANDLE.to_vec(),
+        withdraw_seq,
+        patient_signature: sign(key, &message).to_vec(),
+    }
+}
+
+pub fn record_access(custodian: &str, consent_seq: u64, policy_seq: u64, commitment: Hash) -> RecordAccess {
+    RecordAccess {
+        custodian: custodian.into(),
+        handle: HANDLE.to_vec(),
+        expected_consent_seq: consent_seq,
+        expected_policy_seq: policy_seq,
+        commitment: commitment.to_vec(),
+    }
+}
+
+pub fn set_policy(seq: u64, commitment: u8) -> SetPolicy {
+    SetPolicy {
+        expected_policy_seq: seq,
+        commitment: vec![commitment; 32],
+    }
+}
+
+/// An operation of any kind.
+pub fn op(kind: impl Into<Wrapped>) -> Operation {
+    Operation {
+        kind: Some(kind.into().0),
+    }
+}
+
+pub struct Wrapped(Kind);
+
+macro_rules! wraps {
+    ($($name:ident),*) => { $(impl From<$name> for Wrapped {
+        fn from(op: $name) -> Self { Wrapped(Kind::$name(op)) }
+    })* };
+}
+wraps!(SetConsent, Withdraw, RecordAccess, SetPolicy);
+
+pub fn request(recipient: &str, nonce: u8) -> DataRequest {
+    DataRequest {
+        chain_id: CHAIN.into(),
+        custodian: "cedar".into(),
+        recipient: recipient.into(),
+        client: format!("spiffe://{CHAIN}/org/{recipient}/crm/frontdesk"),
+        actor: "Practitioner/7".into(),
+        identifier_system: "urn:assent:sample:mrn".into(),
+        identifier_value: "MRN-000000".into(),
+        birth_date: "2000-01-01".into(),
+        purpose: "TREAT".into(),
+        action: "access".into(),
+        resource_types: vec!["Observation".into()],
+        nonce: vec![nonce; 32],
+        not_after_ms: START_MS + 600_000,
+        check_only: false,
+    }
+}
+
+/// One access of Cedar's with its opening.
+#[derive(Clone)]
+pub struct Access {
+    pub event: AccessEvent,
+    pub salt: Hash,
+    pub resources: Vec<Vec<u8>>,
+}
+
+impl Access {
+    pub fn new(chain: &Chain, recipient: &str, nonce: u8, consent_seq: u64) -> Self {
+        let resources = vec![br#"{"resourceType":"Observation"}"#.to_vec(), vec![nonce; 5]];
+        let body = request(recipient, nonce).encode_to_vec();
+        let signed = sign_message(
+            Context::Request,
+            CHAIN,
+            recipient,
+            &chain.entry_key(recipient),
+            body,
+        );
+        let event = AccessEvent {
+            custodian: "cedar".into(),
+            handle: HANDLE.to_vec(),
+            request: signed.encode_to_vec(),
+            outcome: "PERMIT".into(),
+            decided_by: vec!["c1/1".into()],
+            obligations: vec![],
+            consent_seq,
+            policy_seq: 0,
+            resources: resources.len() as u64,
+            digests_root: digests_root(resources.iter().map(Vec::as_slice)).to_vec(),
+            time_ms: chain.tip.time_ms,
+        };
+        Self {
+            event,
+            salt: [nonce; 32],
+            resources,
+        }
+    }
+
+    pub fn operation(&self) -> Operation {
+        let commitment = commit(
+            Context::AccessCommitment,
+            CHAIN,
+            &self.salt,
+            &self.event.encode_to_vec(),
+        );
+        op(record_access(
+            &self.event.custodian,
+            self.event.consent_seq,
+            self.event.policy_seq,
+            commitment,
+        ))
+    }
+}
+
+/// Receipt for operation 0 of the last entry of the chain's last block, as a history carries it.
+pub fn numbered_receipt(
+    chain: &Chain,
+    access: &Access,
+    access_seq: u64,
+    previous_head: &[u8],
+) -> AccessReceipt {
+    let block = assent_proto::ledger::v1::Block::decode(chain.blocks.last().unwrap().as_slice()).unwrap();
+    // The header is the last leaf of the log, the entry the one before.
+    let size = chain.tip.log.size() - 1;
+    let path = inclusion_proof(&chain.store, size - 1, size).unwrap();
+    AccessReceipt {
+        genesis: vec![],
+        event: access.event.encode_to_vec(),
+        salt: access.salt.to_vec(),
+        entry: block.entries.last().unwrap().clone(),
+        operation: 0,
+        inclusion: Some(InclusionProof {
+            index: size - 1,
+            size,
+            path: path.iter().map(|h| h.to_vec()).collect(),
+        }),
+        header: block.header,
+        certificate: Some(Certificate::decode(chain.certificate.as_slice()).unwrap()),
+        access_seq,
+        previous_access_head: previous_head.to_vec(),
+    }
+}
+
+/// The same receipt as it stands alone: with genesis, without the number that only a history proves.
+pub fn lone_receipt(chain: &Chain, access: &Access) -> AccessReceipt {
+    assent_ledger::receipt::lone_receipt(&chain.genesis, numbered_receipt(chain, access, 1, &[]))
+}
+
+/// A chain on which Cedar recorded three accesses of Birch's, Dogwood's and Birch's, with the receipts made on the way.
+pub fn three_accesses() -> (Chain, Vec<Access>, Vec<AccessReceipt>, Vec<RecordBundle>) {
+    let mut chain = Chain::new();
+    let first = chain.entry(
+        "cedar",
+        vec![op(with_key(set_consent("cedar", 0, 1), &patient()))],
+    );
+    chain.commit(vec![first]);
+    let (mut accesses, mut receipts, mut bundles) = (vec![], vec![], vec![]);
+    for (n, recipient) in ["birch", "dogwood", "birch"].into_iter().enumerate() {
+        let access = Access::new(&chain, recipient, n as u8 + 1, 1);
+        let before = slot(&chain.store, CHAIN, "cedar", &HANDLE)
+            .unwrap()
+            .unwrap()
+            .access_head
+            .unwrap_or_default();
+        let other = chain.entry("elm", vec![op(set_policy(n as u64, n as u8))]);
+        let entry = chain.entry("cedar", vec![access.operation()]);
+        chain.commit(vec![other, entry]);
+        receipts.push(numbered_receipt(&chain, &access, n as u64 + 1, &before));
+        let receipt = lone_receipt(&chain, &access);
+        bundles.push(RecordBundle {
+            receipt: Some(receipt),
+            resources: access.resources.clone(),
+        });
+        accesses.push(access);
+    }
+    (chain, accesses, receipts, bundles)
+}
+
+pub fn history(chain: &Chain, receipts: Vec<AccessReceipt>) -> AccessHistory {
+    let slot = slot(&chain.store, CHAIN, "cedar", &HANDLE).unwrap().unwrap();
+    let key = slot_key(CHAIN, "cedar", &HANDLE);
+    let proof = tree::prove(
+        &chain.store,
+        chain.tip.state_version,
+        &key,
+        Some(&slot.encode_to_vec()),
+    )
+    .unwrap();
+    AccessHistory {
+        genesis: chain.genesis.bytes.clone(),
+        custodian: "cedar".into(),
+        handle: HANDLE.to_vec(),
+        receipts,
+        slot: Some(slot),
+        state_proof: proof,
+        header: chain.headers.last().unwrap().clone(),
+        certificate: Some(Certificate::decode(chain.certificate.as_slice()).unwrap()),
+    }
+}
+
+/// Applies a chain's blocks anew, from its genesis.
+pub fn replay(chain: &Chain) -> Chain {
+    let names: Vec<&str> = chain.names.iter().map(String::as_str).collect();
+    let mut again = Chain::of(chain.seed, &names);
+    for block in &chain.blocks {
+        let applied = apply_block(&again.tip, &again.store, block).unwrap();
+        again.store.take(&applied);
+        again.tip = applied.tip;
+    }
+    again
+}

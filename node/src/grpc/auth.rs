@@ -1,0 +1,496 @@
+//! Who calls: the identity in a client certificate, and what its role may do.
+//!
+//! ```text
+//! certificate ─▶ one SAN URI spiffe://<chain>/org/<org>/<role>/<name> ─▶ issued by the CA that genesis gives that <org>? ─▶ role
+//! ```
+//! TLS takes a certificate of any organization's CA, so that a client at the wrong node learns what is wrong. Which
+//! organization a certificate may name is decided here, per request, against that one organization's CA.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use assent_ledger::encoding::is_id;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{CertificateError, RootCertStore};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::refusal::{Kind, Refusal};
+
+/// Longest name of a client, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// What a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Role {
+    Crm,
+    Ehr,
+    Portal,
+    Registrar,
+    Officer,
+    Auditor,
+    Operator,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 7] = [
+        Self::Crm,
+        Self::Ehr,
+        Self::Portal,
+        Self::Registrar,
+        Self::Officer,
+        Self::Auditor,
+        Self::Operator,
+    ];
+
+    /// The name in the certificate.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crm => "crm",
+            Self::Ehr => "ehr",
+            Self::Portal => "portal",
+            Self::Registrar => "registrar",
+            Self::Officer => "officer",
+            Self::Auditor => "auditor",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// Which role may call which method: the only place. A method that isn't here is refused.
+///
+/// `GetSlot` and `Withdraw` need no certificate but a signature by the control key, and `GetHistory` takes either.
+pub const ROLES: &[(&str, &[Role])] = &[
+    ("SubjectService/CreateSubject", &[Role::Registrar]),
+    ("RecordService/LoadRecords", &[Role::Ehr]),
+    ("ConsentService/ImportConsent", &[Role::Portal]),
+    ("PolicyService/SetPolicy", &[Role::Officer]),
+    ("DecisionService/CheckConsent", &[Role::Crm, Role::Ehr]),
+    ("ExchangeService/RequestRecords", &[Role::Crm, Role::Ehr]),
+    ("ExchangeService/VerifyRecords", &[Role::Crm, Role::Ehr]),
+    ("AuditService/ExportLedger", &[Role::Auditor, Role::Operator]),
+    ("AuditService/GetBlock", &[Role::Auditor, Role::Operator]),
+    ("NodeService/GetStatus", &Role::ALL),
+    ("PatientService/GetHistory", &[Role::Portal]),
+];
+
+/// Methods that the control key alone opens.
+pub const CONTROL_KEY_ONLY: &[&str] = &["PatientService/GetSlot", "PatientService/Withdraw"];
+
+/// A client whose certificate holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// SPIFFE id: names the client in requests and request ids.
+    pub id: String,
+    /// Organization that issued the certificate.
+    pub organization: String,
+    /// Role.
+    pub role: Role,
+}
+
+/// Judges certificates: one verifier per organization, with that organization's CA as its only root.
+pub struct Authority {
+    chain_id: String,
+    organization: String,
+    verifiers: BTreeMap<String, Arc<dyn ClientCertVerifier>>,
+}
+
+fn bad(what: &str) -> Refusal {
+    Refusal::new(
+        Kind::Unauthenticated,
+        "BAD_CLIENT_CERTIFICATE",
+        format!("the client certificate {what}: issue a new one with `assent keys issue`"),
+    )
+}
+
+/// Parts of a SPIFFE id of this system.
+struct Name<'a> {
+    chain_id: &'a str,
+    organization: &'a str,
+    role: &'a str,
+}
+
+fn parse_id(id: &str) -> Option<Name<'_>> {
+    let parts: Vec<&str> = id.strip_prefix("spiffe://")?.split('/').collect();
+    let [chain_id, "org", organization, role, name] = parts[..] else {
+        return None;
+    };
+    let name_fits = (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    (is_id(chain_id) && is_id(organization) && is_id(role) && name_fits).then_some(Name {
+        chain_id,
+        organization,
+        role,
+    })
+}
+
+/// The one SAN URI of a certificate. Other kinds of names are of no account.
+fn spiffe_id(leaf: &[u8]) -> Result<String, Refusal> {
+    let (rest, certificate) = X509Certificate::from_der(leaf).map_err(|_| bad("does not parse"))?;
+    if !rest.is_empty() {
+        return Err(bad("has bytes behind its end"));
+    }
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| bad("has a broken subject alternative name"))?;
+    let names = names
+        .map(|extension| extension.value.general_names.as_slice())
+        .unwrap_or_default();
+    let mut uris = names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    match (uris.next(), uris.next()) {
+        (Some(uri), None) => Ok(uri.to_owned()),
+        (None, _) => Err(bad("names nobody: it has no SAN URI")),
+        (Some(_), Some(_)) => Err(bad("has several SAN URIs, exactly one is needed")),
+    }
+}
+
+impl Authority {
+    /// Over every organization's id and CA certificate (DER) in genesis, for the node of `organization`. A CA certificate that
+    /// can't be used is an error.
+    pub fn new(chain_id: &str, organization: &str, cas: &[(String, Vec<u8>)]) -> Result<Self, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut verifiers = BTreeMap::new();
+        for (id, der) in cas {
+            let unusable =
+                |e: &dyn std::fmt::Display| format!("genesis: the CA certificate of {id} can't be used: {e}");
+            let mut roots = RootCertStore::empty();
+            roots
+                .add(CertificateDer::from(der.clone()))
+                .map_err(|e| unusable(&e))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .map_err(|e| unusable(&e))?;
+            verifiers.insert(id.clone(), verifier);
+        }
+        Ok(Self {
+            chain_id: chain_id.to_owned(),
+            organization: organization.to_owned(),
+            verifiers,
+        })
+    }
+
+    /// Who presents this chain of certificates, leaf first.
+    pub fn identify(&self, chain: &[CertificateDer<'_>], now_ms: u64) -> Result<Client, Refusal> {
+        let (leaf, intermediates) = chain.split_first().ok_or_else(|| {
+            Refusal::new(
+                Kind::Unauthenticated,
+                "NO_CLIENT_CERTIFICATE",
+                format!(
+                    "this method needs a client certificate of {}: give --cert and --key",
+                    self.organization
+                ),
+            )
+        })?;
+        let id = spiffe_id(leaf)?;
+        let name = parse_id(&id)
+            .ok_or_else(|| bad("has a SAN URI that is not spiffe://<chain>/org/<org>/<role>/<name>"))?;
+        if name.chain_id != self.chain_id {
+            return Err(Refusal::new(
+                Kind::Unauthenticated,
+                "WRONG_NETWORK",
+                format!(
+                    "the client certificate is for the network {}, this node's is {}",
+                    name.chain_id, self.chain_id
+                ),
+            )
+            .with("network", &self.chain_id));
+        }
+        self.check_issuer(name.organization, leaf, intermediates, now_ms)?;
+        if name.organization != self.organization {
+            let other = name.organization;
+            return Err(Refusal::new(
+                Kind::PermissionDenied,
+                "FOREIGN_CLIENT",
+                format!(
+                    "this is the node of {}: ask the node of {other}",
+                    self.organization
+                ),
+            )
+            .with("organization", other));
+        }
+        let role = Role::ALL.into_iter().find(|role| role.name() == name.role);
+        let role = role.ok_or_else(|| bad(&format!("has the role {:?}, which no client has", name.role)))?;
+        Ok(Client {
+            organization: name.organization.to_owned(),
+            role,
+            id,
+        })
+    }
+
+    /// The organization that a certificate names must be the one whose CA issued it. Checked at every request, so that a
+    /// certificate that expires ends also on a connection that stays open.
+    fn check_issuer(
+        &self,
+        organization: &str,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        let other = |message: String| {
+            Refusal::new(
+                Kind::Unauthenticated,
+                "CERTIFICATE_OF_OTHER_ORGANIZATION",
+                message,
+            )
+        };
+        let Some(verifier) = self.verifiers.get(organization) else {
+            return Err(other(format!(
+                "the client certificate names {organization}, which is no member of this network"
+            )));
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(now_ms));
+        match verifier.verify_client_cert(leaf, intermediates, now) {
+            Ok(_) => Ok(()),
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            )) => Err(bad("has expired or isn't valid yet")),
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+            )) => Err(bad("is not for clients")),
+            Err(_) => Err(other(format!(
+                "the client certificate names {organization}, but the certificate authority of {organization} did not issue it"
+            ))),
+        }
+    }
+
+    /// Refuses a client whose role may not call the method; `method` is `Service/Method`.
+    pub fn authorize(&self, method: &str, client: &Client) -> Result<(), Refusal> {
+        let roles = ROLES
+            .iter()
+            .find(|(name, _)| *name == method)
+            .map_or(&[][..], |(_, roles)| roles);
+        if roles.contains(&client.role) {
+            return Ok(());
+        }
+        let needed = roles
+            .iter()
+            .map(|role| role.name())
+            .collect::<Vec<_>>()
+            .join(" or ");
+        Err(Refusal::new(
+            Kind::PermissionDenied,
+            "WRONG_ROLE",
+            format!(
+                "{method} needs the role {needed}, the client certificate has {}",
+                client.role.name()
+            ),
+        )
+        .with("needed", needed)
+        .with("role", client.role.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+    use rcgen::string::Ia5String;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    };
+
+    type Ca = CertifiedIssuer<'static, KeyPair>;
+
+    fn ca() -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Both have the same distinguished name: only the key tells them apart.
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn leaf(ca: &Ca, uris: &[&str]) -> CertificateDer<'static> {
+        leaf_until(ca, uris, 2040)
+    }
+
+    fn leaf_until(ca: &Ca, uris: &[&str], year: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let uri = |uri: &&str| SanType::URI(Ia5String::try_from(*uri).unwrap());
+        params.subject_alt_names = uris.iter().map(uri).collect();
+        params
+            .signed_by(&KeyPair::generate().unwrap(), ca)
+            .unwrap()
+            .der()
+            .clone()
+    }
+
+    struct World {
+        cedar: Ca,
+        birch: Ca,
+        authority: Authority,
+    }
+
+    fn world() -> World {
+        let (cedar, birch) = (ca(), ca());
+        let cas = [
+            ("cedar".to_owned(), cedar.der().to_vec()),
+            ("birch".to_owned(), birch.der().to_vec()),
+        ];
+        let authority = Authority::new("net-1", "cedar", &cas).unwrap();
+        World {
+            cedar,
+            birch,
+            authority,
+        }
+    }
+
+    /// 2026-01-01.
+    const NOW_MS: u64 = 1_767_225_600_000;
+
+    impl World {
+        fn reason(&self, leaf: CertificateDer<'_>) -> &'static str {
+            self.authority.identify(&[leaf], NOW_MS).unwrap_err().reason
+        }
+    }
+
+    #[test]
+    fn a_good_certificate_names_its_client() {
+        let world = world();
+        let id = "spiffe://net-1/org/cedar/crm/frontdesk";
+        let client = world
+            .authority
+            .identify(&[leaf(&world.cedar, &[id])], NOW_MS)
+            .unwrap();
+        assert_eq!(
+            client,
+            Client {
+                id: id.into(),
+                organization: "cedar".into(),
+                role: Role::Crm
+            }
+        );
+        assert!(world
+            .authority
+            .authorize("DecisionService/CheckConsent", &client)
+            .is_ok());
+        let refusal = world
+            .authority
+            .authorize("PolicyService/SetPolicy", &client)
+            .unwrap_err();
+        assert_eq!(
+            (refusal.reason, refusal.metadata["needed"].as_str()),
+            ("WRONG_ROLE", "officer")
+        );
+        assert_eq!(
+            world
+                .authority
+                .authorize("NoService/NoMethod", &client)
+                .unwrap_err()
+                .reason,
+            "WRONG_ROLE"
+        );
+    }
+
+    #[test]
+    fn each_fault_has_its_reason() {
+        let world = world();
+        let good = "spiffe://net-1/org/cedar/crm/a";
+        let refusal = world.authority.identify(&[], NOW_MS).unwrap_err();
+        assert_eq!(refusal.reason, "NO_CLIENT_CERTIFICATE");
+        assert_eq!(world.reason(leaf(&world.cedar, &[])), "BAD_CLIENT_CERTIFICATE");
+        assert_eq!(
+            world.reason(leaf(&world.cedar, &[good, "spiffe://net-1/org/cedar/ehr/a"])),
+            "BAD_CLIENT_CERTIFICATE"
+        );
+        assert_eq!(
+            world.reason(CertificateDer::from(vec![0x30, 0])),
+            "BAD_CLIENT_CERTIFICATE"
+        );
+        for bad in [
+            "https://net-1/org/cedar/crm/a",
+            "spiffe://net-1/org/cedar/crm",
+            "spiffe://net-1/org/cedar/crm/",
+            "spiffe://net-1/org/cedar/crm/a/b",
+            "spiffe://net-1/cedar/crm/a/b",
+            "spiffe://NET/org/cedar/crm/a",
+            "spiffe://net-1/org/cedar/crm/a%2fb",
+            "spiffe://net-1/org/cedar/node/cedar",
+            "spiffe://net-1/org/cedar/root/a",
+        ] {
+            assert_eq!(
+                world.reason(leaf(&world.cedar, &[bad])),
+                "BAD_CLIENT_CERTIFICATE",
+                "{bad}"
+            );
+        }
+        assert_eq!(
+            world.reason(leaf(&world.cedar, &["spiffe://net-2/org/cedar/crm/a"])),
+            "WRONG_NETWORK"
+        );
+        assert_eq!(
+            world.reason(leaf(&world.birch, &["spiffe://net-1/org/birch/crm/a"])),
+            "FOREIGN_CLIENT"
+        );
+        assert_eq!(
+            world.reason(leaf_until(&world.cedar, &[good], 2025)),
+            "BAD_CLIENT_CERTIFICATE"
+        );
+    }
+
+    #[test]
+    fn a_ca_speaks_for_its_own_organization_only() {
+        let world = world();
+        for (ca, uri) in [
+            (&world.birch, "spiffe://net-1/org/cedar/crm/a"),
+            (&world.cedar, "spiffe://net-1/org/birch/crm/a"),
+            (&world.cedar, "spiffe://net-1/org/elm/crm/a"),
+            (&ca(), "spiffe://net-1/org/cedar/crm/a"),
+        ] {
+            assert_eq!(
+                world.reason(leaf(ca, &[uri])),
+                "CERTIFICATE_OF_OTHER_ORGANIZATION",
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_changed_certificate_does_not_hold() {
+        let world = world();
+        let mut der = leaf(&world.cedar, &["spiffe://net-1/org/cedar/crm/a"]).to_vec();
+        let at = der.windows(5).position(|w| w == b"crm/a").unwrap();
+        der[at..at + 5].copy_from_slice(b"ehr/a");
+        assert_eq!(
+            world.reason(CertificateDer::from(der)),
+            "CERTIFICATE_OF_OTHER_ORGANIZATION"
+        );
+    }
+
+    /// Every method of the services stands in exactly one of the two tables.
+    #[test]
+    fn no_method_is_forgotten() {
+        let set = prost_types::FileDescriptorSet::decode(assent_proto::DESCRIPTORS).unwrap();
+        let mut methods = Vec::new();
+        for file in set.file.iter().filter(|f| f.package() == "assent.v1") {
+            for service in &file.service {
+                methods.extend(
+                    service
+                        .method
+                        .iter()
+                        .map(|m| format!("{}/{}", service.name(), m.name())),
+                );
+            }
+        }
+        assert!(methods.len() > 10);
+        for method in &methods {
+            let with_role = ROLES.iter().filter(|(name, _)| name == method).count();
+            let without = CONTROL_KEY_ONLY.iter().filter(|name| *name == method).count();
+            assert_eq!(with_role + without, 1, "{method}");
+        }
+        assert_eq!(methods.len(), ROLES.len() + CONTROL_KEY_ONLY.len());
+    }
+}

@@ -1,0 +1,234 @@
+//! What a CRM asks its hospital's node: checks, records, and whether a bundle holds.
+
+use assent_ledger::block::header_hash;
+use assent_ledger::receipt::{verify_bundle, VerifiedAccess};
+use assent_proto::ledger::v1::{Decision, RecordBundle};
+use assent_proto::v1::decision_service_server::DecisionService;
+use assent_proto::v1::exchange_service_server::ExchangeService;
+use assent_proto::v1::{
+    CheckConsentRequest, CheckConsentResponse, Outcome, RequestRecordsRequest, RequestRecordsResponse,
+    VerifyRecordsRequest, VerifyRecordsResponse,
+};
+use futures::stream;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::auth::Client;
+use super::{answer, border, Api};
+use crate::app::Parts;
+use crate::custodian::blocking;
+use crate::recipient::Query;
+use crate::refusal::Refusal;
+
+/// Most resource bytes in one message of a release, unless a single resource is longer.
+const MAX_CHUNK_BYTES: usize = 1 << 20;
+
+/// Puts resources into messages, in order.
+fn chunks(resources: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let mut chunks: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut room = 0;
+    for resource in resources {
+        match chunks.last_mut() {
+            Some(chunk) if resource.len() <= room => {
+                room -= resource.len();
+                chunk.push(resource);
+            }
+            _ => {
+                room = MAX_CHUNK_BYTES.saturating_sub(resource.len());
+                chunks.push(vec![resource]);
+            }
+        }
+    }
+    chunks
+}
+
+fn unreadable_permit() -> Refusal {
+    Refusal::unavailable(
+        "BAD_DECISION",
+        "the custodian's permit is not one that this node understands: nothing is permitted",
+    )
+}
+
+/// True when a bundle's block is the one that this node has; none when this node isn't there yet.
+fn is_our_block(parts: &Parts, access: &VerifiedAccess) -> Result<Option<bool>, Refusal> {
+    let view = parts.store.view()?;
+    let committed = view.committed(access.height)?;
+    Ok(committed.map(|own| header_hash(parts.chain_id(), &own.block.header) == access.header_hash))
+}
+
+impl Api {
+    /// A query to an organization of this network.
+    fn known_query(&self, query: Option<assent_proto::v1::Query>) -> Result<Query, Refusal> {
+        let query = border::query(query)?;
+        if self.app.parts.known(&query.custodian).is_some() {
+            return Ok(query);
+        }
+        let message = format!(
+            "query.patient.custodian: {} is no member of this network",
+            query.custodian
+        );
+        Err(Refusal::invalid(
+            "UNKNOWN_CUSTODIAN",
+            "query.patient.custodian",
+            message,
+        ))
+    }
+
+    async fn check(
+        &self,
+        client: Client,
+        body: CheckConsentRequest,
+    ) -> Result<CheckConsentResponse, Refusal> {
+        let query = self.known_query(body.query)?;
+        let min_height = body.consistency.unwrap_or_default().min_height;
+        let tip = self.app.parts.tip();
+        answer::not_behind(tip.height, min_height)?;
+        let permit = self.app.recipient.check(&client.id, query).await?;
+        let decision = Decision::decode(permit.decision.body.as_slice()).map_err(|_| unreadable_permit())?;
+        // The custodian decides on its own ledger, which may be behind this one.
+        answer::not_behind(decision.height, min_height)?;
+        let outcome = match permit.outcome.as_str() {
+            "PERMIT" => Outcome::Permit,
+            "PERMIT_OVERRIDE" => Outcome::PermitOverride,
+            _ => return Err(unreadable_permit()),
+        };
+        Ok(CheckConsentResponse {
+            answer: Some(answer::at(&tip)),
+            outcome: outcome.into(),
+            may_be_incomplete: true,
+            obligations: permit.obligations,
+            decision: Some(permit.decision),
+        })
+    }
+
+    async fn request(
+        &self,
+        client: Client,
+        body: RequestRecordsRequest,
+    ) -> Result<Vec<RequestRecordsResponse>, Refusal> {
+        border::request_id(&body.request_id)?;
+        let query = self.known_query(body.query)?;
+        let release = self
+            .app
+            .recipient
+            .request(&client.id, &body.request_id, query)
+            .await?;
+        let first = RequestRecordsResponse {
+            answer: Some(self.answer()),
+            receipt: Some(release.receipt),
+            resources: Vec::new(),
+        };
+        let rest = chunks(release.resources)
+            .into_iter()
+            .map(|resources| RequestRecordsResponse {
+                resources,
+                ..Default::default()
+            });
+        Ok(std::iter::once(first).chain(rest).collect())
+    }
+
+    fn verify(&self, bundle: Option<RecordBundle>) -> Result<VerifyRecordsResponse, Refusal> {
+        let bundle = bundle.ok_or_else(|| border::malformed("bundle", "missing"))?;
+        let parts = &self.app.parts;
+        let response = VerifyRecordsResponse {
+            answer: Some(self.answer()),
+            ..Default::default()
+        };
+        let access = match verify_bundle(&parts.genesis.hash, &bundle.encode_to_vec()) {
+            Ok((access, _)) => access,
+            Err(fault) => {
+                return Ok(VerifyRecordsResponse {
+                    fault: fault.to_string(),
+                    ..response
+                })
+            }
+        };
+        match is_our_block(parts, &access)? {
+            None => Err(Refusal::unavailable(
+                "BEHIND_MIN_HEIGHT",
+                format!(
+                    "the bundle's block {} has not reached this node yet: retry later",
+                    access.height
+                ),
+            )
+            .with("min_height", access.height)),
+            Some(false) => {
+                // Two certificates for one height: more than 1/3 of the validators signed twice.
+                let fault = format!(
+                    "block {} has a valid certificate but is not the one in this node's ledger",
+                    access.height
+                );
+                tracing::error!(
+                    height = access.height,
+                    "a certified block contradicts this node's ledger"
+                );
+                Ok(VerifyRecordsResponse { fault, ..response })
+            }
+            Some(true) => Ok(VerifyRecordsResponse {
+                holds: true,
+                access_height: access.height,
+                custodian: access.event.custodian,
+                resources: access.event.resources,
+                ..response
+            }),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl DecisionService for Api {
+    async fn check_consent(
+        &self,
+        request: Request<CheckConsentRequest>,
+    ) -> Result<Response<CheckConsentResponse>, Status> {
+        let work = |api: Self, client, body| async move { api.check(client, body).await };
+        self.call("DecisionService/CheckConsent", request, work).await
+    }
+}
+
+#[tonic::async_trait]
+impl ExchangeService for Api {
+    type RequestRecordsStream = stream::Iter<std::vec::IntoIter<Result<RequestRecordsResponse, Status>>>;
+
+    async fn request_records(
+        &self,
+        request: Request<RequestRecordsRequest>,
+    ) -> Result<Response<Self::RequestRecordsStream>, Status> {
+        let work = |api: Self, client, body| async move {
+            let messages = api.request(client, body).await?;
+            Ok(stream::iter(messages.into_iter().map(Ok).collect::<Vec<_>>()))
+        };
+        self.call("ExchangeService/RequestRecords", request, work).await
+    }
+
+    async fn verify_records(
+        &self,
+        request: Request<VerifyRecordsRequest>,
+    ) -> Result<Response<VerifyRecordsResponse>, Status> {
+        let work =
+            |api: Self, _, body: VerifyRecordsRequest| async move { blocking(|| api.verify(body.bundle)) };
+        self.call("ExchangeService/VerifyRecords", request, work).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_keep_order_and_stay_small() {
+        let sizes = [10, MAX_CHUNK_BYTES - 10, 1, MAX_CHUNK_BYTES + 5, 0, 7];
+        let made = chunks(sizes.iter().map(|n| vec![*n as u8; *n]).collect());
+        let found: Vec<Vec<usize>> = made.iter().map(|c| c.iter().map(Vec::len).collect()).collect();
+        assert_eq!(
+            found,
+            [
+                vec![10, MAX_CHUNK_BYTES - 10],
+                vec![1],
+                vec![MAX_CHUNK_BYTES + 5, 0],
+                vec![7]
+            ]
+        );
+        assert!(chunks(Vec::new()).is_empty());
+    }
+}

@@ -1,0 +1,288 @@
+//! The gRPC side: every service of `assent.v1` over mutual TLS, with health and reflection.
+//!
+//! ```text
+//! error      refusals as statuses          auth       certificates and roles
+//! border     form of what comes in         call       identity, role, deadline of each call
+//! answer     state that an answer is from  custodian, exchange, patient, audit, node: the services
+//! ```
+//! Shutdown: health says NOT_SERVING, no new connection, calls under way have five seconds.
+
+pub mod answer;
+pub mod audit;
+pub mod auth;
+pub mod border;
+pub mod call;
+pub mod custodian;
+pub mod error;
+pub mod exchange;
+pub mod node;
+pub mod patient;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use assent_proto::v1::audit_service_server::{self, AuditServiceServer};
+use assent_proto::v1::consent_service_server::{self, ConsentServiceServer};
+use assent_proto::v1::decision_service_server::{self, DecisionServiceServer};
+use assent_proto::v1::exchange_service_server::{self, ExchangeServiceServer};
+use assent_proto::v1::node_service_server::{self, NodeServiceServer};
+use assent_proto::v1::patient_service_server::{self, PatientServiceServer};
+use assent_proto::v1::policy_service_server::{self, PolicyServiceServer};
+use assent_proto::v1::record_service_server::{self, RecordServiceServer};
+use assent_proto::v1::subject_service_server::{self, SubjectServiceServer};
+use axum::http::Response;
+use pkcs8::der::pem;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic_health::server::HealthReporter;
+use tonic_health::ServingStatus;
+
+use crate::app::App;
+use crate::freshness::Freshness;
+use auth::Authority;
+use call::Api;
+
+/// Longest message of LoadRecords and of the exchange service, in bytes.
+pub const MAX_LARGE_MESSAGE_BYTES: usize = 32 << 20;
+/// Longest message of every other method, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 256 << 10;
+/// Most calls at once on one connection.
+pub const MAX_CALLS_PER_CONNECTION: usize = 64;
+/// Longest list of headers, in bytes.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// Longest TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that answers no ping in the half of this is closed.
+const KEEPALIVE: Duration = Duration::from_secs(40);
+/// How long calls under way may go on after the shutdown began.
+const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
+/// How often health follows freshness.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Names that health knows; "" is the node as a whole.
+const SERVICES: [&str; 10] = [
+    "",
+    node_service_server::SERVICE_NAME,
+    subject_service_server::SERVICE_NAME,
+    record_service_server::SERVICE_NAME,
+    consent_service_server::SERVICE_NAME,
+    policy_service_server::SERVICE_NAME,
+    decision_service_server::SERVICE_NAME,
+    exchange_service_server::SERVICE_NAME,
+    patient_service_server::SERVICE_NAME,
+    audit_service_server::SERVICE_NAME,
+];
+
+/// Time that calls have.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// When the client names none.
+    pub default: Duration,
+    /// Whatever the client names.
+    pub max: Duration,
+}
+
+impl Default for Deadlines {
+    /// The maximum leaves room for a stream of LoadRecords.
+    fn default() -> Self {
+        Self {
+            default: Duration::from_secs(60),
+            max: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What the server is told.
+pub struct GrpcConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The node's certificate, and intermediates if any.
+    pub certificate_pem: Vec<u8>,
+    /// The certificate's key, PKCS#8.
+    pub key_pem: Vec<u8>,
+    /// Every organization's id and CA certificate (DER), as genesis has them.
+    pub cas: Vec<(String, Vec<u8>)>,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address can't be listened on (exit 7).
+    #[error(
+        "gRPC can't listen on {listen}: {reason}; stop what uses it, or set another address as `grpc.listen`"
+    )]
+    Bind { listen: SocketAddr, reason: String },
+    /// Certificate, key or a CA certificate of genesis can't be used (exit 2).
+    #[error("gRPC over TLS: {0}")]
+    Tls(String),
+    /// The program's own descriptors are broken (exit 1).
+    #[error("gRPC reflection: {0}")]
+    Reflection(String),
+}
+
+impl ServeError {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Bind { .. } => 7,
+            Self::Tls(_) => 2,
+            Self::Reflection(_) => 1,
+        }
+    }
+}
+
+/// A running server.
+pub struct ServeHandle {
+    /// Where it listens.
+    pub local_addr: SocketAddr,
+    /// Ends after the shutdown.
+    pub task: JoinHandle<()>,
+}
+
+/// Error with its causes: tonic's own text alone says nothing.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// TLS with the node's certificate; client certificates are optional, from any organization's CA.
+fn tls(config: &GrpcConfig) -> Result<ServerTlsConfig, ServeError> {
+    let mut roots = String::new();
+    for (organization, der) in &config.cas {
+        let text = pem::encode_string("CERTIFICATE", pem::LineEnding::LF, der)
+            .map_err(|e| ServeError::Tls(format!("genesis: CA certificate of {organization}: {e}")))?;
+        roots.push_str(&text);
+    }
+    Ok(ServerTlsConfig::new()
+        .identity(Identity::from_pem(&config.certificate_pem, &config.key_pem))
+        .client_ca_root(Certificate::from_pem(roots))
+        .client_auth_optional(true)
+        .timeout(HANDSHAKE_TIMEOUT))
+}
+
+fn routes(api: Api) -> Routes {
+    let small = MAX_MESSAGE_BYTES;
+    let large = MAX_LARGE_MESSAGE_BYTES;
+    Routes::new(NodeServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(SubjectServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(RecordServiceServer::new(api.clone()).max_decoding_message_size(large))
+        .add_service(ConsentServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(DecisionServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(ExchangeServiceServer::new(api.clone()).max_decoding_message_size(large))
+        .add_service(PatientServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(AuditServiceServer::new(api).max_decoding_message_size(small))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(assent_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    for service in SERVICES {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+/// Health follows freshness: a node that may be behind is not asked.
+async fn follow_freshness(reporter: HealthReporter, freshness: Freshness, shutdown: CancellationToken) {
+    loop {
+        let status = match freshness.stale() {
+            None => ServingStatus::Serving,
+            Some(_) => ServingStatus::NotServing,
+        };
+        report(&reporter, status).await;
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(HEALTH_INTERVAL) => {}
+        }
+    }
+    report(&reporter, ServingStatus::NotServing).await;
+}
+
+async fn complete_errors(mut response: Response<tonic::body::Body>) -> Response<tonic::body::Body> {
+    error::complete(response.headers_mut());
+    response
+}
+
+/// Binds, then serves until the shutdown. Needs a runtime with several threads: calls read the disk in place.
+pub async fn serve(
+    app: App,
+    config: GrpcConfig,
+    shutdown: CancellationToken,
+) -> Result<ServeHandle, ServeError> {
+    // tonic takes the process-wide provider; another one may stand there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let parts = app.parts.clone();
+    let tls = tls(&config)?;
+    let authority =
+        Authority::new(parts.chain_id(), &parts.organization, &config.cas).map_err(ServeError::Tls)?;
+    let bind = |e: std::io::Error| ServeError::Bind {
+        listen: config.listen,
+        reason: e.to_string(),
+    };
+    let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
+    let local_addr = listener.local_addr().map_err(bind)?;
+
+    let last_signed = node::LastSigned::default();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let broken = |e: tonic_reflection::server::Error| ServeError::Reflection(e.to_string());
+    let routes = routes(Api::new(
+        app,
+        authority,
+        Deadlines::default(),
+        last_signed.clone(),
+    ))
+    .add_service(health)
+    .add_service(reflection().build_v1().map_err(broken)?)
+    .add_service(reflection().build_v1alpha().map_err(broken)?);
+    let server = Server::builder()
+        .tls_config(tls)
+        .map_err(|e| ServeError::Tls(with_causes(&e)))?
+        .concurrency_limit_per_connection(MAX_CALLS_PER_CONNECTION)
+        .max_concurrent_streams(2 * MAX_CALLS_PER_CONNECTION as u32)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE / 2))
+        .http2_keepalive_timeout(Some(KEEPALIVE / 2))
+        .layer(axum::middleware::map_response(complete_errors))
+        .add_routes(routes);
+
+    tokio::spawn(last_signed.follow(parts.tips.clone()));
+    let stop_health = shutdown.child_token();
+    let health = tokio::spawn(follow_freshness(
+        reporter,
+        parts.freshness.clone(),
+        stop_health.clone(),
+    ));
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(KEEPALIVE));
+    let task = tokio::spawn(async move {
+        let serving = server.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        let bound = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(SHUTDOWN_BOUND).await;
+        };
+        tokio::select! {
+            ended = serving => if let Err(error) = ended {
+                tracing::error!(error = with_causes(&error), "gRPC server ended");
+            },
+            () = bound => tracing::warn!("gRPC calls were still under way when their time was over"),
+        }
+        stop_health.cancel();
+        let _ = health.await;
+    });
+    tracing::info!(%local_addr, "gRPC listens");
+    Ok(ServeHandle { local_addr, task })
+}

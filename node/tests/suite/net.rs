@@ -1,0 +1,201 @@
+//! A whole network in one process: keys, authorities, genesis, nodes on free loopback ports, clients with certificates.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
+use assent_ledger::keyfile::to_pem;
+use assent_ledger::keys::SigningKey;
+use assent_node::bft::peer_id;
+use assent_node::config::Config;
+use assent_node::node::{start, Running, Stop};
+use assent_proto::ledger::v1::{Organization, Validator, ValidatorSet};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+pub const CHAIN: &str = "testnet-suite";
+pub const NAMES: [&str; 4] = ["birch", "cedar", "dogwood", "elm"];
+
+/// One organization: its folder, its authority.
+pub struct Member {
+    pub id: String,
+    pub dir: PathBuf,
+    pub grpc: u16,
+    pub ca: CertifiedIssuer<'static, KeyPair>,
+    pub vote: SigningKey,
+    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), Stop>>)>,
+}
+
+/// A network of one or four.
+pub struct Net {
+    pub folder: tempfile::TempDir,
+    pub members: Vec<Member>,
+    pub genesis: CheckedGenesis,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn authority(id: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, format!("{id} authority"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A leaf with these names: certificate and key in PEM.
+pub fn leaf(ca: &CertifiedIssuer<'static, KeyPair>, uri: &str, dns: bool, days: i64) -> (String, String) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "leaf");
+    params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+    if dns {
+        params.subject_alt_names.push(SanType::DnsName("localhost".try_into().unwrap()));
+    }
+    params.use_authority_key_identifier_extension = true;
+    let now = time::OffsetDateTime::now_utc();
+    params.not_before = now - time::Duration::days(2);
+    params.not_after = now + time::Duration::days(days);
+    let key = KeyPair::generate().unwrap();
+    (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+}
+
+fn write(path: &Path, text: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+impl Net {
+    /// Makes folders for `count` organizations (1 or 4); nothing runs yet.
+    pub fn new(count: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut members, mut organizations, mut validators) = (Vec::new(), Vec::new(), Vec::new());
+        for name in NAMES.iter().skip(if count == 1 { 1 } else { 0 }).take(count) {
+            let dir = folder.path().join(name);
+            let ports = [free_port(), free_port(), free_port(), free_port()];
+            let keys: Vec<SigningKey> = ["entry", "vote", "consensus-peer", "exchange-peer", "vault"]
+                .iter()
+                .map(|file| {
+                    let key = SigningKey::from_bytes(&rand::random());
+                    write(&dir.join(format!("keys/{file}.pem")), to_pem(&key).unwrap());
+                    key
+                })
+                .collect();
+            let ca = authority(name);
+            let uri = format!("spiffe://{CHAIN}/org/{name}/node/{name}");
+            let (certificate, key) = leaf(&ca, &uri, true, 30);
+            write(&dir.join("tls/node.pem"), certificate);
+            write(&dir.join("tls/node.key"), key);
+            let ordering = if count == 1 { "single" } else { "malachite" };
+            let [grpc, admin, consensus, exchange] = ports;
+            write(
+                &dir.join("assentd.toml"),
+                format!(
+                    "organization = \"{name}\"\nordering = \"{ordering}\"\nheartbeat_seconds = 2\nmax_staleness_seconds = 10\n\
+                     [grpc]\nlisten = \"127.0.0.1:{grpc}\"\ncertificate = \"tls/node.pem\"\nkey = \"tls/node.key\"\n\
+                     [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+                     [consensus]\nlisten = \"/ip4/127.0.0.1/tcp/{consensus}\"\n\
+                     [exchange]\nlisten = \"/ip4/127.0.0.1/tcp/{exchange}\"\n"
+                ),
+            );
+            organizations.push(Organization {
+                id: (*name).into(),
+                name: format!("{name} hospital"),
+                entry_key: keys[0].verifying_key().to_bytes().to_vec(),
+                consensus_peer_id: peer_id(&keys[2].to_bytes()),
+                consensus_address: format!("/ip4/127.0.0.1/tcp/{consensus}"),
+                exchange_peer_id: peer_id(&keys[3].to_bytes()),
+                exchange_address: format!("/ip4/127.0.0.1/tcp/{exchange}"),
+                ca_certificate: ca.der().to_vec(),
+            });
+            validators.push(Validator {
+                organization: (*name).into(),
+                vote_key: keys[1].verifying_key().to_bytes().to_vec(),
+                power: 1,
+            });
+            members.push(Member { id: (*name).into(), dir, grpc, ca, vote: keys[1].clone(), running: None });
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let (file, genesis) = make_genesis_file(CHAIN, now, ValidatorSet { validators }, organizations).unwrap();
+        for member in &members {
+            write(&member.dir.join("genesis.bin"), &file);
+        }
+        Self { folder, members, genesis }
+    }
+
+    /// Makes and starts all.
+    pub async fn started(count: usize) -> Self {
+        let mut net = Self::new(count);
+        for i in 0..count {
+            net.start(i).await;
+        }
+        for i in 0..count {
+            net.ready(i).await;
+        }
+        net
+    }
+
+    pub fn index(&self, id: &str) -> usize {
+        self.members.iter().position(|m| m.id == id).unwrap()
+    }
+
+    pub fn config(&self, i: usize) -> Config {
+        Config::read(&self.members[i].dir.join("assentd.toml")).unwrap()
+    }
+
+    pub async fn try_start(&self, i: usize) -> Result<Running, Stop> {
+        start(self.config(i)).await
+    }
+
+    pub async fn start(&mut self, i: usize) {
+        let running = self.try_start(i).await.unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(running.run(async move {
+            let _ = stopped.await;
+        }));
+        self.members[i].running = Some((stop, task));
+    }
+
+    /// Stops a node in order; what it returned.
+    pub async fn stop(&mut self, i: usize) -> Result<(), Stop> {
+        let (stop, task) = self.members[i].running.take().unwrap();
+        let _ = stop.send(());
+        task.await.unwrap()
+    }
+
+    /// Waits until a node is fresh.
+    pub async fn ready(&self, i: usize) {
+        use assent_proto::v1::{node_service_client::NodeServiceClient, GetStatusRequest};
+        let mut client = NodeServiceClient::new(self.client(i, "operator"));
+        for _ in 0..300 {
+            if let Ok(status) = client.get_status(GetStatusRequest {}).await {
+                if status.into_inner().fresh {
+                    return;
+                }
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("{} is not fresh within 30 s", self.members[i].id);
+    }
+
+    /// A client of a node's own organization.
+    pub fn client(&self, i: usize, role: &str) -> Channel {
+        let member = &self.members[i];
+        let uri = format!("spiffe://{CHAIN}/org/{}/{role}/test", member.id);
+        self.client_with(i, Some(leaf(&member.ca, &uri, false, 30)))
+    }
+
+    /// A client with any certificate, or none.
+    pub fn client_with(&self, i: usize, identity: Option<(String, String)>) -> Channel {
+        let member = &self.members[i];
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(member.ca.pem())).domain_name("localhost");
+        if let Some((certificate, key)) = identity {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        let url = format!("https://127.0.0.1:{}", member.grpc);
+        Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy()
+    }
+}

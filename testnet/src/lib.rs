@@ -1,0 +1,16 @@
+//! Proving it holds up: local networks of real nodes, and the demo.
+//!
+//! ```text
+//! binaries    where `assent` and `assentd` are, and how they are run
+//! net         a network in a folder: made by `assent`, started, waited for, stopped
+//! client      gRPC to a node, as one of its organization's clients
+//! slice       the committed sample records
+//! demo        the story: what was observed, and what that claims
+//! ```
+
+pub mod binaries;
+pub mod client;
+pub mod demo;
+pub mod error;
+pub mod net;
+pub mod slice;

@@ -1,0 +1,4 @@
+//! One binary: claims fed with altered observations, and networks of real processes.
+
+mod claims;
+mod network;
