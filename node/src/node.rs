@@ -37,6 +37,9 @@ pub enum Stop {
     /// A port is taken, a peer address is wrong: exit 7.
     #[error("{0}")]
     Start(String),
+    /// The gRPC server: exit 7, or 2 for unusable TLS files.
+    #[error(transparent)]
+    Grpc(#[from] grpc::ServeError),
     /// Storage, corruption, engine: exit 7 or 9.
     #[error(transparent)]
     Fatal(#[from] Fatal),
@@ -51,6 +54,7 @@ impl Stop {
         match self {
             Self::Config(_) => 2,
             Self::Start(_) => 7,
+            Self::Grpc(error) => error.exit_code(),
             Self::Fatal(Fatal::Corrupt(_)) => 9,
             Self::Fatal(_) => 7,
             Self::Vault(error) => error.exit_code(),
@@ -203,7 +207,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         key_pem,
         cas: app.parts.genesis.organizations.iter().map(|o| (o.id.clone(), o.ca_certificate.clone())).collect(),
     };
-    let grpc = grpc::serve(app.clone(), grpc_config, shutdown.clone()).await.map_err(|e| Stop::Start(e.to_string()))?;
+    let grpc = grpc::serve(app.clone(), grpc_config, shutdown.clone()).await?;
     let admin = admin::serve(app.clone(), config.admin.listen, shutdown.clone()).await.map_err(Stop::Start)?;
     tracing::info!(organization = %config.organization, grpc = %grpc.local_addr, %admin, "node started");
     Ok(Running { app, grpc: grpc.local_addr, admin, shutdown, ordering, served: grpc.task })

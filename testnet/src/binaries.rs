@@ -1,12 +1,19 @@
 //! The binaries beside this one. A testnet runs what was built, not what it links.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
 use crate::error::{failed, Error, While};
+
+/// Settings in the environment would reach past the flags: what is run here gets none of ours.
+pub fn own_settings() -> impl Iterator<Item = OsString> {
+    std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.to_string_lossy().starts_with("ASSENT"))
+}
 
 /// Paths of the node and the CLI.
 #[derive(Debug, Clone)]
@@ -53,7 +60,11 @@ impl Binaries {
 
     /// Runs the CLI and waits for it. It has no terminal and no node but the one that the arguments name.
     pub async fn assent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Ran, Error> {
-        let output = Command::new(&self.assent)
+        let mut command = Command::new(&self.assent);
+        own_settings().for_each(|name| {
+            command.env_remove(name);
+        });
+        let output = command
             .args(arguments)
             .stdin(Stdio::null())
             .kill_on_drop(true)

@@ -230,13 +230,14 @@ impl Replica for LedgerReplica {
         self.tip = Arc::new(applied.tip);
         self.committed_at = Instant::now();
         self.mempool.remove(applied.entries.iter().map(|e| &e.hash));
+        // The tip first: whoever hears of a commit finds it there.
+        let signers = certificate.signatures.into_iter().map(|s| s.address).collect();
+        self.tips.send_replace(TipInfo { tip: self.tip.clone(), at: self.committed_at, signers });
         for entry in &applied.entries {
             let _ = self.outcomes.send(Outcome::Committed(entry.hash, height));
         }
         let dropped = self.mempool.revalidate(&self.store, &self.organization)?;
         self.drop_entries(dropped);
-        let signers = certificate.signatures.into_iter().map(|s| s.address).collect();
-        self.tips.send_replace(TipInfo { tip: self.tip.clone(), at: self.committed_at, signers });
         Ok(())
     }
 

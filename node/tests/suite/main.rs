@@ -1,6 +1,7 @@
 //! Integration tests of the node: one binary, so that the engine is linked once.
 
 mod bft;
+mod grpc;
 mod net;
 mod patient;
 mod peers;

@@ -24,13 +24,13 @@ pub struct Member {
     pub dir: PathBuf,
     pub grpc: u16,
     pub ca: CertifiedIssuer<'static, KeyPair>,
-    pub vote: SigningKey,
     running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), Stop>>)>,
 }
 
 /// A network of one or four.
 pub struct Net {
-    pub folder: tempfile::TempDir,
+    /// Removed with the network.
+    _folder: tempfile::TempDir,
     pub members: Vec<Member>,
     pub genesis: CheckedGenesis,
 }
@@ -116,14 +116,14 @@ impl Net {
                 vote_key: keys[1].verifying_key().to_bytes().to_vec(),
                 power: 1,
             });
-            members.push(Member { id: (*name).into(), dir, grpc, ca, vote: keys[1].clone(), running: None });
+            members.push(Member { id: (*name).into(), dir, grpc, ca, running: None });
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let (file, genesis) = make_genesis_file(CHAIN, now, ValidatorSet { validators }, organizations).unwrap();
         for member in &members {
             write(&member.dir.join("genesis.bin"), &file);
         }
-        Self { folder, members, genesis }
+        Self { _folder: folder, members, genesis }
     }
 
     /// Makes and starts all.

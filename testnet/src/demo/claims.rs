@@ -167,7 +167,7 @@ pub fn release(o: &ReleaseObserved) -> Claim {
         },
     );
     c.holds(o.committed_elsewhere, || {
-        "another node did not show the access when the first message came".into()
+        "another node did not show the access".into()
     });
     c.holds(o.verified, || {
         "VerifyRecords says that the bundle does not hold".into()

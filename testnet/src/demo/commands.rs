@@ -2,22 +2,51 @@
 
 use std::path::Path;
 
-use assent_ledger::keyfile;
+use assent_ledger::hash::sha256;
 use assent_ledger::keys::SigningKey;
+use serde_json::Value;
 
 use super::stage::{Stage, CUSTODIAN};
 use crate::binaries::{Binaries, Ran};
-use crate::error::{Error, While};
+use crate::error::{failed, Error, While};
 use crate::net::create::text;
 use crate::net::description::Client;
 
-/// The patient makes a wallet; returns its control key.
-pub async fn new_wallet(binaries: &Binaries, wallet: &Path) -> Result<SigningKey, Error> {
+/// What the CLI hashes before the seed and the custodian's id to get a control key.
+const KEY_TAG: &[u8] = b"assent/1/wallet/control-key";
+
+/// The patient makes a wallet; returns its control key for Cedar.
+///
+/// The key is derived here as the CLI does it, because the demo asks for the slot more often than a process can be
+/// started; `assent wallet show` must agree.
+pub async fn new_wallet(binaries: &Binaries, wallet: &Path, chain_id: &str) -> Result<SigningKey, Error> {
+    let file = text(wallet)?;
     binaries
-        .assent_ok(&["wallet", "new", "--out", text(wallet)?])
+        .assent_ok(&["wallet", "create", "--out", file, "--chain-id", chain_id])
         .await?;
-    let pem = std::fs::read_to_string(wallet).during(|| format!("reading {}", wallet.display()))?;
-    keyfile::from_pem(&pem).during(|| format!("reading {}", wallet.display()))
+    let shown = binaries
+        .assent_ok(&[
+            "wallet",
+            "show",
+            file,
+            "--custodian",
+            CUSTODIAN,
+            "--output",
+            "json",
+        ])
+        .await?;
+    let read = std::fs::read_to_string(wallet).during(|| format!("reading {file}"))?;
+    let parse = |text: &str| serde_json::from_str::<Value>(text).during(|| format!("reading {file}"));
+    let (shown, content) = (parse(&shown.stdout)?, parse(&read)?);
+    let seed = hex::decode(content["seed"].as_str().unwrap_or_default())
+        .during(|| "reading the wallet's seed".into())?;
+    let key = SigningKey::from_bytes(&sha256(
+        &[KEY_TAG, seed.as_slice(), CUSTODIAN.as_bytes()].concat(),
+    ));
+    if shown["control_key"] != hex::encode(key.verifying_key().to_bytes()) {
+        return failed("`assent wallet show` names another control key than the wallet's seed gives");
+    }
+    Ok(key)
 }
 
 impl Stage {
@@ -28,6 +57,23 @@ impl Stage {
             .assent(&["verify", text(file)?, "--genesis-hash", genesis_hash])
             .await?;
         Ok(ran.exit)
+    }
+
+    /// `assent wallet add`: the patient notes the handle that Cedar gave.
+    pub async fn note_handle(&self) -> Result<(), Error> {
+        let (wallet, handle) = (text(&self.patient.wallet)?, hex::encode(&self.patient.handle));
+        self.binaries
+            .assent_ok(&[
+                "wallet",
+                "add",
+                wallet,
+                "--custodian",
+                CUSTODIAN,
+                "--handle",
+                &handle,
+            ])
+            .await
+            .map(drop)
     }
 
     /// `assent withdraw` through an organization's node: exit status.
@@ -58,6 +104,7 @@ impl Stage {
     pub async fn history(&self, through: &str, out: &Path) -> Result<Ran, Error> {
         let (node, ca) = self.reach(through)?;
         let (wallet, out) = (text(&self.patient.wallet)?, text(out)?);
+        let genesis_hash = hex::encode(self.genesis.hash);
         let ran = self
             .binaries
             .assent(&[
@@ -72,6 +119,8 @@ impl Stage {
                 &ca,
                 "--out",
                 out,
+                "--genesis-hash",
+                &genesis_hash,
                 "--output",
                 "json",
             ])

@@ -130,7 +130,7 @@ pub struct ReleaseObserved {
     pub access_height: u64,
     /// Height of Birch's ledger when the first message came.
     pub first_message_height: u64,
-    /// When it came, Elm's node already showed the access in its block at that height.
+    /// Elm's node, which has no part in it, showed the access in its certified block at that height.
     pub committed_elsewhere: bool,
     /// `VerifyRecords` says that the bundle holds.
     pub verified: bool,

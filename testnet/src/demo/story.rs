@@ -54,8 +54,8 @@ async fn set_up(claimed: &Claimed, quick: bool) -> Result<Stage, Error> {
     let genesis = read_genesis(&dir.join("genesis.bin"))?;
     let files = dir.join("demo");
     std::fs::create_dir_all(&files).during(|| format!("making {}", files.display()))?;
-    let wallet = files.join("wallet.pem");
-    let key = commands::new_wallet(&binaries, &wallet).await?;
+    let wallet = files.join("wallet.json");
+    let key = commands::new_wallet(&binaries, &wallet, &network.chain_id).await?;
     let patient = DemoPatient::new(&slice, wallet, key)?;
     step("starting the nodes");
     let mut cluster = Cluster::start(&binaries, dir, network, Care::Supervised)?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
+use crate::binaries::own_settings;
 use crate::error::{Error, While};
 
 /// How long a node may take to shut down in order, in seconds.
@@ -39,6 +40,9 @@ impl Running {
         let out = open().during(|| format!("opening {}", log.display()))?;
         let err = open().during(|| format!("opening {}", log.display()))?;
         let mut command = Command::new(assentd);
+        own_settings().for_each(|name| {
+            command.env_remove(name);
+        });
         command
             .args(arguments)
             .stdin(Stdio::null())

@@ -18,6 +18,8 @@ use crate::net::process::{Care, Running, STOP_LIMIT_SECONDS};
 
 /// Organization that runs it.
 const ORGANIZATION: &str = "cedar";
+/// Name of the clients that `assent init --single` makes.
+const CLIENT: &str = "local";
 /// How long it may take until it answers, in seconds.
 const READY_LIMIT_SECONDS: u64 = 30;
 const POLL: Duration = Duration::from_millis(100);
@@ -61,11 +63,6 @@ impl Single {
                 &admin,
             ])
             .await?;
-        for role in ["auditor", "registrar"] {
-            binaries
-                .assent_ok(&["keys", "issue", "--dir", folder, "--role", role, "--name", "demo"])
-                .await?;
-        }
         let genesis = read_genesis(&dir.join("genesis.bin"))?;
         let arguments = [Path::new("--single"), Path::new("--dir"), dir];
         let running = Running::start(
@@ -77,8 +74,8 @@ impl Single {
         let mut single = Self {
             url: format!("https://{grpc}"),
             genesis,
-            auditor: client_in(dir, ORGANIZATION, "auditor", "demo"),
-            registrar: client_in(dir, ORGANIZATION, "registrar", "demo"),
+            auditor: client_in(dir, ORGANIZATION, "auditor", CLIENT),
+            registrar: client_in(dir, ORGANIZATION, "registrar", CLIENT),
             running,
         };
         match single.wait_ready().await {

@@ -224,7 +224,7 @@ fn release() {
             ("VerifyRecords refuses it", |o| o.verified = false),
             ("VerifyRecords accepts anything", |o| o.altered_verified = true),
             ("more conditions than asked for", |o| {
-                drop(o.narrow_received.insert("a".into()))
+                o.narrow_received.extend(texts(&["a"]))
             }),
             ("no conditions", |o| {
                 o.narrow_received.clear();
@@ -249,7 +249,7 @@ fn offline_verify() {
             ("any genesis will do", |o| o.other_genesis_exit = 0),
             ("a changed byte goes unseen", |o| o.flips[17].1 = 0),
             ("a changed byte is a usage error", |o| o.flips[0].1 = 2),
-            ("too few changed bytes", |o| drop(o.flips.pop())),
+            ("too few changed bytes", |o| o.flips.truncate(63)),
         ],
     );
 }
@@ -353,7 +353,7 @@ fn audit() {
         operations: 5_000,
         signatures: 7_700,
     };
-    let flip = |n| FlipSeen {
+    let flip = |n: u64| FlipSeen {
         position: n * 1_000,
         height: n * 10,
         exit: 3,

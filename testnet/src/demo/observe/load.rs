@@ -19,6 +19,7 @@ const RESOURCES_PER_MESSAGE: usize = 200;
 /// Loads everything; remembers the demo patient's handle.
 pub async fn observe(stage: &mut Stage) -> Result<LoadObserved, Error> {
     let handles = register(stage).await?;
+    stage.note_handle().await?;
     let channel = client::connect(stage.network(), CUSTODIAN, "ehr").await?;
     let messages: Vec<LoadRecordsRequest> = stage
         .slice

@@ -1,6 +1,7 @@
 //! Step 4: Birch's CRM requests the records.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use assent_ledger::receipt::verify_receipt;
 use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, RecordBundle};
@@ -15,7 +16,7 @@ use super::check::ACTOR;
 use super::digest;
 use crate::client::{self, code};
 use crate::demo::observed::{AccessSeen, Digest, ReleaseObserved};
-use crate::demo::stage::{query, Stage, RECIPIENT, VICTIM};
+use crate::demo::stage::{query, Auditor, Stage, RECIPIENT, VICTIM};
 use crate::error::{failed, Error};
 use crate::slice::Resource;
 
@@ -24,6 +25,8 @@ const OTHER_ACTOR: &str = "practitioner/birch-0002";
 const NARROW_TYPE: &str = "Condition";
 /// Another node that must show the access when the first bytes come.
 const WITNESS: &str = VICTIM;
+const WITNESS_LIMIT: Duration = Duration::from_secs(2);
+const WITNESS_POLL: Duration = Duration::from_millis(20);
 
 /// What came for one request.
 pub struct Received {
@@ -106,7 +109,7 @@ async fn request(
         query: Some(query),
     };
     let refused = |status: Status| code("RequestRecords", &status);
-    // Connected before, so that the look at the other node comes right after the first message.
+    // Connected before: the look at the other node comes right after the first message.
     let mut witness = stage.auditor(WITNESS).await?;
     let mut stream = client
         .request_records(request)
@@ -120,10 +123,7 @@ async fn request(
         return failed("RequestRecords: the first message holds no receipt");
     };
     let height = access_height(&receipt);
-    let committed_elsewhere = match witness.block(height).await {
-        Ok(seen) => seen.certified && seen.block.entries.contains(&receipt.entry),
-        Err(_) => false,
-    };
+    let committed_elsewhere = shows(&mut witness, height, &receipt.entry).await;
     let mut received = Received {
         first_message_height: message.answer.as_ref().map_or(0, |answer| answer.height),
         envelope: receipt.encode_to_vec(),
@@ -137,6 +137,18 @@ async fn request(
         match stream.message().await.map_err(refused)? {
             Some(next) => message = next,
             None => return Ok(received),
+        }
+    }
+}
+
+/// True when a node has an entry in its certified block at a height; it may be some milliseconds behind.
+async fn shows(witness: &mut Auditor<'_>, height: u64, entry: &Vec<u8>) -> bool {
+    let deadline = Instant::now() + WITNESS_LIMIT;
+    loop {
+        match witness.block(height).await {
+            Ok(seen) => return seen.certified && seen.block.entries.contains(entry),
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(WITNESS_POLL).await,
+            Err(_) => return false,
         }
     }
 }

@@ -22,7 +22,9 @@ use crate::error::{Error, While};
 
 /// How long a node is watched.
 const WATCH_LIMIT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(10);
+/// Pause between two looks at a slot: a node takes 50 such calls a second, and the patient's own are among them.
+const SLOT_POLL: Duration = Duration::from_millis(30);
+const CHECK_POLL: Duration = Duration::from_millis(10);
 /// Pause when a node says that it is asked too often.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long checks go on after the last node stopped permitting.
@@ -99,7 +101,7 @@ async fn watch_slot(
     while Instant::now() < deadline {
         let pause = match patient.ask_slot(&mut client, &chain_id).await? {
             SlotSeen::Slot(slot) if slot.frozen => return Ok(Some(Instant::now())),
-            SlotSeen::Slot(_) => POLL,
+            SlotSeen::Slot(_) => SLOT_POLL,
             SlotSeen::Later => PATIENCE,
         };
         tokio::time::sleep(pause).await;
@@ -120,7 +122,7 @@ async fn watch_checks(
             Err(status) if is_not_released(&status) => seen.push((Instant::now(), false)),
             Err(status) => return Err(status),
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(CHECK_POLL).await;
     }
     Ok(seen)
 }
