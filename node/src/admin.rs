@@ -23,7 +23,9 @@ pub async fn serve(app: App, listen: SocketAddr, shutdown: CancellationToken) ->
         .route("/metrics", get(metrics))
         .with_state(app);
     tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await;
         if let Err(error) = served {
             tracing::error!(%error, "admin server stopped");
         }
@@ -45,10 +47,30 @@ async fn metrics(State(app): State<App>) -> String {
     let figures: [(&str, &str, &str, u64); 6] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
-        ("assent_mempool_entries", "gauge", "Entries that wait to be committed", app.parts.mempool.len() as u64),
-        ("assent_exchange_peers", "gauge", "Connected organizations", connected as u64),
-        ("assent_fresh", "gauge", "1 when permits may be given", u64::from(fresh)),
-        ("assent_store_syncs_total", "counter", "Synced writes of the ledger store", app.parts.store.syncs()),
+        (
+            "assent_mempool_entries",
+            "gauge",
+            "Entries that wait to be committed",
+            app.parts.mempool.len() as u64,
+        ),
+        (
+            "assent_exchange_peers",
+            "gauge",
+            "Connected organizations",
+            connected as u64,
+        ),
+        (
+            "assent_fresh",
+            "gauge",
+            "1 when permits may be given",
+            u64::from(fresh),
+        ),
+        (
+            "assent_store_syncs_total",
+            "counter",
+            "Synced writes of the ledger store",
+            app.parts.store.syncs(),
+        ),
     ];
     let mut text = String::new();
     for (name, kind, help, value) in figures {

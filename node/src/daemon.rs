@@ -29,14 +29,21 @@ struct Arguments {
 /// Runs the daemon until it is told to stop; the exit codes are those of INTERFACES.md.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("ASSENTD_LOG").unwrap_or_else(|_| EnvFilter::new("info,arc_malachitebft=warn,libp2p=warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_env("ASSENTD_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,arc_malachitebft=warn,libp2p=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if arguments.log_json {
         log.json().init();
     } else {
         log.init();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: {error}");
@@ -57,9 +64,12 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Stop> {
-    let path = arguments
-        .config
-        .unwrap_or_else(|| arguments.dir.unwrap_or_else(|| PathBuf::from(".")).join("assentd.toml"));
+    let path = arguments.config.unwrap_or_else(|| {
+        arguments
+            .dir
+            .unwrap_or_else(|| PathBuf::from("."))
+            .join("assentd.toml")
+    });
     let mut config = Config::read(&path)?;
     if arguments.single {
         config.ordering = Ordering::Single;
@@ -73,8 +83,12 @@ async fn run(arguments: Arguments) -> Result<(), Stop> {
 /// Resolves at SIGTERM or SIGINT.
 async fn asked_to_stop() {
     use tokio::signal::unix::{signal, SignalKind};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return };
-    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+    let Ok(mut term) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else {
+        return;
+    };
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}

@@ -41,9 +41,17 @@ impl Freshness {
             let info = tips.borrow();
             (info.tip.height, info.tip.validators.validators.len() == 1)
         };
-        let inner =
-            Inner { last_height: height, since: boot_time(), confirmed_by: BTreeSet::new(), confirmed: alone };
-        Self { tips, max_staleness, inner: Arc::new(Mutex::new(inner)) }
+        let inner = Inner {
+            last_height: height,
+            since: boot_time(),
+            confirmed_by: BTreeSet::new(),
+            confirmed: alone,
+        };
+        Self {
+            tips,
+            max_staleness,
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     /// A validator's organization says that its tip is at `height`.
@@ -90,7 +98,10 @@ impl Freshness {
         }
         let distance = now_ms().abs_diff(tip.time_ms);
         if distance > limit {
-            return Some(format!("block time and this machine's clock are {} s apart", distance / 1000));
+            return Some(format!(
+                "block time and this machine's clock are {} s apart",
+                distance / 1000
+            ));
         }
         None
     }

@@ -87,7 +87,9 @@ impl Running {
         let _ = tokio::time::timeout(Duration::from_secs(6), &mut self.served).await;
         let outcome = match failed {
             Some(outcome) => Some(outcome),
-            None => tokio::time::timeout(Duration::from_secs(6), &mut self.ordering).await.ok(),
+            None => tokio::time::timeout(Duration::from_secs(6), &mut self.ordering)
+                .await
+                .ok(),
         };
         match outcome {
             None | Some(Ok(Ok(()))) => Ok(()),
@@ -101,15 +103,29 @@ fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) 
     let own = genesis.organizations.iter().find(|o| o.id == config.organization);
     let own = own.ok_or_else(|| {
         let known: Vec<&str> = genesis.organizations.iter().map(|o| o.id.as_str()).collect();
-        ConfigError(format!("organization {:?} is not in genesis, which has {}", config.organization, known.join(", ")))
+        ConfigError(format!(
+            "organization {:?} is not in genesis, which has {}",
+            config.organization,
+            known.join(", ")
+        ))
     })?;
-    let wrong = |what: &str| ConfigError(format!("{what} is not the one that genesis has for {}", config.organization));
+    let wrong = |what: &str| {
+        ConfigError(format!(
+            "{what} is not the one that genesis has for {}",
+            config.organization
+        ))
+    };
     if own.entry_key != keys.entry.verifying_key().to_bytes() {
         return Err(wrong("keys/entry.pem"));
     }
     let votes = |v: &&assent_proto::ledger::v1::Validator| v.organization == config.organization;
     match genesis.validators.validators.iter().find(votes) {
-        None => return Err(ConfigError(format!("{} has no validator in genesis", config.organization))),
+        None => {
+            return Err(ConfigError(format!(
+                "{} has no validator in genesis",
+                config.organization
+            )))
+        }
         Some(v) if v.vote_key != keys.vote.verifying_key().to_bytes() => return Err(wrong("keys/vote.pem")),
         Some(_) => {}
     }
@@ -118,7 +134,9 @@ fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) 
     }
     if config.ordering == Ordering::Single && genesis.validators.validators.len() != 1 {
         let count = genesis.validators.validators.len();
-        return Err(ConfigError(format!("ordering single needs a genesis with one validator, this one has {count}")));
+        return Err(ConfigError(format!(
+            "ordering single needs a genesis with one validator, this one has {count}"
+        )));
     }
     Ok(())
 }
@@ -153,8 +171,14 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let mempool = Mempool::new(wake.clone());
     let address = keys.vote.verifying_key().to_bytes();
     let heartbeat = Duration::from_secs(config.heartbeat_seconds);
-    let (replica, tips, outcomes) =
-        LedgerReplica::new(store.clone(), mempool.clone(), config.organization.clone(), address, heartbeat, wake)?;
+    let (replica, tips, outcomes) = LedgerReplica::new(
+        store.clone(),
+        mempool.clone(),
+        config.organization.clone(),
+        address,
+        heartbeat,
+        wake,
+    )?;
     let (gossip, gossip_rx) = mpsc::channel(entries::QUEUE_ENTRIES);
     let submitter = Submitter::start(
         store.clone(),
@@ -187,7 +211,11 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     });
     let custodian = Custodian::new(parts.clone());
     let recipient = Recipient::new(parts.clone(), custodian.clone());
-    let app = App { parts, custodian, recipient };
+    let app = App {
+        parts,
+        custodian,
+        recipient,
+    };
     if let (Some(peers), Some(inbound)) = (peers, inbound) {
         wire_peers(&app, &peers, inbound, gossip_rx, &shutdown);
     } else {
@@ -197,7 +225,12 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let ordering = match config.ordering {
         Ordering::Single => tokio::spawn(single::run(replica, keys.vote.clone(), shutdown.clone())),
         Ordering::Malachite => {
-            let handle = bft::start(bft_config(&config, &keys, &app.parts.genesis), replica, shutdown.clone()).await?;
+            let handle = bft::start(
+                bft_config(&config, &keys, &app.parts.genesis),
+                replica,
+                shutdown.clone(),
+            )
+            .await?;
             tokio::spawn(handle.wait())
         }
     };
@@ -205,12 +238,27 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         listen: config.grpc.listen,
         certificate_pem,
         key_pem,
-        cas: app.parts.genesis.organizations.iter().map(|o| (o.id.clone(), o.ca_certificate.clone())).collect(),
+        cas: app
+            .parts
+            .genesis
+            .organizations
+            .iter()
+            .map(|o| (o.id.clone(), o.ca_certificate.clone()))
+            .collect(),
     };
     let grpc = grpc::serve(app.clone(), grpc_config, shutdown.clone()).await?;
-    let admin = admin::serve(app.clone(), config.admin.listen, shutdown.clone()).await.map_err(Stop::Start)?;
+    let admin = admin::serve(app.clone(), config.admin.listen, shutdown.clone())
+        .await
+        .map_err(Stop::Start)?;
     tracing::info!(organization = %config.organization, grpc = %grpc.local_addr, %admin, "node started");
-    Ok(Running { app, grpc: grpc.local_addr, admin, shutdown, ordering, served: grpc.task })
+    Ok(Running {
+        app,
+        grpc: grpc.local_addr,
+        admin,
+        shutdown,
+        ordering,
+        served: grpc.task,
+    })
 }
 
 async fn drain(mut queue: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>) {
@@ -218,7 +266,10 @@ async fn drain(mut queue: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>) {
 }
 
 fn others<'a>(config: &'a Config, genesis: &'a CheckedGenesis) -> impl Iterator<Item = &'a Organization> {
-    genesis.organizations.iter().filter(|o| o.id != config.organization)
+    genesis
+        .organizations
+        .iter()
+        .filter(|o| o.id != config.organization)
 }
 
 async fn start_peers(
@@ -238,7 +289,9 @@ async fn start_peers(
         organization: config.organization.clone(),
         known: known.collect(),
     };
-    peers::start(peers_config, shutdown).await.map_err(|e| Stop::Start(format!("exchange.listen: {e}")))
+    peers::start(peers_config, shutdown)
+        .await
+        .map_err(|e| Stop::Start(format!("exchange.listen: {e}")))
 }
 
 fn wire_peers(
@@ -257,16 +310,38 @@ fn wire_peers(
         .map(|v| v.organization.clone())
         .filter(|o| *o != parts.organization)
         .collect();
-    entries::fan_out(peers, organizations.clone(), parts.mempool.clone(), gossip, shutdown.clone());
-    tokio::spawn(status::confirm(peers.clone(), organizations, parts.freshness.clone(), shutdown.clone()));
+    entries::fan_out(
+        peers,
+        organizations.clone(),
+        parts.mempool.clone(),
+        gossip,
+        shutdown.clone(),
+    );
+    tokio::spawn(status::confirm(
+        peers.clone(),
+        organizations,
+        parts.freshness.clone(),
+        shutdown.clone(),
+    ));
     let app = app.clone();
     tokio::spawn(async move {
-        while let Some(Inbound { organization, protocol, stream }) = inbound.recv().await {
+        while let Some(Inbound {
+            organization,
+            protocol,
+            stream,
+        }) = inbound.recv().await
+        {
             let parts = &app.parts;
             match protocol {
                 Protocol::Entries => {
                     let (store, mempool) = (parts.store.clone(), parts.mempool.clone());
-                    tokio::spawn(entries::serve(stream, store, mempool, parts.chain_id().to_owned(), organization));
+                    tokio::spawn(entries::serve(
+                        stream,
+                        store,
+                        mempool,
+                        parts.chain_id().to_owned(),
+                        organization,
+                    ));
                 }
                 Protocol::Status => {
                     tokio::spawn(status::serve(stream, parts.tips.clone()));
@@ -280,7 +355,13 @@ fn wire_peers(
 }
 
 fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> BftConfig {
-    let validates = |o: &&Organization| genesis.validators.validators.iter().any(|v| v.organization == o.id);
+    let validates = |o: &&Organization| {
+        genesis
+            .validators
+            .validators
+            .iter()
+            .any(|v| v.organization == o.id)
+    };
     BftConfig {
         home: config.data_dir.join("consensus"),
         chain_id: genesis.chain_id.clone(),

@@ -45,7 +45,13 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without metadata.
     pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, reason, message: message.into(), metadata: BTreeMap::new(), not_released: None }
+        Self {
+            kind,
+            reason,
+            message: message.into(),
+            metadata: BTreeMap::new(),
+            not_released: None,
+        }
     }
 
     /// The same with one more fact.
@@ -75,7 +81,10 @@ impl Refusal {
 impl From<Fatal> for Refusal {
     fn from(error: Fatal) -> Self {
         tracing::error!(%error, "request failed");
-        Self::unavailable("NODE_FAILING", "the node's store failed; its operator finds the cause in the log; retry later")
+        Self::unavailable(
+            "NODE_FAILING",
+            "the node's store failed; its operator finds the cause in the log; retry later",
+        )
     }
 }
 

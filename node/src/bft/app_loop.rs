@@ -161,11 +161,12 @@ impl<R: Replica> App<R> {
                     }
                     handled?;
                 }
-                event = events.recv() => match event {
-                    Ok(Event::Received(message)) => self.see(&message)?,
+                event = events.recv() => {
                     // A vote that is missed here is sent again.
-                    Ok(_) | Err(_) => {}
-                },
+                    if let Ok(Event::Received(message)) = event {
+                        self.see(&message)?;
+                    }
+                }
                 () = wake.notified() => {}
                 _ = poll.tick() => {}
             }

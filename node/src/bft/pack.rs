@@ -102,7 +102,7 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Vec<(Address, Signature)>, CodecErr
 pub(super) type RoundVote = (VoteType, NilOrVal<BlockHash>, Address, Signature);
 
 /// Packs the votes of a round certificate.
-pub(super) fn pack_votes<'a>(votes: impl Iterator<Item = RoundVote>) -> Bytes {
+pub(super) fn pack_votes(votes: impl Iterator<Item = RoundVote>) -> Bytes {
     let mut out = BytesMut::new();
     for (kind, value, address, signature) in votes {
         out.put_u8(kind_number(kind) as u8);
@@ -138,7 +138,7 @@ pub(super) fn unpack_votes(bytes: &[u8]) -> Result<Vec<RoundVote>, CodecError> {
 }
 
 fn entries(bytes: &[u8], size: usize) -> Result<std::slice::ChunksExact<'_, u8>, CodecError> {
-    if bytes.len() % size != 0 || bytes.len() / size > MAX_SIGNATURES {
+    if !bytes.len().is_multiple_of(size) || bytes.len() / size > MAX_SIGNATURES {
         return err(format!("{} bytes of signatures", bytes.len()));
     }
     Ok(bytes.chunks_exact(size))

@@ -73,7 +73,10 @@ pub struct Mempool {
 impl Mempool {
     /// An empty one; `wake` is pinged when something arrives.
     pub fn new(wake: Arc<Notify>) -> Self {
-        Self { inner: Arc::default(), wake }
+        Self {
+            inner: Arc::default(),
+            wake,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -93,7 +96,13 @@ impl Mempool {
             return Ok((hash, Admitted::Committed));
         }
         let time = next_time(&view.tip, now_ms());
-        execute_entry(&mut Overlay::new(&view), chain_id, time, &entry, &mut Signatures::Immediate)?;
+        execute_entry(
+            &mut Overlay::new(&view),
+            chain_id,
+            time,
+            &entry,
+            &mut Signatures::Immediate,
+        )?;
         self.queue(entry)?;
         self.wake.notify_one();
         Ok((hash, Admitted::Waiting))
@@ -140,12 +149,21 @@ impl Mempool {
         inner.turn = inner.turn.wrapping_add(1);
         let count = inner.queues.len().max(1);
         let turn = inner.turn % count;
-        let mut queues: Vec<_> = inner.queues.values().map(|q| q.entries.iter().peekable()).collect();
+        let mut queues: Vec<_> = inner
+            .queues
+            .values()
+            .map(|q| q.entries.iter().peekable())
+            .collect();
         if !queues.is_empty() {
             queues.rotate_left(turn);
         }
-        let mut chosen: Vec<CheckedEntry> =
-            inner.queues.values().flat_map(|q| q.entries.iter()).filter(|e| e.is_withdrawal()).cloned().collect();
+        let mut chosen: Vec<CheckedEntry> = inner
+            .queues
+            .values()
+            .flat_map(|q| q.entries.iter())
+            .filter(|e| e.is_withdrawal())
+            .cloned()
+            .collect();
         let (mut bytes, mut operations) = (0, 0);
         for entry in &chosen {
             bytes += entry.bytes.len();
@@ -155,7 +173,9 @@ impl Mempool {
         while progress {
             progress = false;
             for queue in &mut queues {
-                let Some(entry) = queue.find(|e| !e.is_withdrawal()) else { continue };
+                let Some(entry) = queue.find(|e| !e.is_withdrawal()) else {
+                    continue;
+                };
                 bytes += entry.bytes.len();
                 operations += entry.body.operations.len();
                 if bytes > MAX_BLOCK_ENTRY_BYTES || operations > MAX_BLOCK_OPERATIONS {
@@ -194,15 +214,28 @@ impl Mempool {
                 own.extend(queue.entries.iter().cloned());
                 continue;
             }
-            for entry in queue.entries.iter().filter(|e| e.body.not_after_ms < view.tip.time_ms) {
-                let error = ExecuteError::Expired { not_after_ms: entry.body.not_after_ms, time_ms: view.tip.time_ms };
+            for entry in queue
+                .entries
+                .iter()
+                .filter(|e| e.body.not_after_ms < view.tip.time_ms)
+            {
+                let error = ExecuteError::Expired {
+                    not_after_ms: entry.body.not_after_ms,
+                    time_ms: view.tip.time_ms,
+                };
                 dropped.push((entry.hash, error));
             }
         }
         for entry in own {
             // Its signature was checked when it was admitted.
             let mut unchecked = Signatures::Collect(Vec::new());
-            let outcome = execute_entry(&mut Overlay::new(&view), &view.tip.chain_id, time, &entry, &mut unchecked);
+            let outcome = execute_entry(
+                &mut Overlay::new(&view),
+                &view.tip.chain_id,
+                time,
+                &entry,
+                &mut unchecked,
+            );
             if let Err(error) = outcome {
                 dropped.push((entry.hash, error));
             }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use assent_ledger::block::{apply_block, build_block, header_hash, time_is_plausible, Applied, BlockError, Proposal, Tip};
+use assent_ledger::block::{
+    apply_block, build_block, header_hash, time_is_plausible, Applied, BlockError, Proposal, Tip,
+};
 use assent_ledger::certificate::verify_certificate;
 use assent_ledger::execute::ExecuteError;
 use assent_ledger::Hash;
@@ -67,8 +69,11 @@ impl LedgerReplica {
         wake: Arc<Notify>,
     ) -> Result<(Self, watch::Receiver<TipInfo>, mpsc::UnboundedReceiver<Outcome>), Fatal> {
         let tip = Arc::new(store.tip()?);
-        let (tips, tips_rx) =
-            watch::channel(TipInfo { tip: tip.clone(), at: Instant::now(), signers: Vec::new() });
+        let (tips, tips_rx) = watch::channel(TipInfo {
+            tip: tip.clone(),
+            at: Instant::now(),
+            signers: Vec::new(),
+        });
         let (outcomes, outcomes_rx) = mpsc::unbounded_channel();
         let replica = Self {
             store,
@@ -124,17 +129,29 @@ impl Replica for LedgerReplica {
 
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal> {
         if height != self.tip.height + 1 {
-            return Err(Fatal::Engine(format!("asked to build height {height} on tip {}", self.tip.height)));
+            return Err(Fatal::Engine(format!(
+                "asked to build height {height} on tip {}",
+                self.tip.height
+            )));
         }
         if let Some(hash) = self.store.built(height, round)? {
             let stored = self.undecided_by_hash(height, &hash)?;
-            return stored.ok_or_else(|| Fatal::Corrupt(format!("own proposal for {height}/{round} is missing")));
+            return stored
+                .ok_or_else(|| Fatal::Corrupt(format!("own proposal for {height}/{round} is missing")));
         }
         let previous_certificate = match self.tip.height {
             0 => Vec::new(),
-            tip => self.store.certificate(tip)?.ok_or_else(|| Fatal::Corrupt(format!("no certificate for {tip}")))?,
+            tip => self
+                .store
+                .certificate(tip)?
+                .ok_or_else(|| Fatal::Corrupt(format!("no certificate for {tip}")))?,
         };
-        let proposal = Proposal { proposer: self.address, round, now_ms: now_ms(), previous_certificate };
+        let proposal = Proposal {
+            proposer: self.address,
+            round,
+            now_ms: now_ms(),
+            previous_certificate,
+        };
         let view = self.store.view()?;
         let built = build_block(&self.tip, &view, self.mempool.select(), &proposal);
         let (bytes, applied, dropped) = match built {
@@ -158,7 +175,11 @@ impl Replica for LedgerReplica {
 
     fn validate(&mut self, candidate: &Candidate, fresh: bool) -> Result<Verdict, Fatal> {
         if candidate.height != self.tip.height + 1 {
-            return Ok(Verdict::Invalid(format!("height {}, expected {}", candidate.height, self.tip.height + 1)));
+            return Ok(Verdict::Invalid(format!(
+                "height {}, expected {}",
+                candidate.height,
+                self.tip.height + 1
+            )));
         }
         let header = match self.executed.get(&candidate.hash) {
             Some((bytes, applied)) if *bytes == candidate.bytes => applied.header.clone(),
@@ -181,14 +202,21 @@ impl Replica for LedgerReplica {
         }
         let turn = crate::bft::proposer(&self.tip.validators, candidate.height, header.round);
         if turn.is_none_or(|turn| header.proposer != turn) {
-            return Ok(Verdict::Invalid("the header names a proposer whose turn its round is not".into()));
+            return Ok(Verdict::Invalid(
+                "the header names a proposer whose turn its round is not".into(),
+            ));
         }
         if fresh && candidate.pol_round.is_none() {
             if (header.round, header.proposer.as_slice()) != (candidate.round, &candidate.proposer) {
-                return Ok(Verdict::Invalid("the header names another round or proposer".into()));
+                return Ok(Verdict::Invalid(
+                    "the header names another round or proposer".into(),
+                ));
             }
             if !time_is_plausible(&self.tip, header.time_ms, now_ms()) {
-                return Ok(Verdict::Invalid(format!("block time {} ms lies ahead of the clock", header.time_ms)));
+                return Ok(Verdict::Invalid(format!(
+                    "block time {} ms lies ahead of the clock",
+                    header.time_ms
+                )));
             }
         } else if header.round > candidate.round {
             return Ok(Verdict::Invalid("the header names a later round".into()));
@@ -202,7 +230,11 @@ impl Replica for LedgerReplica {
     }
 
     fn undecided_by_hash(&self, height: u64, hash: &Hash) -> Result<Option<Candidate>, Fatal> {
-        Ok(self.store.undecided(height, None)?.into_iter().find(|c| c.hash == *hash))
+        Ok(self
+            .store
+            .undecided(height, None)?
+            .into_iter()
+            .find(|c| c.hash == *hash))
     }
 
     fn commit(&mut self, certificate: Certificate) -> Result<(), Fatal> {
@@ -212,8 +244,14 @@ impl Replica for LedgerReplica {
             .try_into()
             .map_err(|_| Fatal::Engine("decided a value that is no header hash".into()))?;
         let height = self.tip.height + 1;
-        verify_certificate(&self.tip.chain_id, &self.tip.validators, height, &hash, &certificate)
-            .map_err(|e| Fatal::Engine(format!("decided with a certificate that proves nothing: {e}")))?;
+        verify_certificate(
+            &self.tip.chain_id,
+            &self.tip.validators,
+            height,
+            &hash,
+            &certificate,
+        )
+        .map_err(|e| Fatal::Engine(format!("decided with a certificate that proves nothing: {e}")))?;
         let candidate = self
             .undecided_by_hash(height, &hash)?
             .ok_or_else(|| Fatal::Engine(format!("decided {} without its bytes", hex::encode(hash))))?;
@@ -232,7 +270,11 @@ impl Replica for LedgerReplica {
         self.mempool.remove(applied.entries.iter().map(|e| &e.hash));
         // The tip first: whoever hears of a commit finds it there.
         let signers = certificate.signatures.into_iter().map(|s| s.address).collect();
-        self.tips.send_replace(TipInfo { tip: self.tip.clone(), at: self.committed_at, signers });
+        self.tips.send_replace(TipInfo {
+            tip: self.tip.clone(),
+            at: self.committed_at,
+            signers,
+        });
         for entry in &applied.entries {
             let _ = self.outcomes.send(Outcome::Committed(entry.hash, height));
         }
@@ -245,7 +287,9 @@ impl Replica for LedgerReplica {
         let view = self.store.view()?;
         let (mut found, mut bytes) = (Vec::new(), 0);
         for height in from.max(1)..=to.min(view.tip.height) {
-            let Some(committed) = view.committed(height)? else { break };
+            let Some(committed) = view.committed(height)? else {
+                break;
+            };
             bytes += committed.block_bytes.len();
             if bytes > max_bytes && !found.is_empty() {
                 break;
@@ -270,5 +314,7 @@ impl Replica for LedgerReplica {
 
 /// Header hash that an encoded block has, when it has one.
 pub fn block_hash(chain_id: &str, bytes: &[u8]) -> Option<Hash> {
-    Block::decode(bytes).ok().map(|b| header_hash(chain_id, &b.header))
+    Block::decode(bytes)
+        .ok()
+        .map(|b| header_hash(chain_id, &b.header))
 }

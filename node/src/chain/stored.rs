@@ -53,7 +53,11 @@ impl From<&Tip> for StoredTip {
 impl StoredTip {
     /// The tip; none when what is stored is not one.
     pub fn into_tip(self) -> Option<Tip> {
-        let peaks = self.log_peaks.iter().map(|p| hash(p)).collect::<Option<Vec<_>>>()?;
+        let peaks = self
+            .log_peaks
+            .iter()
+            .map(|p| hash(p))
+            .collect::<Option<Vec<_>>>()?;
         Some(Tip {
             chain_id: self.chain_id,
             height: self.height,

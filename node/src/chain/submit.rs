@@ -78,16 +78,24 @@ impl Submitter {
         let view = store.view()?;
         let chain_id = view.tip.chain_id.clone();
         let state = view.organization(&organization)?.ok_or_else(|| {
-            Fatal::Storage(format!("organization {organization} is not on the ledger {chain_id}: check the configuration"))
+            Fatal::Storage(format!(
+                "organization {organization} is not on the ledger {chain_id}: check the configuration"
+            ))
         })?;
         if state.entry_key != key.verifying_key().to_bytes() {
-            return Err(Fatal::Storage(format!("keys/entry.pem is not the entry key of {organization} on the ledger")));
+            return Err(Fatal::Storage(format!(
+                "keys/entry.pem is not the entry key of {organization} on the ledger"
+            )));
         }
         drop(view);
-        let used = state.sequence_window.iter().rposition(|b| *b != 0).map_or(0, |i| {
-            let top = 8 - state.sequence_window[i].leading_zeros() as u64;
-            i as u64 * 8 + top
-        });
+        let used = state
+            .sequence_window
+            .iter()
+            .rposition(|b| *b != 0)
+            .map_or(0, |i| {
+                let top = 8 - state.sequence_window[i].leading_zeros() as u64;
+                i as u64 * 8 + top
+            });
         let fresh = state.sequence_floor == 0 && used == 0;
         let next = state.sequence_floor + used + if fresh { 1 } else { RESTART_SKIP };
         let submitter = Self(Arc::new(Inner {
@@ -144,7 +152,9 @@ impl Submitter {
             Ok((_, Admitted::Committed)) => {
                 inner.waiters().remove(&hash);
                 let place = inner.store.entry_place(&hash)?;
-                return place.map(|p| p.height).ok_or_else(|| SubmitError::Unknown(Duration::ZERO));
+                return place
+                    .map(|p| p.height)
+                    .ok_or(SubmitError::Unknown(Duration::ZERO));
             }
             Err(error) => {
                 inner.waiters().remove(&hash);
@@ -180,6 +190,8 @@ impl Submitter {
 
 impl Inner {
     fn waiters(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.waiters
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

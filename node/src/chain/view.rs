@@ -74,12 +74,15 @@ impl<'a> View<'a> {
     pub fn prove_slot(&self, custodian: &str, handle: &[u8], slot: Option<&Slot>) -> Result<Vec<u8>, Fatal> {
         let key = slot_key(&self.tip.chain_id, custodian, handle);
         let value = slot.map(Message::encode_to_vec);
-        tree::prove(self, self.tip.state_version, &key, value.as_deref()).map_err(|e| Fatal::Corrupt(e.to_string()))
+        tree::prove(self, self.tip.state_version, &key, value.as_deref())
+            .map_err(|e| Fatal::Corrupt(e.to_string()))
     }
 
     /// A committed block; none beyond the tip.
     pub fn committed(&self, height: u64) -> Result<Option<Committed>, Fatal> {
-        let Some(block_bytes) = self.get("blocks", &height_key(height))? else { return Ok(None) };
+        let Some(block_bytes) = self.get("blocks", &height_key(height))? else {
+            return Ok(None);
+        };
         let certificate = self
             .get("certificates", &height_key(height))?
             .ok_or_else(|| Fatal::Corrupt(format!("no certificate for height {height}")))?;
@@ -87,20 +90,34 @@ impl<'a> View<'a> {
         let block = Block::decode(block_bytes.as_slice()).map_err(|_| corrupt("block"))?;
         let header = Header::decode(block.header.as_slice()).map_err(|_| corrupt("header"))?;
         let certificate = Certificate::decode(certificate.as_slice()).map_err(|_| corrupt("certificate"))?;
-        Ok(Some(Committed { block_bytes, block, header, certificate }))
+        Ok(Some(Committed {
+            block_bytes,
+            block,
+            header,
+            certificate,
+        }))
     }
 
     /// Where an entry stands.
     pub fn entry_place(&self, hash: &Hash) -> Result<Option<EntryPlace>, Fatal> {
         let bytes = self.get("entries", hash)?;
-        bytes.map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
+        bytes
+            .map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string())))
+            .transpose()
     }
 
     /// Where access number `access_seq` (from 1) of a slot stands.
-    pub fn access_place(&self, custodian: &str, handle: &[u8], access_seq: u64) -> Result<Option<AccessPlace>, Fatal> {
+    pub fn access_place(
+        &self,
+        custodian: &str,
+        handle: &[u8],
+        access_seq: u64,
+    ) -> Result<Option<AccessPlace>, Fatal> {
         let key = access_key(&slot_key(&self.tip.chain_id, custodian, handle), access_seq);
         let bytes = self.get("accesses", &key)?;
-        bytes.map(|b| AccessPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
+        bytes
+            .map(|b| AccessPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string())))
+            .transpose()
     }
 
     /// The receipt of an access, given the opening of its commitment. Genesis is left empty.
@@ -140,13 +157,21 @@ impl<'a> View<'a> {
     }
 
     /// Executes a block on top of this view.
-    pub fn apply(&self, bytes: &[u8]) -> Result<assent_ledger::block::Applied, assent_ledger::block::BlockError> {
+    pub fn apply(
+        &self,
+        bytes: &[u8],
+    ) -> Result<assent_ledger::block::Applied, assent_ledger::block::BlockError> {
         apply_block(&self.tip, self, bytes)
     }
 
     /// Decodes a certificate that stands in a block.
     pub fn previous_certificate(block: &Block) -> Option<Certificate> {
-        decode("Certificate", &block.previous_certificate, assent_ledger::entry::MAX_ENTRY_BYTES).ok()
+        decode(
+            "Certificate",
+            &block.previous_certificate,
+            assent_ledger::entry::MAX_ENTRY_BYTES,
+        )
+        .ok()
     }
 }
 
@@ -164,6 +189,10 @@ impl NodeRead for View<'_> {
 
 impl LogRead for View<'_> {
     fn node(&self, level: u8, index: u64) -> Option<Hash> {
-        self.get("log", &log_key(level, index)).ok().flatten()?.try_into().ok()
+        self.get("log", &log_key(level, index))
+            .ok()
+            .flatten()?
+            .try_into()
+            .ok()
     }
 }

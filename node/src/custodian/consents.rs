@@ -4,7 +4,9 @@ use assent_ledger::commitment::{commit, slot_commitment, ConsentLeaf};
 use assent_ledger::consent::{import_consent, ConsentState, DefaultPolicy, Imported, Issue};
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{operation::Kind as OperationKind, Operation, SetConsent, SetPolicy, Withdraw};
+use assent_proto::ledger::v1::{
+    operation::Kind as OperationKind, Operation, SetConsent, SetPolicy, Withdraw,
+};
 use prost::Message;
 
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued, RecordedConsent, RecordedPolicy};
@@ -27,14 +29,27 @@ struct ImportReply {
 /// Commitments of all consents in a set.
 pub(super) fn leaves(chain_id: &str, set: &ConsentSet) -> Vec<ConsentLeaf> {
     let commitment = |c: &ConsentRecord| commit(Context::ConsentCommitment, chain_id, &c.salt, &c.fhir);
-    set.consents.iter().map(|c| ConsentLeaf { id: c.id.clone(), commitment: commitment(c) }).collect()
+    set.consents
+        .iter()
+        .map(|c| ConsentLeaf {
+            id: c.id.clone(),
+            commitment: commitment(c),
+        })
+        .collect()
 }
 
 fn refused(issues: &[Issue]) -> Refusal {
-    let reasons: Vec<&str> = issues.iter().map(|i| i.reason.as_ref()).collect();
-    let first = issues.first().map(|i| format!("{} at {}: {}", i.reason, i.expression, i.message)).unwrap_or_default();
-    Refusal::invalid("CONSENT_REFUSED", "consent", format!("the Consent can't be imported without loss: {first}"))
-        .with("issues", reasons.join(","))
+    let reasons: Vec<&str> = issues.iter().map(|i| i.reason).collect();
+    let first = issues
+        .first()
+        .map(|i| format!("{} at {}: {}", i.reason, i.expression, i.message))
+        .unwrap_or_default();
+    Refusal::invalid(
+        "CONSENT_REFUSED",
+        "consent",
+        format!("the Consent can't be imported without loss: {first}"),
+    )
+    .with("issues", reasons.join(","))
 }
 
 impl Custodian {
@@ -49,11 +64,17 @@ impl Custodian {
     ) -> Result<RecordedConsent, Refusal> {
         let key = control_key.unwrap_or_default();
         let name = [&patient.system, &patient.value, &patient.birth_date].map(|s| s.as_bytes());
-        let body_hash = sha256(&framed(Context::Handle, "import", &[name[0], name[1], name[2], &fhir, &key]));
+        let body_hash = sha256(&framed(
+            Context::Handle,
+            "import",
+            &[name[0], name[1], name[2], &fhir, &key],
+        ));
         let guard = self.preparing.lock().await;
         let queued = match self.queued(client, request_id, &body_hash)? {
             Some(queued) => queued,
-            None => blocking(|| self.prepare_consent(client, request_id, body_hash, &patient, fhir, control_key))?,
+            None => {
+                blocking(|| self.prepare_consent(client, request_id, body_hash, &patient, fhir, control_key))?
+            }
         };
         drop(guard);
         let height = self.commit(client, request_id, body_hash, &queued).await?;
@@ -84,7 +105,11 @@ impl Custodian {
         check_subject(&subject, &imported)?;
         let view = self.parts.store.view()?;
         let slot = view.slot(self.organization(), &subject.handle)?.ok_or_else(|| {
-            Refusal::new(Kind::FailedPrecondition, "SUBJECT_NOT_COMMITTED", "the patient's registration is not committed yet")
+            Refusal::new(
+                Kind::FailedPrecondition,
+                "SUBJECT_NOT_COMMITTED",
+                "the patient's registration is not committed yet",
+            )
         })?;
         if slot.frozen && imported.consent.state == ConsentState::Active {
             return Err(Refusal::new(
@@ -109,9 +134,21 @@ impl Custodian {
             "" => hex::encode(&fresh_bytes()[..16]),
             id => id.to_owned(),
         };
-        let revision = set.consents.iter().filter(|c| c.id == id).map(|c| c.revision).max().unwrap_or(0) + 1;
+        let revision = set
+            .consents
+            .iter()
+            .filter(|c| c.id == id)
+            .map(|c| c.revision)
+            .max()
+            .unwrap_or(0)
+            + 1;
         set.consents.retain(|c| c.id != id);
-        set.consents.push(ConsentRecord { id: id.clone(), revision, fhir, salt: fresh_bytes() });
+        set.consents.push(ConsentRecord {
+            id: id.clone(),
+            revision,
+            fhir,
+            salt: fresh_bytes(),
+        });
         set.salt = fresh_bytes();
         let commitment = slot_commitment(self.chain_id(), &set.salt, &leaves(self.chain_id(), &set));
         let operation = SetConsent {
@@ -128,18 +165,34 @@ impl Custodian {
             rules: imported.sentences,
             handle: subject.handle.to_vec(),
         };
-        let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
+        let operations = vec![Operation {
+            kind: Some(OperationKind::SetConsent(operation)),
+        }];
         let (queued, record) = self.queue(body_hash, operations, reply.encode_to_vec());
         vault.put_pending(&[
-            Pending::ConsentSet { handle: &subject.handle, commitment: &commitment, set: &set },
-            Pending::Request { client, request_id, record: &record },
+            Pending::ConsentSet {
+                handle: &subject.handle,
+                commitment: &commitment,
+                set: &set,
+            },
+            Pending::Request {
+                client,
+                request_id,
+                record: &record,
+            },
         ])?;
         Ok(queued)
     }
 
     /// Replaces the default policy.
-    pub async fn set_policy(&self, client: &str, request_id: &str, policy: Vec<u8>) -> Result<RecordedPolicy, Refusal> {
-        DefaultPolicy::parse(&policy).map_err(|e| Refusal::invalid("POLICY_REFUSED", "policy", e.to_string()))?;
+    pub async fn set_policy(
+        &self,
+        client: &str,
+        request_id: &str,
+        policy: Vec<u8>,
+    ) -> Result<RecordedPolicy, Refusal> {
+        DefaultPolicy::parse(&policy)
+            .map_err(|e| Refusal::invalid("POLICY_REFUSED", "policy", e.to_string()))?;
         let body_hash = sha256(&policy);
         let guard = self.preparing.lock().await;
         let queued = match self.queued(client, request_id, &body_hash)? {
@@ -152,17 +205,36 @@ impl Custodian {
         Ok(RecordedPolicy { policy_seq, height })
     }
 
-    fn prepare_policy(&self, client: &str, request_id: &str, body_hash: Hash, policy: &[u8]) -> Result<Queued, Refusal> {
+    fn prepare_policy(
+        &self,
+        client: &str,
+        request_id: &str,
+        body_hash: Hash,
+        policy: &[u8],
+    ) -> Result<Queued, Refusal> {
         let slot = self.parts.store.view()?.policy(self.organization())?;
         let salt = fresh_bytes();
         let commitment = commit(Context::PolicyCommitment, self.chain_id(), &salt, policy);
-        let operation = SetPolicy { expected_policy_seq: slot.policy_seq, commitment: commitment.to_vec() };
+        let operation = SetPolicy {
+            expected_policy_seq: slot.policy_seq,
+            commitment: commitment.to_vec(),
+        };
         let reply = (slot.policy_seq + 1).to_be_bytes().to_vec();
-        let operations = vec![Operation { kind: Some(OperationKind::SetPolicy(operation)) }];
+        let operations = vec![Operation {
+            kind: Some(OperationKind::SetPolicy(operation)),
+        }];
         let (queued, record) = self.queue(body_hash, operations, reply);
         self.parts.vault.put_pending(&[
-            Pending::Policy { commitment: &commitment, salt: &salt, json: policy },
-            Pending::Request { client, request_id, record: &record },
+            Pending::Policy {
+                commitment: &commitment,
+                salt: &salt,
+                json: policy,
+            },
+            Pending::Request {
+                client,
+                request_id,
+                record: &record,
+            },
         ])?;
         Ok(queued)
     }
@@ -176,7 +248,9 @@ impl Custodian {
         let queued = match self.queued(&client, request_id, &body_hash)? {
             Some(queued) => queued,
             None => {
-                let operations = vec![Operation { kind: Some(OperationKind::Withdraw(withdraw)) }];
+                let operations = vec![Operation {
+                    kind: Some(OperationKind::Withdraw(withdraw)),
+                }];
                 let (queued, record) = self.queue(body_hash, operations, Vec::new());
                 blocking(|| self.parts.vault.put_request(&client, request_id, &record))?;
                 queued

@@ -5,7 +5,8 @@
 
 use assent_ledger::commitment::{commit, slot_commitment};
 use assent_ledger::consent::{
-    decide, describe_resource, import_consent, Consent, DecidedBy, DecisionInput, DefaultPolicy, Outcome, Reference, Request,
+    decide, describe_resource, import_consent, Consent, DecidedBy, DecisionInput, DefaultPolicy, Outcome,
+    Reference, Request,
 };
 use assent_ledger::hash::Context;
 use assent_ledger::Hash;
@@ -55,13 +56,18 @@ pub enum Evaluation {
 
 fn alarm(what: &str) -> Refusal {
     tracing::error!(alarm = "vault-mismatch", "{what}");
-    Refusal::unavailable("VAULT_MISMATCH", "the custodian's vault does not match the ledger: its operator must restore it")
+    Refusal::unavailable(
+        "VAULT_MISMATCH",
+        "the custodian's vault does not match the ledger: its operator must restore it",
+    )
 }
 
 impl Custodian {
     /// The set of consents that a slot's commitment stands for, recomputed.
     pub(super) fn open_set(&self, handle: &Hash, commitment: &[u8]) -> Result<ConsentSet, Refusal> {
-        let commitment: Hash = commitment.try_into().map_err(|_| alarm("a slot's commitment is not 32 bytes"))?;
+        let commitment: Hash = commitment
+            .try_into()
+            .map_err(|_| alarm("a slot's commitment is not 32 bytes"))?;
         let set = self
             .parts
             .vault
@@ -78,7 +84,9 @@ impl Custodian {
         if commitment.is_empty() {
             return Ok(None);
         }
-        let commitment: Hash = commitment.try_into().map_err(|_| alarm("the policy's commitment is not 32 bytes"))?;
+        let commitment: Hash = commitment
+            .try_into()
+            .map_err(|_| alarm("the policy's commitment is not 32 bytes"))?;
         let (salt, json) = self
             .parts
             .vault
@@ -87,14 +95,20 @@ impl Custodian {
         if commit(Context::PolicyCommitment, self.chain_id(), &salt, &json) != commitment {
             return Err(alarm("the policy's recomputed commitment differs"));
         }
-        DefaultPolicy::parse(&json).map(Some).map_err(|_| alarm("the stored policy does not parse"))
+        DefaultPolicy::parse(&json)
+            .map(Some)
+            .map_err(|_| alarm("the stored policy does not parse"))
     }
 
     fn open_consents(&self, set: &ConsentSet) -> Result<Vec<Consent>, Refusal> {
         let mut consents = Vec::with_capacity(set.consents.len());
         for record in &set.consents {
-            let imported = import_consent(&record.fhir).map_err(|_| alarm("a stored consent does not import"))?;
-            consents.push(Consent { id: record.id.clone(), ..imported.consent });
+            let imported =
+                import_consent(&record.fhir).map_err(|_| alarm("a stored consent does not import"))?;
+            consents.push(Consent {
+                id: record.id.clone(),
+                ..imported.consent
+            });
         }
         Ok(consents)
     }
@@ -102,7 +116,10 @@ impl Custodian {
     /// Decides a request at the newest block. May wait for the disk.
     pub(super) fn evaluate(&self, request: &DataRequest) -> Result<Evaluation, Refusal> {
         if let Some(reason) = self.parts.freshness.stale() {
-            return Err(Refusal::unavailable("NOT_FRESH", format!("the custodian's node is not fresh: {reason}")));
+            return Err(Refusal::unavailable(
+                "NOT_FRESH",
+                format!("the custodian's node is not fresh: {reason}"),
+            ));
         }
         let vault = &self.parts.vault;
         let subject = vault.subject_by_identifier(
@@ -110,9 +127,13 @@ impl Custodian {
             &request.identifier_value,
             &request.birth_date,
         )?;
-        let Some(subject) = subject else { return Ok(Evaluation::NotReleased) };
+        let Some(subject) = subject else {
+            return Ok(Evaluation::NotReleased);
+        };
         let view = self.parts.store.view()?;
-        let Some(slot) = view.slot(self.organization(), &subject.handle)? else { return Ok(Evaluation::NotReleased) };
+        let Some(slot) = view.slot(self.organization(), &subject.handle)? else {
+            return Ok(Evaluation::NotReleased);
+        };
         let policy_slot = view.policy(self.organization())?;
         let consents = self.open_consents(&self.open_set(&subject.handle, &slot.commitment)?)?;
         let policy = self.open_policy(&policy_slot.commitment)?;
@@ -123,9 +144,13 @@ impl Custodian {
         }
         let mut descriptors = Vec::with_capacity(records.len());
         for record in &records {
-            descriptors.push(describe_resource(&record.bytes).map_err(|_| alarm("a stored record does not parse"))?);
+            descriptors
+                .push(describe_resource(&record.bytes).map_err(|_| alarm("a stored record does not parse"))?);
         }
-        let recipient = Reference::Identifier { system: ORGANIZATION_SYSTEM.into(), value: request.recipient.clone() };
+        let recipient = Reference::Identifier {
+            system: ORGANIZATION_SYSTEM.into(),
+            value: request.recipient.clone(),
+        };
         let mut asked = Request::access(vec![recipient], &request.purpose);
         asked.actor = (!request.actor.is_empty()).then(|| request.actor.clone());
         asked.action = request.action.clone();

@@ -17,17 +17,24 @@ impl Custodian {
         let view = self.parts.store.view()?;
         let not_found = || Refusal::new(Kind::NotFound, "SLOT_NOT_FOUND", "no such slot, or not yours");
         let slot = view.slot(self.organization(), handle)?.ok_or_else(not_found)?;
-        let incomplete = || Refusal::unavailable("HISTORY_INCOMPLETE", "the custodian's vault lacks an access event: its operator must restore it");
+        let incomplete = || {
+            Refusal::unavailable(
+                "HISTORY_INCOMPLETE",
+                "the custodian's vault lacks an access event: its operator must restore it",
+            )
+        };
         let mut receipts = Vec::new();
         for n in 1..=slot.access_seq {
-            let place = view.access_place(self.organization(), handle, n)?.ok_or_else(incomplete)?;
+            let place = view
+                .access_place(self.organization(), handle, n)?
+                .ok_or_else(incomplete)?;
             let commitment: Hash = place.commitment.as_slice().try_into().map_err(|_| incomplete())?;
             let access = self.parts.vault.access(&commitment)?.ok_or_else(incomplete)?;
             receipts.push(view.receipt(&place, n, access.event, access.salt)?);
         }
-        let committed = view
-            .committed(view.tip.height)?
-            .ok_or_else(|| Refusal::unavailable("NO_BLOCK_YET", "the ledger has no block yet: retry in a moment"))?;
+        let committed = view.committed(view.tip.height)?.ok_or_else(|| {
+            Refusal::unavailable("NO_BLOCK_YET", "the ledger has no block yet: retry in a moment")
+        })?;
         let history = AccessHistory {
             genesis: self.parts.genesis.bytes.clone(),
             custodian: self.organization().to_owned(),

@@ -133,11 +133,18 @@ pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
 impl From<VaultError> for Refusal {
     fn from(error: VaultError) -> Self {
         match error {
-            VaultError::Exists { what } => Self::new(Kind::AlreadyExists, "ALREADY_EXISTS", format!("there is already {what}")),
+            VaultError::Exists { what } => Self::new(
+                Kind::AlreadyExists,
+                "ALREADY_EXISTS",
+                format!("there is already {what}"),
+            ),
             VaultError::TooLarge { .. } => Self::new(Kind::InvalidArgument, "TOO_LARGE", error.to_string()),
             VaultError::Storage { .. } | VaultError::Corrupt { .. } => {
                 tracing::error!(%error, "vault failed");
-                Self::unavailable("NODE_FAILING", "the node's vault failed; its operator finds the cause in the log")
+                Self::unavailable(
+                    "NODE_FAILING",
+                    "the node's vault failed; its operator finds the cause in the log",
+                )
             }
         }
     }
@@ -146,7 +153,10 @@ impl From<VaultError> for Refusal {
 impl Custodian {
     /// Over the parts of a node.
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, preparing: Arc::default() }
+        Self {
+            parts,
+            preparing: Arc::default(),
+        }
     }
 
     fn organization(&self) -> &str {
@@ -159,7 +169,9 @@ impl Custodian {
 
     /// What an earlier call with this request id queued; another body under the id is refused.
     fn queued(&self, client: &str, request_id: &str, body_hash: &Hash) -> Result<Option<Queued>, Refusal> {
-        let Some(record) = self.parts.vault.get_request(client, request_id)? else { return Ok(None) };
+        let Some(record) = self.parts.vault.get_request(client, request_id)? else {
+            return Ok(None);
+        };
         if record.body_hash != *body_hash {
             return Err(Refusal::new(
                 Kind::AlreadyExists,
@@ -171,12 +183,18 @@ impl Custodian {
             return Ok(None); // void: the entry was refused and can never take effect
         }
         let queued = Queued::decode(record.reply.as_slice());
-        queued.map(Some).map_err(|_| Refusal::unavailable("NODE_FAILING", "a stored request does not decode"))
+        queued
+            .map(Some)
+            .map_err(|_| Refusal::unavailable("NODE_FAILING", "a stored request does not decode"))
     }
 
     /// Signs operations as an entry, and the record that makes a retry harmless. Nothing is stored yet.
     fn queue(&self, body_hash: Hash, operations: Vec<Operation>, reply: Vec<u8>) -> (Queued, RequestRecord) {
-        let entry = if operations.is_empty() { Vec::new() } else { self.parts.submitter.sign(operations) };
+        let entry = if operations.is_empty() {
+            Vec::new()
+        } else {
+            self.parts.submitter.sign(operations)
+        };
         let queued = Queued { entry, reply };
         let record = RequestRecord {
             body_hash,
@@ -188,12 +206,23 @@ impl Custodian {
     }
 
     /// Commits what was queued. A definite refusal makes the request id void, so that it can be tried anew.
-    async fn commit(&self, client: &str, request_id: &str, body_hash: Hash, queued: &Queued) -> Result<u64, Refusal> {
+    async fn commit(
+        &self,
+        client: &str,
+        request_id: &str,
+        body_hash: Hash,
+        queued: &Queued,
+    ) -> Result<u64, Refusal> {
         match self.parts.submitter.commit(&queued.entry, COMMIT_WAIT).await {
             Ok(height) => Ok(height),
             Err(error) => {
                 if matches!(error, SubmitError::Refused(_)) {
-                    let void = RequestRecord { body_hash, reply: Vec::new(), entry_hash: None, created_ms: now_ms() };
+                    let void = RequestRecord {
+                        body_hash,
+                        reply: Vec::new(),
+                        entry_hash: None,
+                        created_ms: now_ms(),
+                    };
                     blocking(|| self.parts.vault.put_request(client, request_id, &void))?;
                 }
                 Err(error.into())

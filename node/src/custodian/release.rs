@@ -10,8 +10,8 @@ use assent_ledger::hash::Context;
 use assent_ledger::receipt::{lone_receipt, request_hash, sign_message, verify_message};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    operation::Kind as OperationKind, AccessEvent, AccessReceipt, DataRequest, Decision, NotReleased, Operation, RecordAccess,
-    Signed,
+    operation::Kind as OperationKind, AccessEvent, AccessReceipt, DataRequest, Decision, NotReleased,
+    Operation, RecordAccess, Signed,
 };
 use prost::Message;
 
@@ -54,20 +54,33 @@ impl Custodian {
     /// Checks form, addressee, signature and time of a request that `peer` sent.
     pub fn check_request(&self, peer: &str, signed: Signed) -> Result<CheckedRequest, Refusal> {
         let malformed = |what: &str| Refusal::invalid("MALFORMED_REQUEST", "request", what.to_owned());
-        let request: DataRequest =
-            assent_ledger::encoding::decode("DataRequest", &signed.body, assent_ledger::entry::MAX_ENTRY_BYTES)
-                .map_err(|e| malformed(&e.to_string()))?;
+        let request: DataRequest = assent_ledger::encoding::decode(
+            "DataRequest",
+            &signed.body,
+            assent_ledger::entry::MAX_ENTRY_BYTES,
+        )
+        .map_err(|e| malformed(&e.to_string()))?;
         if request.chain_id != self.chain_id() || request.custodian != self.organization() {
             return Err(malformed("the request is for another chain or custodian"));
         }
         if request.recipient != peer || signed.organization != peer {
-            return Err(malformed("the request names another recipient than the peer that sent it"));
+            return Err(malformed(
+                "the request names another recipient than the peer that sent it",
+            ));
         }
         if request.nonce.len() != 32 {
             return Err(malformed("the nonce is not 32 bytes"));
         }
-        let key = self.parts.store.view()?.organization(peer)?.map(|o| o.entry_key).unwrap_or_default();
-        let key = key.try_into().map_err(|_| malformed("the recipient is not on the ledger"))?;
+        let key = self
+            .parts
+            .store
+            .view()?
+            .organization(peer)?
+            .map(|o| o.entry_key)
+            .unwrap_or_default();
+        let key = key
+            .try_into()
+            .map_err(|_| malformed("the recipient is not on the ledger"))?;
         if !verify_message(Context::Request, self.chain_id(), &key, &signed) {
             return Err(malformed("the recipient's signature does not verify"));
         }
@@ -75,7 +88,11 @@ impl Custodian {
             return Err(malformed("the request has expired"));
         }
         let hash = request_hash(self.chain_id(), &signed.body);
-        Ok(CheckedRequest { request, hash, signed })
+        Ok(CheckedRequest {
+            request,
+            hash,
+            signed,
+        })
     }
 
     /// Decides only: a signed permit, or none for everything else.
@@ -107,12 +124,21 @@ impl Custodian {
 
     /// The one answer for everything that is not a permit.
     pub fn not_released(&self, hash: &Hash) -> Signed {
-        let answer = NotReleased { request_hash: hash.to_vec(), time_ms: self.parts.tip().time_ms };
+        let answer = NotReleased {
+            request_hash: hash.to_vec(),
+            time_ms: self.parts.tip().time_ms,
+        };
         self.sign(Context::NotReleased, answer.encode_to_vec())
     }
 
     fn sign(&self, context: Context, body: Vec<u8>) -> Signed {
-        sign_message(context, self.chain_id(), self.organization(), &self.parts.entry_key, body)
+        sign_message(
+            context,
+            self.chain_id(),
+            self.organization(),
+            &self.parts.entry_key,
+            body,
+        )
     }
 
     /// Evaluates, commits the access, and returns what may go out; none for everything that is not a permit.
@@ -136,7 +162,10 @@ impl Custodian {
                 Err(refusal) => return Err(refusal),
             }
         }
-        Err(Refusal::unavailable("TOO_MUCH_CHANGE", "consent or policy changed at every attempt: retry"))
+        Err(Refusal::unavailable(
+            "TOO_MUCH_CHANGE",
+            "consent or policy changed at every attempt: retry",
+        ))
     }
 
     fn prepare_access(
@@ -159,8 +188,17 @@ impl Custodian {
             digests_root: digests_root(permitted.records.iter().map(|r| r.bytes.as_slice())).to_vec(),
             time_ms: permitted.time_ms,
         };
-        let access = Access { handle: permitted.handle, salt: fresh_bytes(), event: event.encode_to_vec() };
-        let commitment = commit(Context::AccessCommitment, self.chain_id(), &access.salt, &access.event);
+        let access = Access {
+            handle: permitted.handle,
+            salt: fresh_bytes(),
+            event: event.encode_to_vec(),
+        };
+        let commitment = commit(
+            Context::AccessCommitment,
+            self.chain_id(),
+            &access.salt,
+            &access.event,
+        );
         let operation = RecordAccess {
             custodian: self.organization().to_owned(),
             handle: permitted.handle.to_vec(),
@@ -168,24 +206,45 @@ impl Custodian {
             expected_policy_seq: permitted.policy_seq,
             commitment: commitment.to_vec(),
         };
-        let operations = vec![Operation { kind: Some(OperationKind::RecordAccess(operation)) }];
+        let operations = vec![Operation {
+            kind: Some(OperationKind::RecordAccess(operation)),
+        }];
         let (queued, record) = self.queue(checked.hash, operations, commitment.to_vec());
         self.parts.vault.put_pending(&[
-            Pending::Access { commitment: &commitment, access: &access },
-            Pending::Request { client, request_id: nonce, record: &record },
+            Pending::Access {
+                commitment: &commitment,
+                access: &access,
+            },
+            Pending::Request {
+                client,
+                request_id: nonce,
+                record: &record,
+            },
         ])?;
         Ok(queued)
     }
 
     /// After the commit: recheck, and put receipt and resources together. A retry of a nonce gets the same receipt, as long as
     /// the same resources are still permitted.
-    fn released(&self, permitted: PermittedRelease, queued: &Queued, height: u64) -> Result<Option<Released>, Refusal> {
-        let broken = || Refusal::unavailable("RECEIPT_UNAVAILABLE", "the receipt can't be made now: retry with the same request_id");
+    fn released(
+        &self,
+        permitted: PermittedRelease,
+        queued: &Queued,
+        height: u64,
+    ) -> Result<Option<Released>, Refusal> {
+        let broken = || {
+            Refusal::unavailable(
+                "RECEIPT_UNAVAILABLE",
+                "the receipt can't be made now: retry with the same request_id",
+            )
+        };
         let commitment: Hash = queued.reply.as_slice().try_into().map_err(|_| broken())?;
         let access = self.parts.vault.access(&commitment)?.ok_or_else(broken)?;
         let event = AccessEvent::decode(access.event.as_slice()).map_err(|_| broken())?;
         let view = self.parts.store.view()?;
-        let slot = view.slot(self.organization(), &permitted.handle)?.ok_or_else(broken)?;
+        let slot = view
+            .slot(self.organization(), &permitted.handle)?
+            .ok_or_else(broken)?;
         let policy = view.policy(self.organization())?;
         let sequences = (event.consent_seq, event.policy_seq);
         let resources: Vec<Vec<u8>> = permitted.records.into_iter().map(|r| r.bytes).collect();
@@ -194,7 +253,9 @@ impl Custodian {
             return Ok(None);
         }
         for access_seq in (1..=slot.access_seq).rev() {
-            let Some(place) = view.access_place(self.organization(), &permitted.handle, access_seq)? else { break };
+            let Some(place) = view.access_place(self.organization(), &permitted.handle, access_seq)? else {
+                break;
+            };
             if place.height < height {
                 break;
             }
@@ -203,7 +264,13 @@ impl Custodian {
                 let receipt = lone_receipt(&self.parts.genesis, receipt);
                 let header_hash = assent_ledger::block::header_hash(self.chain_id(), &receipt.header);
                 let handle = permitted.handle;
-                return Ok(Some(Released { receipt, header_hash, resources, handle, sequences }));
+                return Ok(Some(Released {
+                    receipt,
+                    header_hash,
+                    resources,
+                    handle,
+                    sequences,
+                }));
             }
         }
         Err(broken())
@@ -212,21 +279,41 @@ impl Custodian {
     /// True while the state that a release was decided under still stands: looked at before the first byte and at each block.
     pub fn still_stands(&self, released: &Released) -> Result<bool, Refusal> {
         let view = self.parts.store.view()?;
-        let slot = view.slot(self.organization(), &released.handle)?.unwrap_or_default();
+        let slot = view
+            .slot(self.organization(), &released.handle)?
+            .unwrap_or_default();
         let policy = view.policy(self.organization())?;
         Ok(!slot.frozen && (slot.consent_seq, policy.policy_seq) == released.sequences)
     }
 
     /// Stores the recipient's signed acknowledgement, once checked.
-    pub fn acknowledge(&self, checked: &CheckedRequest, expected: &[u8], signed: &Signed) -> Result<(), Refusal> {
+    pub fn acknowledge(
+        &self,
+        checked: &CheckedRequest,
+        expected: &[u8],
+        signed: &Signed,
+    ) -> Result<(), Refusal> {
         let peer = &checked.request.recipient;
-        let key = self.parts.store.view()?.organization(peer)?.map(|o| o.entry_key).unwrap_or_default();
+        let key = self
+            .parts
+            .store
+            .view()?
+            .organization(peer)?
+            .map(|o| o.entry_key)
+            .unwrap_or_default();
         let verified = key
             .try_into()
             .is_ok_and(|key| verify_message(Context::Acknowledgement, self.chain_id(), &key, signed));
         if !verified || signed.body != expected || signed.organization != *peer {
-            return Err(Refusal::invalid("BAD_ACKNOWLEDGEMENT", "acknowledgement", "the acknowledgement does not verify"));
+            return Err(Refusal::invalid(
+                "BAD_ACKNOWLEDGEMENT",
+                "acknowledgement",
+                "the acknowledgement does not verify",
+            ));
         }
-        Ok(self.parts.vault.put_acknowledgement(&checked.hash, &signed.encode_to_vec())?)
+        Ok(self
+            .parts
+            .vault
+            .put_acknowledgement(&checked.hash, &signed.encode_to_vec())?)
     }
 }

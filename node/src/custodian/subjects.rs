@@ -14,10 +14,19 @@ use crate::vault::{ConsentSet, Pending, Record, Subject};
 
 impl Custodian {
     /// Registers a patient: a slot with an empty, salted set of consents.
-    pub async fn create_subject(&self, client: &str, request_id: &str, new: NewSubject) -> Result<CreatedSubject, Refusal> {
+    pub async fn create_subject(
+        &self,
+        client: &str,
+        request_id: &str,
+        new: NewSubject,
+    ) -> Result<CreatedSubject, Refusal> {
         let parts = [&new.system, &new.value, &new.birth_date, &new.reference].map(|s| s.as_bytes());
         let key = new.control_key.unwrap_or_default();
-        let body_hash = sha256(&framed(Context::Handle, "create-subject", &[parts[0], parts[1], parts[2], parts[3], &key]));
+        let body_hash = sha256(&framed(
+            Context::Handle,
+            "create-subject",
+            &[parts[0], parts[1], parts[2], parts[3], &key],
+        ));
         let guard = self.preparing.lock().await;
         let queued = match self.queued(client, request_id, &body_hash)? {
             Some(queued) => queued,
@@ -25,7 +34,10 @@ impl Custodian {
         };
         drop(guard);
         let height = self.commit(client, request_id, body_hash, &queued).await?;
-        let handle = queued.reply.try_into().map_err(|_| Refusal::unavailable("NODE_FAILING", "stored reply"))?;
+        let handle = queued
+            .reply
+            .try_into()
+            .map_err(|_| Refusal::unavailable("NODE_FAILING", "stored reply"))?;
         Ok(CreatedSubject { handle, height })
     }
 
@@ -41,7 +53,11 @@ impl Custodian {
         let subject = match known {
             Some(subject) if self.is_orphan(&subject, new)? => subject,
             Some(_) => {
-                return Err(Refusal::new(Kind::AlreadyExists, "SUBJECT_EXISTS", "this patient is registered already"))
+                return Err(Refusal::new(
+                    Kind::AlreadyExists,
+                    "SUBJECT_EXISTS",
+                    "this patient is registered already",
+                ))
             }
             None => {
                 let secret = fresh_bytes();
@@ -56,7 +72,10 @@ impl Custodian {
                 }
             }
         };
-        let set = ConsentSet { salt: fresh_bytes(), consents: Vec::new() };
+        let set = ConsentSet {
+            salt: fresh_bytes(),
+            consents: Vec::new(),
+        };
         let commitment = slot_commitment(self.chain_id(), &set.salt, &[]);
         let operation = SetConsent {
             custodian: self.organization().to_owned(),
@@ -66,11 +85,21 @@ impl Custodian {
             control_key: new.control_key.map(|k| k.to_vec()),
             control_signature: None,
         };
-        let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
+        let operations = vec![Operation {
+            kind: Some(OperationKind::SetConsent(operation)),
+        }];
         let (queued, record) = self.queue(body_hash, operations, subject.handle.to_vec());
         let mut writes = vec![
-            Pending::ConsentSet { handle: &subject.handle, commitment: &commitment, set: &set },
-            Pending::Request { client, request_id, record: &record },
+            Pending::ConsentSet {
+                handle: &subject.handle,
+                commitment: &commitment,
+                set: &set,
+            },
+            Pending::Request {
+                client,
+                request_id,
+                record: &record,
+            },
         ];
         if vault.subject_by_handle(&subject.handle)?.is_none() {
             writes.push(Pending::Subject(&subject));
@@ -81,7 +110,11 @@ impl Custodian {
 
     /// True for a subject whose registration never reached the ledger and is asked for again with the same facts.
     fn is_orphan(&self, subject: &Subject, new: &NewSubject) -> Result<bool, Refusal> {
-        let slot = self.parts.store.view()?.slot(self.organization(), &subject.handle)?;
+        let slot = self
+            .parts
+            .store
+            .view()?
+            .slot(self.organization(), &subject.handle)?;
         let same = subject.patient_reference == new.reference && subject.control_key == new.control_key;
         Ok(slot.is_none() && same)
     }
@@ -89,23 +122,38 @@ impl Custodian {
     /// The handle of a patient, if exactly one matches.
     pub fn handle_of(&self, patient: &PatientName) -> Result<Option<Hash>, Refusal> {
         let vault = &self.parts.vault;
-        let found = blocking(|| vault.subject_by_identifier(&patient.system, &patient.value, &patient.birth_date))?;
+        let found =
+            blocking(|| vault.subject_by_identifier(&patient.system, &patient.value, &patient.birth_date))?;
         Ok(found.map(|s| s.handle))
     }
 
     /// Stores resources: all of them, or none. Each must be about exactly one registered patient.
-    pub async fn load_records(&self, client: &str, request_id: &str, resources: Vec<Vec<u8>>) -> Result<Loaded, Refusal> {
+    pub async fn load_records(
+        &self,
+        client: &str,
+        request_id: &str,
+        resources: Vec<Vec<u8>>,
+    ) -> Result<Loaded, Refusal> {
         let digests: Vec<Hash> = resources.iter().map(|r| sha256(r)).collect();
         let body_hash = sha256(&digests.concat());
         let _guard = self.preparing.lock().await;
         blocking(|| {
             let records = self.read_records(resources)?;
             let handles: BTreeSet<Hash> = records.iter().flat_map(|r| r.subjects.iter().copied()).collect();
-            let loaded = Loaded { resources: records.len() as u64, handles };
+            let loaded = Loaded {
+                resources: records.len() as u64,
+                handles,
+            };
             if self.queued(client, request_id, &body_hash)?.is_none() {
                 let (_, record) = self.queue(body_hash, Vec::new(), Vec::new());
-                let request = Pending::Request { client, request_id, record: &record };
-                self.parts.vault.put_pending(&[Pending::Records(&records), request])?;
+                let request = Pending::Request {
+                    client,
+                    request_id,
+                    record: &record,
+                };
+                self.parts
+                    .vault
+                    .put_pending(&[Pending::Records(&records), request])?;
             }
             Ok(loaded)
         })
@@ -121,7 +169,10 @@ impl Custodian {
                 return Err(Refusal::invalid(
                     "NOT_ONE_SUBJECT",
                     &at,
-                    format!("{at} is about {} patients, this version takes exactly one", described.subjects.len()),
+                    format!(
+                        "{at} is about {} patients, this version takes exactly one",
+                        described.subjects.len()
+                    ),
                 ));
             };
             let subject = self.parts.vault.subject_by_reference(patient)?.ok_or_else(|| {

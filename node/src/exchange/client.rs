@@ -27,13 +27,20 @@ pub enum Answered {
 }
 
 fn unreachable_custodian(custodian: &str, error: impl std::fmt::Display) -> Refusal {
-    Refusal::unavailable("CUSTODIAN_UNREACHABLE", format!("the node of {custodian} can't be reached: {error}; retry later"))
-        .with("custodian", custodian)
+    Refusal::unavailable(
+        "CUSTODIAN_UNREACHABLE",
+        format!("the node of {custodian} can't be reached: {error}; retry later"),
+    )
+    .with("custodian", custodian)
 }
 
 fn misbehaves(custodian: &str, what: &str) -> Refusal {
     tracing::warn!(%custodian, what, "custodian's answer refused");
-    Refusal::unavailable("BAD_ANSWER", format!("the answer of {custodian} was refused: {what}")).with("custodian", custodian)
+    Refusal::unavailable(
+        "BAD_ANSWER",
+        format!("the answer of {custodian} was refused: {what}"),
+    )
+    .with("custodian", custodian)
 }
 
 /// Asks a custodian; whatever comes back is checked before anybody sees it.
@@ -44,8 +51,10 @@ pub async fn ask(
     hash: &Hash,
     request: &Signed,
 ) -> Result<Answered, Refusal> {
-    let mut stream =
-        peers.open(custodian, Protocol::Exchange).await.map_err(|e| unreachable_custodian(custodian, e))?;
+    let mut stream = peers
+        .open(custodian, Protocol::Exchange)
+        .await
+        .map_err(|e| unreachable_custodian(custodian, e))?;
     let answered = conversation(parts, custodian, hash, request, &mut stream).await;
     // The other side may have hung up first.
     let _ = stream.close().await;
@@ -60,7 +69,15 @@ async fn conversation(
     stream: &mut PeerStream,
 ) -> Result<Answered, Refusal> {
     let lost = |e: PeersError| unreachable_custodian(custodian, e);
-    stream.send(&Frame { say: Some(Say::Request(request.clone())) }.encode_to_vec()).await.map_err(lost)?;
+    stream
+        .send(
+            &Frame {
+                say: Some(Say::Request(request.clone())),
+            }
+            .encode_to_vec(),
+        )
+        .await
+        .map_err(lost)?;
     let mut receipt = None;
     let (mut chunks, mut bytes) = (Vec::new(), 0usize);
     loop {
@@ -74,9 +91,12 @@ async fn conversation(
                 return Ok(Answered::NotReleased(signed));
             }
             Say::Unavailable(why) => {
-                return Err(Refusal::unavailable("CUSTODIAN_UNAVAILABLE", format!("{custodian} can't answer now; retry later"))
-                    .with("custodian", custodian)
-                    .with("custodian_reason", why.reason))
+                return Err(Refusal::unavailable(
+                    "CUSTODIAN_UNAVAILABLE",
+                    format!("{custodian} can't answer now; retry later"),
+                )
+                .with("custodian", custodian)
+                .with("custodian_reason", why.reason))
             }
             Say::Receipt(received) if receipt.is_none() => receipt = Some(received),
             Say::Chunk(chunk) if receipt.is_some() => {
@@ -87,7 +107,9 @@ async fn conversation(
                 chunks.push(chunk);
             }
             Say::End(_) => {
-                let Some(receipt) = receipt else { return Err(misbehaves(custodian, "records without a receipt")) };
+                let Some(receipt) = receipt else {
+                    return Err(misbehaves(custodian, "records without a receipt"));
+                };
                 return finish(parts, custodian, hash, request, stream, receipt, &chunks).await;
             }
             _ => return Err(misbehaves(custodian, "a frame out of order")),
@@ -112,10 +134,17 @@ fn entry_key(parts: &Parts, organization: &str) -> Result<[u8; 32], Refusal> {
 }
 
 /// A decision counts when the custodian signed it for this very request.
-pub fn check_decision(parts: &Parts, custodian: &str, hash: &Hash, signed: &Signed) -> Result<Decision, Refusal> {
+pub fn check_decision(
+    parts: &Parts,
+    custodian: &str,
+    hash: &Hash,
+    signed: &Signed,
+) -> Result<Decision, Refusal> {
     let key = entry_key(parts, custodian)?;
-    let decision = Decision::decode(signed.body.as_slice()).map_err(|_| misbehaves(custodian, "undecodable decision"))?;
-    let genuine = signed.organization == custodian && verify_message(Context::Decision, parts.chain_id(), &key, signed);
+    let decision = Decision::decode(signed.body.as_slice())
+        .map_err(|_| misbehaves(custodian, "undecodable decision"))?;
+    let genuine =
+        signed.organization == custodian && verify_message(Context::Decision, parts.chain_id(), &key, signed);
     if !genuine || decision.request_hash != hash || decision.custodian != custodian {
         return Err(misbehaves(custodian, "a decision that is not for this request"));
     }
@@ -124,8 +153,10 @@ pub fn check_decision(parts: &Parts, custodian: &str, hash: &Hash, signed: &Sign
 
 fn check_not_released(parts: &Parts, custodian: &str, hash: &Hash, signed: &Signed) -> Result<(), Refusal> {
     let key = entry_key(parts, custodian)?;
-    let answer = NotReleased::decode(signed.body.as_slice()).map_err(|_| misbehaves(custodian, "undecodable answer"))?;
-    let genuine = signed.organization == custodian && verify_message(Context::NotReleased, parts.chain_id(), &key, signed);
+    let answer = NotReleased::decode(signed.body.as_slice())
+        .map_err(|_| misbehaves(custodian, "undecodable answer"))?;
+    let genuine = signed.organization == custodian
+        && verify_message(Context::NotReleased, parts.chain_id(), &key, signed);
     if !genuine || answer.request_hash != hash {
         return Err(misbehaves(custodian, "a refusal that is not for this request"));
     }
@@ -140,7 +171,8 @@ pub fn check_receipt(
     receipt: &AccessReceipt,
     resources: &[Vec<u8>],
 ) -> Result<Hash, Refusal> {
-    let access = verify_receipt(&parts.genesis.hash, receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    let access =
+        verify_receipt(&parts.genesis.hash, receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     if access.event.request != request.encode_to_vec() {
         return Err(misbehaves(custodian, "a receipt for another request"));
     }
@@ -157,7 +189,8 @@ async fn finish(
     receipt: AccessReceipt,
     chunks: &[Vec<u8>],
 ) -> Result<Answered, Refusal> {
-    let access = verify_receipt(&parts.genesis.hash, &receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    let access =
+        verify_receipt(&parts.genesis.hash, &receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     let acknowledgement = Acknowledgement {
         request_hash: hash.to_vec(),
         header_hash: access.header_hash.to_vec(),
@@ -170,8 +203,14 @@ async fn finish(
         &parts.entry_key,
         acknowledgement.encode_to_vec(),
     );
-    let frame = Frame { say: Some(Say::Acknowledgement(signed)) }.encode_to_vec();
-    stream.send(&frame).await.map_err(|e| unreachable_custodian(custodian, e))?;
+    let frame = Frame {
+        say: Some(Say::Acknowledgement(signed)),
+    }
+    .encode_to_vec();
+    stream
+        .send(&frame)
+        .await
+        .map_err(|e| unreachable_custodian(custodian, e))?;
     let key = match hear(custodian, stream).await? {
         Say::Key(key) => key,
         Say::NotReleased(signed) => {
@@ -180,7 +219,9 @@ async fn finish(
         }
         _ => return Err(misbehaves(custodian, "no key after the acknowledgement")),
     };
-    let key: [u8; 32] = key.try_into().map_err(|_| misbehaves(custodian, "a key that is not 32 bytes"))?;
+    let key: [u8; 32] = key
+        .try_into()
+        .map_err(|_| misbehaves(custodian, "a key that is not 32 bytes"))?;
     let resources = sealed::open(&key, chunks).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     check_receipt(parts, custodian, request, &receipt, &resources)?;
     Ok(Answered::Released(Box::new(receipt), resources))

@@ -51,7 +51,13 @@ pub fn fan_out(
     for organization in organizations {
         let (tx, rx) = mpsc::channel(QUEUE_ENTRIES);
         queues.push(tx);
-        tokio::spawn(forward(peers.clone(), organization, mempool.clone(), rx, shutdown.clone()));
+        tokio::spawn(forward(
+            peers.clone(),
+            organization,
+            mempool.clone(),
+            rx,
+            shutdown.clone(),
+        ));
     }
     tokio::spawn(async move {
         while let Some((hash, bytes)) = entries.recv().await {
@@ -90,11 +96,21 @@ async fn forward(
             arrived.push(more);
         }
         for (hash, bytes) in arrived {
-            pending.insert(hash, Pending { bytes, due: Instant::now() });
+            pending.insert(
+                hash,
+                Pending {
+                    bytes,
+                    due: Instant::now(),
+                },
+            );
         }
         pending.retain(|hash, _| mempool.contains(hash));
         while let Some(hashes) = due(&pending) {
-            let entries = hashes.iter().filter_map(|h| pending.get(h)).map(|p| p.bytes.clone()).collect();
+            let entries = hashes
+                .iter()
+                .filter_map(|h| pending.get(h))
+                .map(|p| p.bytes.clone())
+                .collect();
             let sent = send(&peers, &organization, &mut stream, Batch { entries }).await;
             let taken = sent.unwrap_or_else(|error| {
                 tracing::debug!(%organization, %error, "entries not forwarded");
@@ -104,7 +120,11 @@ async fn forward(
             let reached = !taken.is_empty();
             for (n, hash) in hashes.iter().enumerate() {
                 if let Some(entry) = pending.get_mut(hash) {
-                    let wait = if taken.get(n) == Some(&1) { RESEND_TAKEN } else { RESEND_REFUSED };
+                    let wait = if taken.get(n) == Some(&1) {
+                        RESEND_TAKEN
+                    } else {
+                        RESEND_REFUSED
+                    };
                     entry.due = Instant::now() + wait;
                 }
             }
@@ -139,9 +159,13 @@ async fn send(
     if stream.is_none() {
         *stream = Some(peers.open(organization, Protocol::Entries).await?);
     }
-    let Some(open) = stream.as_mut() else { return Ok(Vec::new()) };
+    let Some(open) = stream.as_mut() else {
+        return Ok(Vec::new());
+    };
     open.send(&batch.encode_to_vec()).await?;
-    let answer = tokio::time::timeout(ANSWER_WAIT, open.recv(MAX_FRAME_BYTES)).await.map_err(|_| PeersError::Timeout)??;
+    let answer = tokio::time::timeout(ANSWER_WAIT, open.recv(MAX_FRAME_BYTES))
+        .await
+        .map_err(|_| PeersError::Timeout)??;
     let answer = answer.ok_or(PeersError::Closed)?;
     Ok(Taken::decode(answer.as_slice()).unwrap_or_default().taken)
 }
@@ -151,9 +175,15 @@ pub async fn serve(mut stream: PeerStream, store: Store, mempool: Mempool, chain
     // A quiet author is no dead one: dead links are found by the transport's ping.
     stream.set_idle_timeout(Duration::from_secs(24 * 3600));
     while let Ok(Some(frame)) = stream.recv(MAX_FRAME_BYTES).await {
-        let Ok(batch) = Batch::decode(frame.as_slice()) else { break };
+        let Ok(batch) = Batch::decode(frame.as_slice()) else {
+            break;
+        };
         let taken = tokio::task::block_in_place(|| {
-            batch.entries.iter().map(|entry| u8::from(take(&store, &mempool, &chain_id, &peer, entry))).collect()
+            batch
+                .entries
+                .iter()
+                .map(|entry| u8::from(take(&store, &mempool, &chain_id, &peer, entry)))
+                .collect()
         });
         if stream.send(&Taken { taken }.encode_to_vec()).await.is_err() {
             break;

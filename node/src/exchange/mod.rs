@@ -11,8 +11,8 @@
 
 pub mod client;
 pub mod entries;
-pub mod server;
 pub mod sealed;
+pub mod server;
 pub mod status;
 
 use assent_proto::ledger::v1::{AccessReceipt, Signed};

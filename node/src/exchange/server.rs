@@ -29,7 +29,9 @@ async fn say(stream: &mut PeerStream, say: Say) -> Result<(), Ended> {
 }
 
 async fn hear(stream: &mut PeerStream) -> Result<Say, Ended> {
-    let frame = tokio::time::timeout(PEER_WAIT, stream.recv(MAX_FRAME_BYTES)).await.map_err(|_| Ended::Unexpected)??;
+    let frame = tokio::time::timeout(PEER_WAIT, stream.recv(MAX_FRAME_BYTES))
+        .await
+        .map_err(|_| Ended::Unexpected)??;
     let frame = frame.and_then(|bytes| Frame::decode(bytes.as_slice()).ok());
     frame.and_then(|f| f.say).ok_or(Ended::Unexpected)
 }
@@ -45,18 +47,36 @@ pub async fn serve(custodian: Custodian, peer: String, mut stream: PeerStream) {
 }
 
 async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream) -> Result<(), Ended> {
-    let Say::Request(signed) = hear(stream).await? else { return Err(Ended::Unexpected) };
+    let Say::Request(signed) = hear(stream).await? else {
+        return Err(Ended::Unexpected);
+    };
     match answer(custodian, peer, stream, signed).await {
         Err(Ended::Refused(refusal)) => {
-            let reason = if refusal.kind == Kind::InvalidArgument { "MALFORMED_REQUEST" } else { refusal.reason };
-            say(stream, Say::Unavailable(Why { reason: reason.into(), message: refusal.message.clone() })).await?;
+            let reason = if refusal.kind == Kind::InvalidArgument {
+                "MALFORMED_REQUEST"
+            } else {
+                refusal.reason
+            };
+            say(
+                stream,
+                Say::Unavailable(Why {
+                    reason: reason.into(),
+                    message: refusal.message.clone(),
+                }),
+            )
+            .await?;
             Err(refusal.into())
         }
         other => other,
     }
 }
 
-async fn answer(custodian: &Custodian, peer: &str, stream: &mut PeerStream, signed: Signed) -> Result<(), Ended> {
+async fn answer(
+    custodian: &Custodian,
+    peer: &str,
+    stream: &mut PeerStream,
+    signed: Signed,
+) -> Result<(), Ended> {
     let checked = custodian.check_request(peer, signed)?;
     if checked.request.check_only {
         let reply = match custodian.decide(&checked).await? {
@@ -79,7 +99,9 @@ async fn answer(custodian: &Custodian, peer: &str, stream: &mut PeerStream, sign
         header_hash: released.header_hash.to_vec(),
         ciphertext_sha256: sealed::digest(&chunks).to_vec(),
     };
-    let Say::Acknowledgement(signed) = hear(stream).await? else { return Err(Ended::Unexpected) };
+    let Say::Acknowledgement(signed) = hear(stream).await? else {
+        return Err(Ended::Unexpected);
+    };
     custodian.acknowledge(&checked, &expected.encode_to_vec(), &signed)?;
     if !custodian.still_stands(&released)? {
         return say(stream, Say::NotReleased(custodian.not_released(&checked.hash))).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use assent_ledger::consent::{Request, Reference};
+use assent_ledger::consent::{Reference, Request};
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::receipt::{request_hash, sign_message};
 use assent_ledger::Hash;
@@ -72,7 +72,11 @@ pub struct Recipient {
 impl Recipient {
     /// `custodian` answers what this organization asks itself.
     pub fn new(parts: Arc<Parts>, custodian: Custodian) -> Self {
-        Self { parts, custodian, preparing: Arc::default() }
+        Self {
+            parts,
+            custodian,
+            preparing: Arc::default(),
+        }
     }
 
     fn data_request(&self, client: &str, query: &Query, check_only: bool) -> Result<DataRequest, Refusal> {
@@ -83,14 +87,23 @@ impl Recipient {
                 format!("{:?} is not an organization of this network", query.custodian),
             ));
         }
-        let action = if query.action.is_empty() { "access" } else { &query.action };
+        let action = if query.action.is_empty() {
+            "access"
+        } else {
+            &query.action
+        };
         let asked = Request {
-            recipient: vec![Reference::Literal(format!("Organization/{}", self.parts.organization))],
+            recipient: vec![Reference::Literal(format!(
+                "Organization/{}",
+                self.parts.organization
+            ))],
             actor: None,
             purpose: query.purpose.clone(),
             action: action.to_owned(),
         };
-        asked.check().map_err(|e| Refusal::invalid("BAD_QUERY", "query", e.to_string()))?;
+        asked
+            .check()
+            .map_err(|e| Refusal::invalid("BAD_QUERY", "query", e.to_string()))?;
         Ok(DataRequest {
             chain_id: self.parts.chain_id().to_owned(),
             custodian: query.custodian.clone(),
@@ -124,16 +137,28 @@ impl Recipient {
     fn must_be_fresh(&self) -> Result<(), Refusal> {
         match self.parts.freshness.stale() {
             None => Ok(()),
-            Some(reason) => Err(Refusal::unavailable("NOT_FRESH", format!("this node is not fresh: {reason}"))),
+            Some(reason) => Err(Refusal::unavailable(
+                "NOT_FRESH",
+                format!("this node is not fresh: {reason}"),
+            )),
         }
     }
 
-    async fn answer(&self, custodian: &str, hash: &Hash, signed: &Signed, check_only: bool) -> Result<Answered, Refusal> {
+    async fn answer(
+        &self,
+        custodian: &str,
+        hash: &Hash,
+        signed: &Signed,
+        check_only: bool,
+    ) -> Result<Answered, Refusal> {
         if custodian == self.parts.organization {
             return self.answer_locally(signed, check_only).await;
         }
         let Some(peers) = &self.parts.peers else {
-            return Err(Refusal::unavailable("CUSTODIAN_UNREACHABLE", "this node runs alone and has no peers"));
+            return Err(Refusal::unavailable(
+                "CUSTODIAN_UNREACHABLE",
+                "this node runs alone and has no peers",
+            ));
         };
         ask(&self.parts, peers, custodian, hash, signed).await
     }
@@ -144,7 +169,10 @@ impl Recipient {
         let checked = custodian.check_request(&self.parts.organization, signed.clone())?;
         let not_released = || Answered::NotReleased(custodian.not_released(&checked.hash));
         if check_only {
-            return Ok(custodian.decide(&checked).await?.map_or_else(not_released, Answered::Permit));
+            return Ok(custodian
+                .decide(&checked)
+                .await?
+                .map_or_else(not_released, Answered::Permit));
         }
         match custodian.release(&checked).await? {
             Some(released) if custodian.still_stands(&released)? => {
@@ -162,7 +190,11 @@ impl Recipient {
         match self.answer(&query.custodian, &hash, &signed, true).await? {
             Answered::Permit(decision) => {
                 let opened = check_decision(&self.parts, &query.custodian, &hash, &decision)?;
-                Ok(Permit { outcome: opened.outcome, obligations: opened.obligations, decision })
+                Ok(Permit {
+                    outcome: opened.outcome,
+                    obligations: opened.obligations,
+                    decision,
+                })
             }
             Answered::NotReleased(signed) => Err(Refusal::not_released(signed)),
             Answered::Released(..) => Err(Refusal::unavailable("BAD_ANSWER", "records in answer to a check")),
@@ -172,7 +204,15 @@ impl Recipient {
     /// Asks for records. A retry with the same request id within the hour asks with the same nonce, and gets the same release.
     pub async fn request(&self, client: &str, request_id: &str, query: Query) -> Result<Release, Refusal> {
         self.must_be_fresh()?;
-        let texts = [&query.custodian, &query.system, &query.value, &query.birth_date, &query.purpose, &query.actor, &query.action];
+        let texts = [
+            &query.custodian,
+            &query.system,
+            &query.value,
+            &query.birth_date,
+            &query.purpose,
+            &query.actor,
+            &query.action,
+        ];
         let mut fields: Vec<&[u8]> = texts.iter().map(|t| t.as_bytes()).collect();
         fields.extend(query.resource_types.iter().map(|t| t.as_bytes()));
         let body_hash = sha256(&framed(Context::Request, "client", &fields));
@@ -182,7 +222,12 @@ impl Recipient {
             None => {
                 let (_, signed) = self.sign(&self.data_request(client, &query, false)?);
                 let reply = signed.encode_to_vec();
-                let record = RequestRecord { body_hash, reply, entry_hash: None, created_ms: now_ms() };
+                let record = RequestRecord {
+                    body_hash,
+                    reply,
+                    entry_hash: None,
+                    created_ms: now_ms(),
+                };
                 blocking(|| self.parts.vault.put_request(client, request_id, &record))?;
                 signed
             }
@@ -192,23 +237,47 @@ impl Recipient {
         if let Some(bytes) = blocking(|| self.parts.vault.release(&hash))? {
             let bundle = RecordBundle::decode(bytes.as_slice()).unwrap_or_default();
             if let Some(receipt) = bundle.receipt {
-                return Ok(Release { receipt, resources: bundle.resources });
+                return Ok(Release {
+                    receipt,
+                    resources: bundle.resources,
+                });
             }
         }
         match self.answer(&query.custodian, &hash, &signed, false).await? {
             Answered::Released(receipt, resources) => {
-                let bundle = RecordBundle { receipt: Some((*receipt).clone()), resources };
+                let bundle = RecordBundle {
+                    receipt: Some((*receipt).clone()),
+                    resources,
+                };
                 let bytes = bundle.encode_to_vec();
-                blocking(|| self.parts.vault.put_pending(&[Pending::Release { request_hash: &hash, bytes: &bytes }]))?;
-                Ok(Release { receipt: *receipt, resources: bundle.resources })
+                blocking(|| {
+                    self.parts.vault.put_pending(&[Pending::Release {
+                        request_hash: &hash,
+                        bytes: &bytes,
+                    }])
+                })?;
+                Ok(Release {
+                    receipt: *receipt,
+                    resources: bundle.resources,
+                })
             }
             Answered::NotReleased(signed) => Err(Refusal::not_released(signed)),
-            Answered::Permit(_) => Err(Refusal::unavailable("BAD_ANSWER", "a decision in answer to a request for records")),
+            Answered::Permit(_) => Err(Refusal::unavailable(
+                "BAD_ANSWER",
+                "a decision in answer to a request for records",
+            )),
         }
     }
 
-    fn asked_before(&self, client: &str, request_id: &str, body_hash: &Hash) -> Result<Option<Signed>, Refusal> {
-        let Some(record) = self.parts.vault.get_request(client, request_id)? else { return Ok(None) };
+    fn asked_before(
+        &self,
+        client: &str,
+        request_id: &str,
+        body_hash: &Hash,
+    ) -> Result<Option<Signed>, Refusal> {
+        let Some(record) = self.parts.vault.get_request(client, request_id)? else {
+            return Ok(None);
+        };
         if record.body_hash != *body_hash {
             return Err(Refusal::new(
                 Kind::AlreadyExists,

@@ -474,8 +474,8 @@ async fn an_invalid_proposal_costs_a_round_and_no_more() {
     net.reached(&ALL, 12).await;
     net.assert_same_chain();
     let faulty = net.keys[1].verifying_key().to_bytes();
-    let disk = net.nodes[0].disk.lock().unwrap();
-    for (certificate, bytes) in &disk.decided {
+    let decided = net.nodes[0].disk.lock().unwrap().decided.clone();
+    for (certificate, bytes) in &decided {
         let header = Block::decode(bytes.clone()).unwrap().header;
         let header = Header::decode(header.as_slice()).unwrap();
         assert_ne!(header.proposer, faulty);
@@ -486,7 +486,6 @@ async fn an_invalid_proposal_costs_a_round_and_no_more() {
             certificate.height
         );
     }
-    drop(disk);
     for index in ALL {
         net.stop(index).await;
     }

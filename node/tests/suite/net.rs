@@ -10,7 +10,9 @@ use assent_node::bft::peer_id;
 use assent_node::config::Config;
 use assent_node::node::{start, Running, Stop};
 use assent_proto::ledger::v1::{Organization, Validator, ValidatorSet};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -18,13 +20,16 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 pub const CHAIN: &str = "testnet-suite";
 pub const NAMES: [&str; 4] = ["birch", "cedar", "dogwood", "elm"];
 
+/// How to stop a running node, and what it returns then.
+type Task = (oneshot::Sender<()>, JoinHandle<Result<(), Stop>>);
+
 /// One organization: its folder, its authority.
 pub struct Member {
     pub id: String,
     pub dir: PathBuf,
     pub grpc: u16,
     pub ca: CertifiedIssuer<'static, KeyPair>,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), Stop>>)>,
+    running: Option<Task>,
 }
 
 /// A network of one or four.
@@ -36,12 +41,18 @@ pub struct Net {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn authority(id: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, format!("{id} authority"));
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("{id} authority"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -51,9 +62,13 @@ fn authority(id: &str) -> CertifiedIssuer<'static, KeyPair> {
 pub fn leaf(ca: &CertifiedIssuer<'static, KeyPair>, uri: &str, dns: bool, days: i64) -> (String, String) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "leaf");
-    params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+    params
+        .subject_alt_names
+        .push(SanType::URI(uri.try_into().unwrap()));
     if dns {
-        params.subject_alt_names.push(SanType::DnsName("localhost".try_into().unwrap()));
+        params
+            .subject_alt_names
+            .push(SanType::DnsName("localhost".try_into().unwrap()));
     }
     params.use_authority_key_identifier_extension = true;
     let now = time::OffsetDateTime::now_utc();
@@ -116,14 +131,28 @@ impl Net {
                 vote_key: keys[1].verifying_key().to_bytes().to_vec(),
                 power: 1,
             });
-            members.push(Member { id: (*name).into(), dir, grpc, ca, running: None });
+            members.push(Member {
+                id: (*name).into(),
+                dir,
+                grpc,
+                ca,
+                running: None,
+            });
         }
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-        let (file, genesis) = make_genesis_file(CHAIN, now, ValidatorSet { validators }, organizations).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_millis() as u64;
+        let (file, genesis) =
+            make_genesis_file(CHAIN, now, ValidatorSet { validators }, organizations).unwrap();
         for member in &members {
             write(&member.dir.join("genesis.bin"), &file);
         }
-        Self { _folder: folder, members, genesis }
+        Self {
+            _folder: folder,
+            members,
+            genesis,
+        }
     }
 
     /// Makes and starts all.
@@ -191,11 +220,17 @@ impl Net {
     /// A client with any certificate, or none.
     pub fn client_with(&self, i: usize, identity: Option<(String, String)>) -> Channel {
         let member = &self.members[i];
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(member.ca.pem())).domain_name("localhost");
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(member.ca.pem()))
+            .domain_name("localhost");
         if let Some((certificate, key)) = identity {
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
         let url = format!("https://127.0.0.1:{}", member.grpc);
-        Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy()
+        Endpoint::from_shared(url)
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+            .connect_lazy()
     }
 }

@@ -33,7 +33,9 @@ fn label(confidentiality: &str, sensitivity: Option<&str>) -> String {
         r#"{{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"{confidentiality}"}}"#
     )];
     if let Some(code) = sensitivity {
-        codings.push(format!(r#"{{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"{code}"}}"#));
+        codings.push(format!(
+            r#"{{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"{code}"}}"#
+        ));
     }
     format!(r#""meta":{{"security":[{}]}}"#, codings.join(","))
 }
@@ -47,7 +49,11 @@ pub fn records(reference: &str) -> Vec<Vec<u8>> {
         )
     };
     vec![
-        format!(r#"{{"resourceType":"Patient","id":"{id}",{},"birthDate":"1980-02-03"}}"#, label("N", None)).into_bytes(),
+        format!(
+            r#"{{"resourceType":"Patient","id":"{id}",{},"birthDate":"1980-02-03"}}"#,
+            label("N", None)
+        )
+        .into_bytes(),
         observation("bp", label("N", None)).into_bytes(),
         observation("phq9", label("R", Some("PSY"))).into_bytes(),
     ]
@@ -61,30 +67,54 @@ pub fn consent(reference: &str, id: &str, until: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-pub async fn create_subject(channel: Channel, request_id: &str, value: &str, reference: &str) -> Result<Vec<u8>, Status> {
+pub async fn create_subject(
+    channel: Channel,
+    request_id: &str,
+    value: &str,
+    reference: &str,
+) -> Result<Vec<u8>, Status> {
     let request = CreateSubjectRequest {
         request_id: request_id.into(),
         patient: Some(patient("cedar", value)),
         patient_reference: reference.into(),
         control_key: control_key().verifying_key().to_bytes().to_vec(),
     };
-    Ok(SubjectServiceClient::new(channel).create_subject(request).await?.into_inner().handle)
+    Ok(SubjectServiceClient::new(channel)
+        .create_subject(request)
+        .await?
+        .into_inner()
+        .handle)
 }
 
 pub async fn load(channel: Channel, request_id: &str, resources: Vec<Vec<u8>>) -> Result<u64, Status> {
-    let message = LoadRecordsRequest { request_id: request_id.into(), resources };
+    let message = LoadRecordsRequest {
+        request_id: request_id.into(),
+        resources,
+    };
     let stream = tokio_stream::iter(vec![message]);
-    Ok(RecordServiceClient::new(channel).load_records(stream).await?.into_inner().resources)
+    Ok(RecordServiceClient::new(channel)
+        .load_records(stream)
+        .await?
+        .into_inner()
+        .resources)
 }
 
-pub async fn import(channel: Channel, request_id: &str, value: &str, fhir: Vec<u8>) -> Result<ImportConsentResponse, Status> {
+pub async fn import(
+    channel: Channel,
+    request_id: &str,
+    value: &str,
+    fhir: Vec<u8>,
+) -> Result<ImportConsentResponse, Status> {
     let request = ImportConsentRequest {
         request_id: request_id.into(),
         patient: Some(patient("cedar", value)),
         consent: fhir,
         control_key: Vec::new(),
     };
-    Ok(ConsentServiceClient::new(channel).import_consent(request).await?.into_inner())
+    Ok(ConsentServiceClient::new(channel)
+        .import_consent(request)
+        .await?
+        .into_inner())
 }
 
 pub fn query(value: &str, purpose: &str) -> Query {
@@ -98,8 +128,14 @@ pub fn query(value: &str, purpose: &str) -> Query {
 }
 
 pub async fn check(channel: Channel, value: &str, purpose: &str) -> Result<CheckConsentResponse, Status> {
-    let request = CheckConsentRequest { query: Some(query(value, purpose)), consistency: None };
-    Ok(DecisionServiceClient::new(channel).check_consent(request).await?.into_inner())
+    let request = CheckConsentRequest {
+        query: Some(query(value, purpose)),
+        consistency: None,
+    };
+    Ok(DecisionServiceClient::new(channel)
+        .check_consent(request)
+        .await?
+        .into_inner())
 }
 
 /// Receipt and resources of a request for records.
@@ -108,8 +144,14 @@ pub async fn request(
     request_id: &str,
     value: &str,
 ) -> Result<assent_proto::ledger::v1::RecordBundle, Status> {
-    let request = RequestRecordsRequest { request_id: request_id.into(), query: Some(query(value, "TREAT")) };
-    let mut stream = ExchangeServiceClient::new(channel).request_records(request).await?.into_inner();
+    let request = RequestRecordsRequest {
+        request_id: request_id.into(),
+        query: Some(query(value, "TREAT")),
+    };
+    let mut stream = ExchangeServiceClient::new(channel)
+        .request_records(request)
+        .await?
+        .into_inner();
     let mut bundle = assent_proto::ledger::v1::RecordBundle::default();
     while let Some(part) = stream.message().await? {
         bundle.receipt = bundle.receipt.or(part.receipt);
@@ -118,7 +160,12 @@ pub async fn request(
     Ok(bundle)
 }
 
-pub async fn withdraw(channel: Channel, request_id: &str, handle: &[u8], withdraw_seq: u64) -> Result<u64, Status> {
+pub async fn withdraw(
+    channel: Channel,
+    request_id: &str,
+    handle: &[u8],
+    withdraw_seq: u64,
+) -> Result<u64, Status> {
     let message = assent_ledger::entry::withdraw_sign_bytes(super::net::CHAIN, "cedar", handle, withdraw_seq);
     let withdraw = assent_proto::ledger::v1::Withdraw {
         custodian: "cedar".into(),
@@ -126,19 +173,41 @@ pub async fn withdraw(channel: Channel, request_id: &str, handle: &[u8], withdra
         withdraw_seq,
         patient_signature: assent_ledger::keys::sign(&control_key(), &message).to_vec(),
     };
-    let request = WithdrawRequest { request_id: request_id.into(), withdraw: Some(withdraw) };
-    Ok(PatientServiceClient::new(channel).withdraw(request).await?.into_inner().height)
+    let request = WithdrawRequest {
+        request_id: request_id.into(),
+        withdraw: Some(withdraw),
+    };
+    Ok(PatientServiceClient::new(channel)
+        .withdraw(request)
+        .await?
+        .into_inner()
+        .height)
 }
 
 pub async fn history(channel: Channel, value: &str) -> Result<Vec<u8>, Status> {
-    let request = GetHistoryRequest { proof: None, patient: Some(patient("cedar", value)) };
-    Ok(PatientServiceClient::new(channel).get_history(request).await?.into_inner().history)
+    let request = GetHistoryRequest {
+        proof: None,
+        patient: Some(patient("cedar", value)),
+    };
+    Ok(PatientServiceClient::new(channel)
+        .get_history(request)
+        .await?
+        .into_inner()
+        .history)
 }
 
 /// Code, reason and message of an error, and the length of its details.
 pub fn shape(status: &Status) -> (tonic::Code, String, String, usize) {
-    let reason = status.get_details_error_info().map(|i| i.reason).unwrap_or_default();
-    (status.code(), reason, status.message().to_owned(), status.details().len())
+    let reason = status
+        .get_details_error_info()
+        .map(|i| i.reason)
+        .unwrap_or_default();
+    (
+        status.code(),
+        reason,
+        status.message().to_owned(),
+        status.details().len(),
+    )
 }
 
 pub fn reason(status: &Status) -> String {
@@ -147,17 +216,36 @@ pub fn reason(status: &Status) -> String {
 
 /// Number of `ErrorInfo` details: must be one.
 pub fn error_infos(status: &Status) -> usize {
-    status.get_error_details_vec().iter().filter(|d| matches!(d, tonic_types::ErrorDetail::ErrorInfo(_))).count()
+    status
+        .get_error_details_vec()
+        .iter()
+        .filter(|d| matches!(d, tonic_types::ErrorDetail::ErrorInfo(_)))
+        .count()
 }
 
 /// A registered, loaded, consenting patient at Cedar.
 pub async fn enrolled(net: &super::net::Net, value: &str, until: &str) -> Vec<u8> {
     let cedar = net.index("cedar");
     let reference = format!("Patient/{value}");
-    let handle = create_subject(net.client(cedar, "registrar"), &format!("s-{value}"), value, &reference).await.unwrap();
-    load(net.client(cedar, "ehr"), &format!("l-{value}"), records(&reference)).await.unwrap();
+    let handle = create_subject(
+        net.client(cedar, "registrar"),
+        &format!("s-{value}"),
+        value,
+        &reference,
+    )
+    .await
+    .unwrap();
+    load(
+        net.client(cedar, "ehr"),
+        &format!("l-{value}"),
+        records(&reference),
+    )
+    .await
+    .unwrap();
     let fhir = consent(&reference, &format!("c-{value}"), until);
-    import(net.client(cedar, "portal"), &format!("i-{value}"), value, fhir).await.unwrap();
+    import(net.client(cedar, "portal"), &format!("i-{value}"), value, fhir)
+        .await
+        .unwrap();
     handle
 }
 
