@@ -56,6 +56,9 @@ pub struct Config {
     pub consensus: SwarmSection,
     /// The exchange swarm.
     pub exchange: SwarmSection,
+    /// Crash tests only; never in the file.
+    #[serde(skip)]
+    pub fault: Option<String>,
 }
 
 /// `[grpc]`

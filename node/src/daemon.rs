@@ -1,5 +1,6 @@
 //! `assentd`: command line, log, runtime, exit code. In the library, so that the binary itself is a line to compile.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +25,9 @@ struct Arguments {
     /// Logs as JSON, one object a line.
     #[arg(long)]
     log_json: bool,
+    /// Crash test: end the process at a point (see fault.rs); only on chains named testnet-*.
+    #[arg(long, hide = true)]
+    fault: Option<String>,
 }
 
 /// Runs the daemon until it is told to stop; the exit codes are those of INTERFACES.md.
@@ -33,6 +37,7 @@ pub fn main() -> ExitCode {
         .unwrap_or_else(|_| EnvFilter::new("info,arc_malachitebft=warn,libp2p=warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr);
     if arguments.log_json {
         log.json().init();
@@ -74,6 +79,7 @@ async fn run(arguments: Arguments) -> Result<(), Stop> {
     if arguments.single {
         config.ordering = Ordering::Single;
     }
+    config.fault = arguments.fault;
     let running = start(config).await?;
     running.run(asked_to_stop()).await?;
     tracing::info!("stopped in order");

@@ -14,6 +14,7 @@ pub mod config;
 pub mod custodian;
 pub mod daemon;
 pub mod exchange;
+pub mod fault;
 pub mod freshness;
 pub mod grpc;
 pub mod node;

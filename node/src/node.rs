@@ -148,6 +148,9 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let genesis = check_genesis_file(&genesis_file)
         .map_err(|e| ConfigError(format!("{}: {e}", config.genesis.display())))?;
     check_membership(&config, &keys, &genesis)?;
+    if let Some(fault) = &config.fault {
+        crate::fault::arm(fault, &genesis.chain_id).map_err(ConfigError)?;
+    }
     let certificate_pem = read_file(&config.grpc.certificate)?;
     let key_pem = read_file(&config.grpc.key)?;
 

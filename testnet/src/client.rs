@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::Status;
 
-use crate::error::{Error, While};
+use crate::error::{failed, Error, While};
 use crate::net::description::{Client, Network};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -42,15 +42,19 @@ pub async fn open(url: &str, client: &Client, identify: bool) -> Result<Channel,
         tls = tls.identity(Identity::from_pem(read(&client.cert)?, read(&client.key)?));
     }
     let doing = || format!("connecting to {url}");
-    Endpoint::from_shared(url.to_owned())
+    let endpoint = Endpoint::from_shared(url.to_owned())
         .and_then(|e| e.tls_config(tls))
-        .during(doing)?
-        .connect_timeout(CONNECT_LIMIT)
-        .timeout(CALL_LIMIT)
-        .tcp_nodelay(true)
-        .connect()
-        .await
-        .map_err(|error| Error::Failed(format!("connecting to {url}: {}", with_sources(&error))))
+        .during(doing)?;
+    let connecting = endpoint.timeout(CALL_LIMIT).tcp_nodelay(true);
+    // The endpoint's own limit ends with TCP: whoever listens there may never speak TLS.
+    match tokio::time::timeout(CONNECT_LIMIT, connecting.connect()).await {
+        Ok(connected) => connected.map_err(|error| with_sources(&error)).during(doing),
+        Err(_) => failed(format!(
+            "{}: no TLS connection within {} s",
+            doing(),
+            CONNECT_LIMIT.as_secs()
+        )),
+    }
 }
 
 /// An error with the causes that it hides.

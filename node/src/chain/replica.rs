@@ -16,6 +16,7 @@ use prost::Message;
 use tokio::sync::{mpsc, watch, Notify};
 
 use super::{now_ms, Mempool, Store};
+use crate::fault;
 use crate::order::{Candidate, Fatal, Replica, Verdict};
 
 /// Most executed candidates kept in memory; the others are executed again if they are decided.
@@ -169,6 +170,7 @@ impl Replica for LedgerReplica {
             bytes: Bytes::from(bytes),
         };
         self.store.put_undecided(&candidate, true)?;
+        fault::point("proposal-stored");
         self.remember(candidate.bytes.clone(), applied);
         Ok(candidate)
     }
@@ -222,6 +224,7 @@ impl Replica for LedgerReplica {
             return Ok(Verdict::Invalid("the header names a later round".into()));
         }
         self.store.put_undecided(candidate, false)?;
+        fault::point("block-validated");
         Ok(Verdict::Valid(hash))
     }
 
@@ -263,7 +266,9 @@ impl Replica for LedgerReplica {
                     .map_err(|e| Fatal::Engine(format!("decided a block that breaks a rule: {e}")))?
             }
         };
+        fault::point("before-commit");
         self.store.commit(&applied, &candidate.bytes, &certificate)?;
+        fault::point("after-commit");
         self.executed.clear();
         self.tip = Arc::new(applied.tip);
         self.committed_at = Instant::now();

@@ -99,7 +99,13 @@ impl Store {
             options.set_write_buffer_size(16 << 20);
             ColumnFamilyDescriptor::new(*name, options)
         });
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(storage)?;
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| match storage(error) {
+            Fatal::Storage(text) if text.contains("LOCK") => Fatal::Storage(format!(
+                "{}: another process has it open; stop the assentd that runs on this folder first",
+                path.display()
+            )),
+            other => other,
+        })?;
         let store = Self {
             db: Arc::new(db),
             options: Arc::new(options),

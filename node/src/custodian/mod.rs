@@ -213,6 +213,7 @@ impl Custodian {
         body_hash: Hash,
         queued: &Queued,
     ) -> Result<u64, Refusal> {
+        crate::fault::point("request-stored");
         match self.parts.submitter.commit(&queued.entry, COMMIT_WAIT).await {
             Ok(height) => Ok(height),
             Err(error) => {

@@ -2,6 +2,7 @@
 
 mod bft;
 mod grpc;
+mod kill;
 mod net;
 mod patient;
 mod peers;

@@ -1,7 +1,7 @@
 //! How the claims are told: a table for people, one JSON object for programs.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent};
 use serde::Serialize;
 
 use super::claim::Claim;
@@ -33,9 +33,12 @@ pub fn json(claims: &[Claim]) -> String {
 pub fn table(claims: &[Claim]) -> String {
     let mut table = Table::new();
     table
-        .load_preset(UTF8_FULL_CONDENSED)
+        .load_preset(UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH);
+    table
+        .remove_style(TableComponent::HorizontalLines)
+        .remove_style(TableComponent::MiddleIntersections);
     table.set_header(["claim", "", "figure", "what was seen"]);
     for claim in claims {
         let holds = if claim.ok { "holds" } else { "FAILS" };
@@ -47,7 +50,7 @@ pub fn table(claims: &[Claim]) -> String {
             Cell::new(&claim.shows),
         ]);
     }
-    let mut text = table.to_string();
+    let mut text = table.trim_fmt();
     for claim in claims {
         for fault in &claim.faults {
             text.push_str(&format!("\n{}: {fault}", claim.id));

@@ -330,7 +330,7 @@ fn crash() {
             ("nothing answered with four", |o| o.four.answered = 0),
             ("no heights with three", |o| o.three.heights = 0),
             ("no heights with four", |o| o.four.heights = 0),
-            ("hardly anything with three", |o| o.three.entries = 299),
+            ("hardly any heights with three", |o| o.three.heights = 15),
             ("it stopped in order", |o| o.signal = Some(15)),
             ("it ended by itself", |o| o.signal = None),
             ("it did not catch up", |o| o.caught_up_height = 699),

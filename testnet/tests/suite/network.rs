@@ -4,7 +4,10 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 fn testnet(arguments: &[&str]) -> Output {
@@ -295,4 +298,30 @@ fn usage_errors_exit_2() {
     ] {
         assert_eq!(testnet(arguments).status.code(), Some(2), "{arguments:?}");
     }
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("demo");
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_assent-testnet"))
+        .args(["demo", "--quick", "--dir", text(&dir)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !dir.join("network.json").exists()
+        && demo.try_wait().unwrap().is_none()
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let nodes = pids(&network_json(&dir));
+    assert!(nodes.len() == 4 && nodes.iter().all(|pid| lives(*pid)));
+    kill(Pid::from_raw(demo.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(1));
+    assert!(!nodes.iter().any(|pid| lives(*pid)));
+    assert!(!dir.exists(), "a folder that the demo made is gone with it");
 }
