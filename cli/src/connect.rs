@@ -113,7 +113,11 @@ impl ServerArgs {
             .connect_timeout(timeout)
             .tls_config(tls)
             .map_err(|e| Failure::usage("MALFORMED_CERTIFICATE", error_chain(&e)))?;
-        let channel = endpoint.connect().await.map_err(|e| unreachable_node(url, &e))?;
+        // tonic's connect_timeout ends with TCP: a port that accepts and then says nothing needs this one.
+        let channel = match tokio::time::timeout(timeout, endpoint.connect()).await {
+            Ok(connected) => connected.map_err(|e| unreachable_node(url, &e))?,
+            Err(_) => return Err(silent_node(url, timeout)),
+        };
         Ok(Node {
             channel,
             endpoint,
@@ -121,6 +125,15 @@ impl ServerArgs {
             timeout,
         })
     }
+}
+
+fn silent_node(url: &str, timeout: Duration) -> Failure {
+    Failure::new(
+        Exit::Unavailable,
+        "UNREACHABLE",
+        format!("{url} accepted the connection, then said nothing for {} s", timeout.as_secs()),
+    )
+    .help("is this the node's gRPC port? It speaks TLS; try again, or give --timeout SECONDS")
 }
 
 fn unreachable_node(url: &str, error: &tonic::transport::Error) -> Failure {

@@ -34,7 +34,7 @@ struct Arguments {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("ASSENTD_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,arc_malachitebft=warn,libp2p=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,arc_malachitebft=warn,libp2p=warn,libp2p_gossipsub=error"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())

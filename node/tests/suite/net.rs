@@ -179,8 +179,21 @@ impl Net {
         start(self.config(i)).await
     }
 
+    /// Starts a node whose stores the last one in this process may be about to close.
+    pub async fn restarted(&self, i: usize) -> Running {
+        for _ in 0..100 {
+            match self.try_start(i).await {
+                Err(stop) if stop.to_string().contains("another process") => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                other => return other.unwrap(),
+            }
+        }
+        panic!("{}: the stores are still open after 5 s", self.members[i].id);
+    }
+
     pub async fn start(&mut self, i: usize) {
-        let running = self.try_start(i).await.unwrap();
+        let running = self.restarted(i).await;
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(running.run(async move {
             let _ = stopped.await;

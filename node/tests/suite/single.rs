@@ -78,10 +78,10 @@ async fn writes_are_idempotent_and_audited() {
 
     // The same chain after a restart; the store syncs at least once a height.
     net.stop(0).await.unwrap();
-    let running = net.try_start(0).await.unwrap();
+    let running = net.restarted(0).await;
     let store = running.app.parts.store.clone();
     let (syncs, height) = (store.syncs(), store.tip().unwrap().height);
-    assert_eq!(height, verifier.tip().unwrap().height.max(height));
+    assert!(height >= verifier.tip().unwrap().height);
     let mut policy = PolicyServiceClient::new(net.client(0, "officer"));
     for n in 0..5 {
         let json = format!(
