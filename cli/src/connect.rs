@@ -131,7 +131,10 @@ fn silent_node(url: &str, timeout: Duration) -> Failure {
     Failure::new(
         Exit::Unavailable,
         "UNREACHABLE",
-        format!("{url} accepted the connection, then said nothing for {} s", timeout.as_secs()),
+        format!(
+            "{url} accepted the connection, then said nothing for {} s",
+            timeout.as_secs()
+        ),
     )
     .help("is this the node's gRPC port? It speaks TLS; try again, or give --timeout SECONDS")
 }

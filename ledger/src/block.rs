@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use assent_proto::ledger::v1::{Block, Certificate, Header, OrganizationState, ValidatorSet};
 use prost::Message;
 
+use crate::bench::Bench;
 use crate::certificate::{certificate_checks, certificate_hash, validator_set_hash, CertificateError};
 use crate::encoding::{decode, is_id, EncodingError};
 use crate::entry::{check_entry, CheckedEntry, MAX_ENTRY_BYTES};
@@ -45,6 +46,8 @@ pub struct Tip {
     pub log: Frontier,
     /// Validators that vote at the next height.
     pub validators: ValidatorSet,
+    /// Proposers that missed their last turn.
+    pub bench: Bench,
 }
 
 /// What applying a block changes. Nothing of it is stored yet.
@@ -146,6 +149,7 @@ pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<GenesisState, ReadError
         state_version: 0,
         log: Frontier::default(),
         validators: genesis.validators.clone(),
+        bench: Bench::default(),
     };
     Ok((tip, changes, update))
 }
@@ -260,15 +264,14 @@ pub fn apply_block<S: StateRead + NodeRead>(
         now_ms: header.time_ms,
         previous_certificate: block.previous_certificate,
     };
-    if !tip
-        .validators
-        .validators
-        .iter()
-        .any(|v| v.vote_key == header.proposer)
-    {
+    let turn = tip
+        .bench
+        .proposer(&tip.validators, tip.height + 1, header.round)
+        .unwrap_or_default();
+    if header.proposer != turn {
         return Err(mismatch(
             "proposer",
-            "a validator".into(),
+            hex::encode(turn),
             hex::encode(&header.proposer),
         ));
     }
@@ -447,6 +450,10 @@ fn finish(
     log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| {
         log_nodes.push((l, i, h))
     });
+    let proposer = header.proposer.as_slice().try_into().unwrap_or_default();
+    let bench = tip
+        .bench
+        .after(&tip.validators, header.height, header.round, &proposer);
     let tip = Tip {
         chain_id: tip.chain_id.clone(),
         height: header.height,
@@ -456,6 +463,7 @@ fn finish(
         state_version: tip.state_version + u64::from(tree.is_some()),
         log,
         validators: tip.validators.clone(),
+        bench,
     };
     Applied {
         tip,

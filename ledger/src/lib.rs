@@ -11,6 +11,7 @@
 //! state, execute    slots, policy slots, organizations; what an operation does to them
 //! tree, log         authenticated map (jmt) and RFC 6962 log, with proofs
 //! certificate       votes, and more than 2/3 of the power
+//! bench             whose turn it is to propose
 //! block             build_block and apply_block
 //! commitment        salted commitments, the Merkle map of consents, the access head
 //! receipt, audit    offline verification: one access, one history, a whole chain
@@ -18,6 +19,7 @@
 //! ```
 
 pub mod audit;
+pub mod bench;
 pub mod block;
 pub mod certificate;
 pub mod commitment;

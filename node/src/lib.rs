@@ -6,6 +6,17 @@
 //!                                  ╲▶ chain ◀─ order ◀─ bft    the ledger, under agreement
 //! ```
 
+/// `Debug` that shows a type's name only: what identifies a patient, or is about one, gets into no log by accident.
+macro_rules! opaque_debug {
+    ($($name:ty),+) => {
+        $(impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        })+
+    };
+}
+
 pub mod admin;
 pub mod app;
 pub mod bft;

@@ -28,6 +28,9 @@ use crate::recipient::Recipient;
 use crate::vault::{Vault, VaultError};
 use crate::{admin, chain};
 
+/// How often requests that are over a day old are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// Why a node stops or does not start, with its exit code (INTERFACES.md).
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
@@ -70,6 +73,8 @@ pub struct Running {
     pub grpc: std::net::SocketAddr,
     /// Where admin listens.
     pub admin: std::net::SocketAddr,
+    /// Closes gRPC and admin.
+    doors: CancellationToken,
     shutdown: CancellationToken,
     ordering: JoinHandle<Result<(), Fatal>>,
     served: JoinHandle<()>,
@@ -82,9 +87,14 @@ impl Running {
             () = stop => None,
             outcome = &mut self.ordering => Some(outcome),
         };
-        self.shutdown.cancel();
-        // In flight calls get a moment; then the process ends whatever they do.
+        self.doors.cancel();
+        if failed.is_some() {
+            // Nothing that waits for a block will get one.
+            self.shutdown.cancel();
+        }
+        // Calls in flight get a moment, in which blocks are still made; then the process ends whatever they do.
         let _ = tokio::time::timeout(Duration::from_secs(6), &mut self.served).await;
+        self.shutdown.cancel();
         let outcome = match failed {
             Some(outcome) => Some(outcome),
             None => tokio::time::timeout(Duration::from_secs(6), &mut self.ordering)
@@ -160,11 +170,15 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
             .map_err(|e| ConfigError(format!("{}: {e}", config.data_dir.display())))?;
         let store = Store::open(&config.data_dir.join("ledger"), &genesis_file, &genesis)?;
         let vault = Vault::open(&config.data_dir.join("vault"), &keys.vault.to_bytes())?;
-        vault.prune_requests(chain::now_ms().saturating_sub(24 * 3_600_000))?;
+        prune(&vault)?;
         Ok((store, vault))
     })?;
 
     let shutdown = CancellationToken::new();
+    let doors = CancellationToken::new();
+    // A start that fails half way stops what it has started.
+    let half_started = (shutdown.clone().drop_guard(), doors.clone().drop_guard());
+    tokio::spawn(prune_hourly(vault.clone(), shutdown.clone()));
     let alone = config.ordering == Ordering::Single;
     let swarm = match alone {
         true => None,
@@ -249,19 +263,39 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
             .map(|o| (o.id.clone(), o.ca_certificate.clone()))
             .collect(),
     };
-    let grpc = grpc::serve(app.clone(), grpc_config, shutdown.clone()).await?;
-    let admin = admin::serve(app.clone(), config.admin.listen, shutdown.clone())
+    let grpc = grpc::serve(app.clone(), grpc_config, doors.clone()).await?;
+    let admin = admin::serve(app.clone(), config.admin.listen, doors.clone())
         .await
         .map_err(Stop::Start)?;
+    let _ = (half_started.0.disarm(), half_started.1.disarm());
     tracing::info!(organization = %config.organization, grpc = %grpc.local_addr, %admin, "node started");
     Ok(Running {
         app,
         grpc: grpc.local_addr,
         admin,
+        doors,
         shutdown,
         ordering,
         served: grpc.task,
     })
+}
+
+/// Forgets requests after a day.
+fn prune(vault: &Vault) -> Result<u64, VaultError> {
+    vault.prune_requests(chain::now_ms().saturating_sub(24 * 3_600_000))
+}
+
+/// Also while the node runs on: a nonce's memory must not grow for ever.
+async fn prune_hourly(vault: Vault, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(PRUNE_INTERVAL) => {}
+        }
+        if let Err(error) = tokio::task::block_in_place(|| prune(&vault)) {
+            tracing::error!(%error, "old requests are not forgotten");
+        }
+    }
 }
 
 async fn drain(mut queue: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>) {

@@ -169,7 +169,10 @@ impl Chain {
             .last()
             .map(|b| b.certificate.encode_to_vec())
             .unwrap_or_default();
-        let proposer = self.votes[self.blocks.len() % 4].verifying_key().to_bytes();
+        let bench = &self.tip.bench;
+        let proposer = bench
+            .proposer(&self.tip.validators, self.tip.height + 1, 0)
+            .unwrap();
         let proposal = Proposal {
             proposer,
             round: 0,

@@ -168,9 +168,17 @@ impl Chain {
         self.signed(&body)
     }
 
+    /// Whose turn a round of the next height is.
+    pub fn turn(&self, round: u32) -> Hash {
+        self.tip
+            .bench
+            .proposer(&self.tip.validators, self.tip.height + 1, round)
+            .unwrap()
+    }
+
     pub fn proposal(&self) -> Proposal {
         Proposal {
-            proposer: public(&self.vote_key(&self.names[0])),
+            proposer: self.turn(0),
             round: 0,
             now_ms: self.next_ms(),
             previous_certificate: self.certificate.clone(),

@@ -7,7 +7,7 @@ use assent_ledger::block::{build_block, Proposal};
 use assent_ledger::receipt::{verify_bundle, verify_history};
 use prost::Message;
 
-use crate::chain::{public, Chain};
+use crate::chain::Chain;
 use crate::records::{history, op, set_policy, three_accesses};
 
 /// Single-bit changes of every byte, shared between two threads. `bits` says which bits of the byte at a place.
@@ -50,7 +50,7 @@ fn small_chain() -> Chain {
             .map(|(author, seq)| chain.entry(author, vec![op(set_policy(seq, 1))]))
             .collect();
         let proposal = Proposal {
-            proposer: public(&chain.vote_key("cedar")),
+            proposer: chain.turn(n as u32 + 1),
             round: n as u32 + 1,
             now_ms: chain.tip.time_ms + 1500,
             previous_certificate: chain.certificate.clone(),

@@ -257,8 +257,9 @@ impl<R: Replica> App<R> {
     }
 
     pub(super) fn validators(&self) -> Result<ValidatorSet, Fatal> {
-        ValidatorSet::from_proto(&self.replica.validators())
-            .map_err(|e| Fatal::Corrupt(format!("validator set: {e}")))
+        let set = ValidatorSet::from_proto(&self.replica.validators())
+            .map_err(|e| Fatal::Corrupt(format!("validator set: {e}")))?;
+        Ok(set.with_proposers(&self.replica.proposers()))
     }
 
     pub(super) fn params(&self) -> Result<HeightParams<BftContext>, Fatal> {

@@ -31,6 +31,7 @@ mod wire;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use assent_ledger::bench::Bench;
 use assent_ledger::block::header_hash;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{Block, Header, ValidatorSet};
@@ -146,10 +147,9 @@ fn keypair(secret: &[u8; 32]) -> Keypair {
     Keypair::ed25519_from_bytes(&mut bytes).expect("any 32 bytes are an Ed25519 secret")
 }
 
-/// Address of the validator that proposes at a height and round; `None` for an empty set.
+/// Address of the validator that proposes at a height and round when nobody is benched; `None` for an empty set.
 pub fn proposer(set: &ValidatorSet, height: u64, round: u32) -> Option<Hash> {
-    let index = validators::proposer_index(set.validators.len(), height, round);
-    set.validators.get(index)?.vote_key.as_slice().try_into().ok()
+    Bench::default().proposer(set, height, round)
 }
 
 /// The engine's metrics in Prometheus text format. They are global to the process; the label `moniker` tells nodes apart.

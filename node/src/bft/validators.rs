@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use assent_ledger::bench::turn;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1 as proto;
 use malachite_app_channel::app::types::core::{self as core, VotingPower};
@@ -32,25 +33,29 @@ impl core::Validator<BftContext> for Validator {
     }
 }
 
-/// The validators of one height, in ascending order of address. Never empty.
+/// The validators of one height, in ascending order of address, and who of them proposes. Neither is ever empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValidatorSet(Arc<[Validator]>);
+pub struct ValidatorSet {
+    members: Arc<[Validator]>,
+    /// Indexes of the proposers, in order of turn: all that aren't benched.
+    proposers: Arc<[usize]>,
+}
 
 impl core::ValidatorSet<BftContext> for ValidatorSet {
     fn count(&self) -> usize {
-        self.0.len()
+        self.members.len()
     }
     fn total_voting_power(&self) -> VotingPower {
-        self.0.iter().map(|v| v.power).sum()
+        self.members.iter().map(|v| v.power).sum()
     }
     fn get_by_address(&self, address: &Address) -> Option<&Validator> {
-        self.0
+        self.members
             .binary_search_by(|v| v.address.cmp(address))
             .ok()
-            .map(|i| &self.0[i])
+            .map(|i| &self.members[i])
     }
     fn get_by_index(&self, index: usize) -> Option<&Validator> {
-        self.0.get(index)
+        self.members.get(index)
     }
 }
 
@@ -81,7 +86,21 @@ impl ValidatorSet {
                 validators.len()
             ));
         }
-        Ok(Self(validators.into()))
+        let proposers = (0..validators.len()).collect();
+        Ok(Self {
+            members: validators.into(),
+            proposers,
+        })
+    }
+
+    /// The same set with these as proposers, in order of turn; whoever is no member is left out.
+    pub fn with_proposers(mut self, addresses: &[Hash]) -> Self {
+        let place = |a: &Hash| self.members.iter().position(|v| v.address.0 == *a);
+        let proposers: Vec<usize> = addresses.iter().filter_map(place).collect();
+        if !proposers.is_empty() {
+            self.proposers = proposers.into();
+        }
+        self
     }
 
     /// Whether an address votes at this height.
@@ -89,18 +108,13 @@ impl ValidatorSet {
         core::ValidatorSet::get_by_address(self, address).is_some()
     }
 
-    /// Who proposes at a height and round: each in turn, in order of address.
+    /// Who proposes at a height and round: each in turn ([`assent_ledger::bench`]).
     pub fn proposer(&self, height: u64, round: u32) -> Address {
         self.in_turn(height, round).address
     }
 
     pub(super) fn in_turn(&self, height: u64, round: u32) -> &Validator {
-        &self.0[proposer_index(self.0.len(), height, round)]
+        let index = turn(&self.proposers, height, round).copied().unwrap_or_default();
+        &self.members[index]
     }
-}
-
-/// Index of the proposer among `count` validators in ascending order of address.
-pub fn proposer_index(count: usize, height: u64, round: u32) -> usize {
-    let turn = u128::from(height.saturating_sub(1)) + u128::from(round);
-    usize::try_from(turn % (count as u128).max(1)).unwrap_or_default()
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use assent_ledger::block::{next_time, MAX_BLOCK_ENTRY_BYTES, MAX_BLOCK_OPERATIONS};
 use assent_ledger::encoding::EncodingError;
 use assent_ledger::entry::{check_entry, CheckedEntry};
-use assent_ledger::execute::{execute_entry, ExecuteError, Signatures};
+use assent_ledger::execute::{execute_entry, ExecuteError, Signatures, SEQUENCE_WINDOW};
 use assent_ledger::state::Overlay;
 use assent_ledger::Hash;
 use tokio::sync::Notify;
 
-use super::{now_ms, Store};
+use super::{now_ms, Store, View};
 use crate::order::Fatal;
 
 /// Most entries of one organization that wait.
@@ -48,6 +48,41 @@ pub enum AdmitError {
     /// The store failed.
     #[error(transparent)]
     Fatal(#[from] Fatal),
+}
+
+/// What an entry that waits does on top of a view, alone. Its signature was checked when it was admitted.
+fn alone(view: &View<'_>, time_ms: u64, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
+    let mut unchecked = Signatures::Collect(Vec::new());
+    let outcome = execute_entry(
+        &mut Overlay::new(view),
+        &view.tip.chain_id,
+        time_ms,
+        entry,
+        &mut unchecked,
+    );
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(ExecuteError::Read(error)) => Err(Fatal::Storage(error.to_string())),
+        Err(error) => Ok(Some(error)),
+    }
+}
+
+/// Why an entry can never be committed after this view, whoever proposes; none when it still may be. Only this makes a request
+/// id free for another entry. Judged at the earliest time that the next block can have: proposers' clocks differ.
+pub fn dead(view: &View<'_>, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
+    let error = alone(view, view.tip.time_ms + 1, entry)?;
+    Ok(error.filter(|error| match error {
+        // Sequences, floors and block time only grow.
+        ExecuteError::Sequence { sequence, floor } => *sequence <= floor.saturating_add(SEQUENCE_WINDOW),
+        ExecuteError::ConsentSequence { expected, found }
+        | ExecuteError::PolicySequence { expected, found }
+        | ExecuteError::WithdrawSequence { expected, found } => expected < found,
+        ExecuteError::UnknownAuthor(_)
+        | ExecuteError::AuthorSignature(_)
+        | ExecuteError::NotAfterTooFar { .. }
+        | ExecuteError::NoSlot => false,
+        _ => true,
+    }))
 }
 
 #[derive(Default)]
@@ -104,6 +139,11 @@ impl Mempool {
             &mut Signatures::Immediate,
         )?;
         self.queue(entry)?;
+        // Committed since the view was taken: the commit may have cleared this mempool before the entry came.
+        if store.entry_place(&hash)?.is_some() {
+            self.remove([&hash]);
+            return Ok((hash, Admitted::Committed));
+        }
         self.wake.notify_one();
         Ok((hash, Admitted::Waiting))
     }
@@ -143,46 +183,32 @@ impl Mempool {
         self.lock().known.contains(hash)
     }
 
-    /// Candidates for the next block: withdrawals of everybody first, then one entry per organization in turn.
+    /// Candidates for the next block: withdrawals first, then the others; of each, one entry per organization in turn. What no
+    /// longer fits waits.
     pub fn select(&self) -> Vec<CheckedEntry> {
         let mut inner = self.lock();
         inner.turn = inner.turn.wrapping_add(1);
-        let count = inner.queues.len().max(1);
-        let turn = inner.turn % count;
-        let mut queues: Vec<_> = inner
-            .queues
-            .values()
-            .map(|q| q.entries.iter().peekable())
-            .collect();
-        if !queues.is_empty() {
-            queues.rotate_left(turn);
-        }
-        let mut chosen: Vec<CheckedEntry> = inner
-            .queues
-            .values()
-            .flat_map(|q| q.entries.iter())
-            .filter(|e| e.is_withdrawal())
-            .cloned()
-            .collect();
-        let (mut bytes, mut operations) = (0, 0);
-        for entry in &chosen {
-            bytes += entry.bytes.len();
-            operations += entry.body.operations.len();
-        }
-        let mut progress = true;
-        while progress {
-            progress = false;
-            for queue in &mut queues {
-                let Some(entry) = queue.find(|e| !e.is_withdrawal()) else {
-                    continue;
-                };
-                bytes += entry.bytes.len();
-                operations += entry.body.operations.len();
-                if bytes > MAX_BLOCK_ENTRY_BYTES || operations > MAX_BLOCK_OPERATIONS {
-                    return chosen;
+        let turn = inner.turn % inner.queues.len().max(1);
+        let (mut chosen, mut bytes, mut operations) = (Vec::new(), 0, 0);
+        for withdrawals in [true, false] {
+            let of_kind = |e: &&CheckedEntry| e.is_withdrawal() == withdrawals;
+            let queues = inner.queues.values();
+            let mut queues: Vec<_> = queues.map(|q| q.entries.iter().filter(of_kind)).collect();
+            if !queues.is_empty() {
+                queues.rotate_left(turn);
+            }
+            let mut progress = true;
+            while progress {
+                progress = false;
+                for entry in queues.iter_mut().filter_map(Iterator::next) {
+                    bytes += entry.bytes.len();
+                    operations += entry.body.operations.len();
+                    if bytes > MAX_BLOCK_ENTRY_BYTES || operations > MAX_BLOCK_OPERATIONS {
+                        return chosen;
+                    }
+                    chosen.push(entry.clone());
+                    progress = true;
                 }
-                chosen.push(entry.clone());
-                progress = true;
             }
         }
         chosen
@@ -202,11 +228,40 @@ impl Mempool {
         inner.queues.retain(|_, q| !q.entries.is_empty());
     }
 
-    /// Removes entries of other organizations whose time has passed, and `author`'s that have no effect any more, with their
-    /// reason. Called after each block.
+    /// Which entries that a proposal left out are given up, with their reason. The proposal may never be decided, so a conflict
+    /// within it settles nothing: `author`'s entries stay while they can be committed, those of others while they have an
+    /// effect now (their authors send them again).
+    pub fn left_out(
+        &self,
+        view: &View<'_>,
+        author: &str,
+        hashes: impl IntoIterator<Item = Hash>,
+    ) -> Result<Vec<(Hash, ExecuteError)>, Fatal> {
+        let hashes: BTreeSet<Hash> = hashes.into_iter().collect();
+        if hashes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries: Vec<CheckedEntry> = {
+            let inner = self.lock();
+            let all = inner.queues.values().flat_map(|q| &q.entries);
+            all.filter(|e| hashes.contains(&e.hash)).cloned().collect()
+        };
+        let time = next_time(&view.tip, now_ms());
+        let mut given_up = Vec::new();
+        for entry in entries {
+            let error = match entry.body.author == author {
+                true => dead(view, &entry)?,
+                false => alone(view, time, &entry)?,
+            };
+            given_up.extend(error.map(|error| (entry.hash, error)));
+        }
+        Ok(given_up)
+    }
+
+    /// Removes entries of other organizations whose time has passed, and `author`'s that can never be committed any more, with
+    /// their reason. Called after each block.
     pub fn revalidate(&self, store: &Store, author: &str) -> Result<Vec<(Hash, ExecuteError)>, Fatal> {
         let view = store.view()?;
-        let time = next_time(&view.tip, now_ms());
         let mut dropped = Vec::new();
         let mut own = Vec::new();
         for (organization, queue) in &self.lock().queues {
@@ -214,11 +269,8 @@ impl Mempool {
                 own.extend(queue.entries.iter().cloned());
                 continue;
             }
-            for entry in queue
-                .entries
-                .iter()
-                .filter(|e| e.body.not_after_ms < view.tip.time_ms)
-            {
+            let late = |e: &&CheckedEntry| e.body.not_after_ms <= view.tip.time_ms;
+            for entry in queue.entries.iter().filter(late) {
                 let error = ExecuteError::Expired {
                     not_after_ms: entry.body.not_after_ms,
                     time_ms: view.tip.time_ms,
@@ -227,18 +279,7 @@ impl Mempool {
             }
         }
         for entry in own {
-            // Its signature was checked when it was admitted.
-            let mut unchecked = Signatures::Collect(Vec::new());
-            let outcome = execute_entry(
-                &mut Overlay::new(&view),
-                &view.tip.chain_id,
-                time,
-                &entry,
-                &mut unchecked,
-            );
-            if let Err(error) = outcome {
-                dropped.push((entry.hash, error));
-            }
+            dropped.extend(dead(&view, &entry)?.map(|error| (entry.hash, error)));
         }
         self.remove(dropped.iter().map(|(hash, _)| hash));
         Ok(dropped)

@@ -128,6 +128,12 @@ impl Replica for LedgerReplica {
         self.tip.validators.clone()
     }
 
+    fn proposers(&self) -> Vec<Hash> {
+        self.tip
+            .bench
+            .proposers(&self.tip.validators, self.tip.height + 1)
+    }
+
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal> {
         if height != self.tip.height + 1 {
             return Err(Fatal::Engine(format!(
@@ -159,8 +165,10 @@ impl Replica for LedgerReplica {
             Ok(built) => built,
             Err(error) => return Err(Fatal::Storage(error.to_string())),
         };
+        let dropped = dropped.into_iter().map(|(hash, _)| hash);
+        let given_up = self.mempool.left_out(&view, &self.organization, dropped)?;
         drop(view);
-        self.drop_entries(dropped);
+        self.drop_entries(given_up);
         let candidate = Candidate {
             height,
             round,
@@ -201,12 +209,6 @@ impl Replica for LedgerReplica {
         let hash = header_hash(&self.tip.chain_id, &header.encode_to_vec());
         if hash != candidate.hash {
             return Ok(Verdict::Invalid(format!("header hash {}", hex::encode(hash))));
-        }
-        let turn = crate::bft::proposer(&self.tip.validators, candidate.height, header.round);
-        if turn.is_none_or(|turn| header.proposer != turn) {
-            return Ok(Verdict::Invalid(
-                "the header names a proposer whose turn its round is not".into(),
-            ));
         }
         if fresh && candidate.pol_round.is_none() {
             if (header.round, header.proposer.as_slice()) != (candidate.round, &candidate.proposer) {

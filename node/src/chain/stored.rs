@@ -1,5 +1,6 @@
 //! What the database holds besides ledger messages. Internal: may change with a migration.
 
+use assent_ledger::bench::{Absence, Bench};
 use assent_ledger::block::Tip;
 use assent_ledger::log::Frontier;
 use assent_ledger::Hash;
@@ -32,6 +33,27 @@ pub struct StoredTip {
     log_peaks: Vec<Vec<u8>>,
     #[prost(message, optional, tag = "9")]
     validators: Option<ValidatorSet>,
+    #[prost(message, repeated, tag = "10")]
+    bench: Vec<StoredAbsence>,
+}
+
+/// A proposer that missed its last turn.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StoredAbsence {
+    #[prost(bytes = "vec", tag = "1")]
+    address: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    missed: u32,
+    #[prost(uint64, tag = "3")]
+    until: u64,
+}
+
+fn absence(address: &Hash, absence: &Absence) -> StoredAbsence {
+    StoredAbsence {
+        address: address.to_vec(),
+        missed: absence.missed,
+        until: absence.until,
+    }
 }
 
 impl From<&Tip> for StoredTip {
@@ -46,6 +68,12 @@ impl From<&Tip> for StoredTip {
             log_size: tip.log.size(),
             log_peaks: tip.log.peaks().iter().map(|p| p.to_vec()).collect(),
             validators: Some(tip.validators.clone()),
+            bench: tip
+                .bench
+                .0
+                .iter()
+                .map(|(address, a)| absence(address, a))
+                .collect(),
         }
     }
 }
@@ -58,6 +86,16 @@ impl StoredTip {
             .iter()
             .map(|p| hash(p))
             .collect::<Option<Vec<_>>>()?;
+        let seat = |a: &StoredAbsence| {
+            Some((
+                hash(&a.address)?,
+                Absence {
+                    missed: a.missed,
+                    until: a.until,
+                },
+            ))
+        };
+        let bench = self.bench.iter().map(seat).collect::<Option<_>>()?;
         Some(Tip {
             chain_id: self.chain_id,
             height: self.height,
@@ -67,6 +105,7 @@ impl StoredTip {
             state_version: self.state_version,
             log: Frontier::from_parts(self.log_size, peaks)?,
             validators: self.validators?,
+            bench: Bench(bench),
         })
     }
 }

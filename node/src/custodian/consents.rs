@@ -2,6 +2,7 @@
 
 use assent_ledger::commitment::{commit, slot_commitment, ConsentLeaf};
 use assent_ledger::consent::{import_consent, ConsentState, DefaultPolicy, Imported, Issue};
+use assent_ledger::execute::ExecuteError;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
@@ -10,6 +11,7 @@ use assent_proto::ledger::v1::{
 use prost::Message;
 
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued, RecordedConsent, RecordedPolicy};
+use crate::chain::SubmitError;
 use crate::refusal::{Kind, Refusal};
 use crate::vault::{ConsentRecord, ConsentSet, Pending, Subject};
 
@@ -168,7 +170,7 @@ impl Custodian {
         let operations = vec![Operation {
             kind: Some(OperationKind::SetConsent(operation)),
         }];
-        let (queued, record) = self.queue(body_hash, operations, reply.encode_to_vec());
+        let (queued, record) = self.queue(body_hash, operations, reply.encode_to_vec())?;
         vault.put_pending(&[
             Pending::ConsentSet {
                 handle: &subject.handle,
@@ -223,7 +225,7 @@ impl Custodian {
         let operations = vec![Operation {
             kind: Some(OperationKind::SetPolicy(operation)),
         }];
-        let (queued, record) = self.queue(body_hash, operations, reply);
+        let (queued, record) = self.queue(body_hash, operations, reply)?;
         self.parts.vault.put_pending(&[
             Pending::Policy {
                 commitment: &commitment,
@@ -247,17 +249,36 @@ impl Custodian {
         let guard = self.preparing.lock().await;
         let queued = match self.queued(&client, request_id, &body_hash)? {
             Some(queued) => queued,
-            None => {
-                let operations = vec![Operation {
-                    kind: Some(OperationKind::Withdraw(withdraw)),
-                }];
-                let (queued, record) = self.queue(body_hash, operations, Vec::new());
-                blocking(|| self.parts.vault.put_request(&client, request_id, &record))?;
-                queued
-            }
+            None => blocking(|| self.prepare_withdrawal(&client, request_id, body_hash, withdraw))?,
         };
         drop(guard);
         self.commit(&client, request_id, body_hash, &queued).await
+    }
+
+    fn prepare_withdrawal(
+        &self,
+        client: &str,
+        request_id: &str,
+        body_hash: Hash,
+        withdraw: Withdraw,
+    ) -> Result<Queued, Refusal> {
+        // An old withdrawal stands in the ledger for anybody to send again: nothing is stored or signed for it.
+        let slot = self
+            .parts
+            .store
+            .view()?
+            .slot(&withdraw.custodian, &withdraw.handle)?;
+        let found = slot.map_or(withdraw.withdraw_seq, |slot| slot.withdraw_seq);
+        if found != withdraw.withdraw_seq {
+            let expected = withdraw.withdraw_seq;
+            return Err(SubmitError::Refused(ExecuteError::WithdrawSequence { expected, found }).into());
+        }
+        let operations = vec![Operation {
+            kind: Some(OperationKind::Withdraw(withdraw)),
+        }];
+        let (queued, record) = self.queue(body_hash, operations, Vec::new())?;
+        self.parts.vault.put_request(client, request_id, &record)?;
+        Ok(queued)
     }
 }
 

@@ -6,13 +6,13 @@
 use assent_ledger::commitment::{commit, slot_commitment};
 use assent_ledger::consent::{
     decide, describe_resource, import_consent, Consent, DecidedBy, DecisionInput, DefaultPolicy, Outcome,
-    Reference, Request,
 };
 use assent_ledger::hash::Context;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
 use super::consents::leaves;
+use super::release::asked;
 use super::Custodian;
 use crate::refusal::Refusal;
 use crate::vault::{ConsentSet, Record};
@@ -21,7 +21,7 @@ use crate::vault::{ConsentSet, Record};
 pub const ORGANIZATION_SYSTEM: &str = "urn:assent:organization";
 
 /// What may be released, and why.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PermittedRelease {
     /// The subject's handle.
     pub handle: Hash,
@@ -44,6 +44,8 @@ pub struct PermittedRelease {
     /// The permitted records, in order of reference.
     pub records: Vec<Record>,
 }
+
+opaque_debug!(PermittedRelease);
 
 /// Outcome of an evaluation.
 #[derive(Debug, Clone)]
@@ -113,14 +115,24 @@ impl Custodian {
         Ok(consents)
     }
 
-    /// Decides a request at the newest block. May wait for the disk.
-    pub(super) fn evaluate(&self, request: &DataRequest) -> Result<Evaluation, Refusal> {
-        if let Some(reason) = self.parts.freshness.stale() {
-            return Err(Refusal::unavailable(
+    /// A node that may be behind neither decides nor releases.
+    pub(super) fn must_be_fresh(&self) -> Result<(), Refusal> {
+        match self.parts.freshness.stale() {
+            None => Ok(()),
+            Some(reason) => Err(Refusal::unavailable(
                 "NOT_FRESH",
                 format!("the custodian's node is not fresh: {reason}"),
-            ));
+            )),
         }
+    }
+
+    /// Decides a request at the newest block. May wait for the disk.
+    pub(super) fn evaluate(&self, request: &DataRequest) -> Result<Evaluation, Refusal> {
+        self.must_be_fresh()?;
+        let view = self.parts.store.view()?;
+        // Before anybody looks for the patient: a policy that can't be opened is no hint that there is one.
+        let policy_slot = view.policy(self.organization())?;
+        let policy = self.open_policy(&policy_slot.commitment)?;
         let vault = &self.parts.vault;
         let subject = vault.subject_by_identifier(
             &request.identifier_system,
@@ -130,13 +142,10 @@ impl Custodian {
         let Some(subject) = subject else {
             return Ok(Evaluation::NotReleased);
         };
-        let view = self.parts.store.view()?;
         let Some(slot) = view.slot(self.organization(), &subject.handle)? else {
             return Ok(Evaluation::NotReleased);
         };
-        let policy_slot = view.policy(self.organization())?;
         let consents = self.open_consents(&self.open_set(&subject.handle, &slot.commitment)?)?;
-        let policy = self.open_policy(&policy_slot.commitment)?;
 
         let mut records = vault.records_of(&subject.handle)?;
         if !request.resource_types.is_empty() {
@@ -147,17 +156,10 @@ impl Custodian {
             descriptors
                 .push(describe_resource(&record.bytes).map_err(|_| alarm("a stored record does not parse"))?);
         }
-        let recipient = Reference::Identifier {
-            system: ORGANIZATION_SYSTEM.into(),
-            value: request.recipient.clone(),
-        };
-        let mut asked = Request::access(vec![recipient], &request.purpose);
-        asked.actor = (!request.actor.is_empty()).then(|| request.actor.clone());
-        asked.action = request.action.clone();
         let decision = decide(&DecisionInput {
             consents: &consents,
             policy: policy.as_ref(),
-            request: &asked,
+            request: &asked(request),
             resources: &descriptors,
             at_ms: i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX),
             frozen: slot.frozen,

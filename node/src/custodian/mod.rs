@@ -42,7 +42,7 @@ pub struct Custodian {
 }
 
 /// A patient to register.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NewSubject {
     /// Identifier system, a URI.
     pub system: String,
@@ -57,7 +57,7 @@ pub struct NewSubject {
 }
 
 /// Names a patient exactly.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PatientName {
     /// Identifier system, a URI.
     pub system: String,
@@ -66,6 +66,8 @@ pub struct PatientName {
     /// Birth date, YYYY-MM-DD.
     pub birth_date: String,
 }
+
+opaque_debug!(NewSubject, PatientName);
 
 /// A registered subject.
 #[derive(Debug, Clone)]
@@ -189,11 +191,16 @@ impl Custodian {
     }
 
     /// Signs operations as an entry, and the record that makes a retry harmless. Nothing is stored yet.
-    fn queue(&self, body_hash: Hash, operations: Vec<Operation>, reply: Vec<u8>) -> (Queued, RequestRecord) {
+    fn queue(
+        &self,
+        body_hash: Hash,
+        operations: Vec<Operation>,
+        reply: Vec<u8>,
+    ) -> Result<(Queued, RequestRecord), Refusal> {
         let entry = if operations.is_empty() {
             Vec::new()
         } else {
-            self.parts.submitter.sign(operations)
+            self.parts.submitter.sign(operations)?
         };
         let queued = Queued { entry, reply };
         let record = RequestRecord {
@@ -202,10 +209,11 @@ impl Custodian {
             entry_hash: Some(sha256(&queued.entry)),
             created_ms: now_ms(),
         };
-        (queued, record)
+        Ok((queued, record))
     }
 
-    /// Commits what was queued. A definite refusal makes the request id void, so that it can be tried anew.
+    /// Commits what was queued. When its entry can never be committed any more, the request id becomes void: a retry makes a new
+    /// entry. Until then a retry sends the same bytes, which may wait in other nodes' mempools.
     async fn commit(
         &self,
         client: &str,
@@ -218,16 +226,27 @@ impl Custodian {
             Ok(height) => Ok(height),
             Err(error) => {
                 if matches!(error, SubmitError::Refused(_)) {
-                    let void = RequestRecord {
-                        body_hash,
-                        reply: Vec::new(),
-                        entry_hash: None,
-                        created_ms: now_ms(),
-                    };
-                    blocking(|| self.parts.vault.put_request(client, request_id, &void))?;
+                    let _guard = self.preparing.lock().await;
+                    blocking(|| self.void(client, request_id, body_hash, queued))?;
                 }
                 Err(error.into())
             }
         }
+    }
+
+    /// Frees a request id, unless its entry may still be committed or another caller has put a new one in its place.
+    fn void(&self, client: &str, request_id: &str, body_hash: Hash, queued: &Queued) -> Result<(), Refusal> {
+        let stored = self.parts.vault.get_request(client, request_id)?;
+        let same = stored.is_some_and(|record| record.entry_hash == Some(sha256(&queued.entry)));
+        if same && self.parts.submitter.is_dead(&queued.entry)? {
+            let void = RequestRecord {
+                body_hash,
+                reply: Vec::new(),
+                entry_hash: None,
+                created_ms: now_ms(),
+            };
+            self.parts.vault.put_request(client, request_id, &void)?;
+        }
+        Ok(())
     }
 }

@@ -4,8 +4,11 @@
 //! evaluate ─▶ event, salt durable ─▶ RecordAccess committed ─▶ slot and policy rechecked ─▶ receipt, records
 //! ```
 
+use std::time::{Duration, Instant};
+
 use assent_ledger::commitment::{commit, digests_root};
-use assent_ledger::consent::{tables_sha256, ALGORITHM};
+use assent_ledger::consent::{tables_sha256, Reference, Request, ALGORITHM};
+use assent_ledger::entry::MAX_ENTRY_BYTES;
 use assent_ledger::hash::Context;
 use assent_ledger::receipt::{lone_receipt, request_hash, sign_message, verify_message};
 use assent_ledger::Hash;
@@ -15,18 +18,34 @@ use assent_proto::ledger::v1::{
 };
 use prost::Message;
 
+use super::evaluate::ORGANIZATION_SYSTEM;
 use super::{blocking, fresh_bytes, Custodian, Evaluation, PermittedRelease, Queued};
 use crate::chain::now_ms;
+use crate::exchange::MAX_RELEASE_BYTES;
 use crate::refusal::{Kind, Refusal};
 use crate::vault::{Access, Pending};
 
 /// Longest life of a decision, in milliseconds.
 const DECISION_LIFE_MS: u64 = 3_600_000;
+/// Longest life of a decision that records are released under, in milliseconds.
+const RELEASE_LIFE_MS: u64 = 30_000;
+/// Furthest that a request's expiry may lie ahead: its life of an hour, and five minutes between two clocks. Shorter than the
+/// time that its nonce is remembered.
+const MAX_REQUEST_AHEAD_MS: u64 = 65 * 60 * 1000;
+/// Longest request: a client's query takes a fourth of this. The event holds it, and an event that is too long to verify would
+/// spoil the patient's history.
+const MAX_REQUEST_BYTES: usize = 16 << 10;
+/// Most resource types in a request, as in a client's query.
+const MAX_RESOURCE_TYPES: usize = 64;
+/// Most resources of one release: what a bundle may hold.
+const MAX_RELEASE_RESOURCES: usize = 60_000;
+/// Answers that are not a permit go out at multiples of this.
+const ANSWER_STEP: Duration = Duration::from_millis(50);
 /// Evaluations of one request before it is given up: each lost compare-and-set costs one.
 const MAX_ATTEMPTS: usize = 5;
 
 /// What goes to the recipient.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Released {
     /// Receipt of the committed access.
     pub receipt: AccessReceipt,
@@ -38,7 +57,11 @@ pub struct Released {
     pub handle: Hash,
     /// Sequences that must still stand while bytes go out.
     pub sequences: (u64, u64),
+    /// Block time from which another decision may hold: a consent starts or ends then.
+    pub next_change_ms: Option<u64>,
 }
+
+opaque_debug!(Released);
 
 /// A checked request: signed by the recipient it names, for this custodian, in time.
 pub struct CheckedRequest {
@@ -50,16 +73,46 @@ pub struct CheckedRequest {
     pub signed: Signed,
 }
 
+/// What is asked, as the decision function takes it.
+pub(super) fn asked(request: &DataRequest) -> Request {
+    let recipient = Reference::Identifier {
+        system: ORGANIZATION_SYSTEM.into(),
+        value: request.recipient.clone(),
+    };
+    let mut asked = Request::access(vec![recipient], &request.purpose);
+    asked.actor = (!request.actor.is_empty()).then(|| request.actor.clone());
+    asked.action = request.action.clone();
+    asked
+}
+
+fn is_past(change_ms: Option<u64>, time_ms: u64) -> bool {
+    change_ms.is_some_and(|change| time_ms >= change)
+}
+
+/// Refuses what no recipient would take, before the access is recorded.
+fn fits(permitted: &PermittedRelease) -> Result<(), Refusal> {
+    // 16 bytes a resource are more than their framing takes.
+    let bytes: usize = permitted.records.iter().map(|r| r.bytes.len() + 16).sum();
+    if bytes <= MAX_RELEASE_BYTES && permitted.records.len() <= MAX_RELEASE_RESOURCES {
+        return Ok(());
+    }
+    Err(too_large())
+}
+
+fn too_large() -> Refusal {
+    Refusal::unavailable(
+        "RELEASE_TOO_LARGE",
+        "more records than one release takes: ask for fewer resource types",
+    )
+}
+
 impl Custodian {
     /// Checks form, addressee, signature and time of a request that `peer` sent.
     pub fn check_request(&self, peer: &str, signed: Signed) -> Result<CheckedRequest, Refusal> {
         let malformed = |what: &str| Refusal::invalid("MALFORMED_REQUEST", "request", what.to_owned());
-        let request: DataRequest = assent_ledger::encoding::decode(
-            "DataRequest",
-            &signed.body,
-            assent_ledger::entry::MAX_ENTRY_BYTES,
-        )
-        .map_err(|e| malformed(&e.to_string()))?;
+        let request: DataRequest =
+            assent_ledger::encoding::decode("DataRequest", &signed.body, MAX_REQUEST_BYTES)
+                .map_err(|e| malformed(&e.to_string()))?;
         if request.chain_id != self.chain_id() || request.custodian != self.organization() {
             return Err(malformed("the request is for another chain or custodian"));
         }
@@ -84,9 +137,18 @@ impl Custodian {
         if !verify_message(Context::Request, self.chain_id(), &key, &signed) {
             return Err(malformed("the recipient's signature does not verify"));
         }
-        if now_ms() > request.not_after_ms {
+        let now = now_ms();
+        if now > request.not_after_ms {
             return Err(malformed("the request has expired"));
         }
+        if request.not_after_ms > now + MAX_REQUEST_AHEAD_MS {
+            return Err(malformed("the request expires too far ahead"));
+        }
+        if request.resource_types.len() > MAX_RESOURCE_TYPES {
+            return Err(malformed("the request names too many resource types"));
+        }
+        // Before anybody looks for the patient: a known and an unknown one get the same answer.
+        asked(&request).check().map_err(|e| malformed(&e.to_string()))?;
         let hash = request_hash(self.chain_id(), &signed.body);
         Ok(CheckedRequest {
             request,
@@ -131,6 +193,15 @@ impl Custodian {
         self.sign(Context::NotReleased, answer.encode_to_vec())
     }
 
+    /// The same, at a time that does not tell whether there is a patient with records that had to be read: at a multiple of
+    /// [`ANSWER_STEP`] after the request came.
+    pub async fn not_released_since(&self, started: Instant, hash: &Hash) -> Signed {
+        let steps = started.elapsed().as_nanos() / ANSWER_STEP.as_nanos() + 1;
+        let wait = u32::try_from(steps).map_or(Duration::ZERO, |steps| ANSWER_STEP * steps);
+        tokio::time::sleep_until((started + wait).into()).await;
+        self.not_released(hash)
+    }
+
     fn sign(&self, context: Context, body: Vec<u8>) -> Signed {
         sign_message(
             context,
@@ -149,6 +220,7 @@ impl Custodian {
             let Evaluation::Permitted(permitted) = blocking(|| self.evaluate(&checked.request))? else {
                 return Ok(None);
             };
+            fits(&permitted)?;
             let guard = self.preparing.lock().await;
             let queued = match self.queued(&client, &nonce, &checked.hash)? {
                 Some(queued) => queued,
@@ -156,6 +228,10 @@ impl Custodian {
             };
             drop(guard);
             match self.commit(&client, &nonce, checked.hash, &queued).await {
+                // The commit took too long, or the node stood still meanwhile: evaluate again, the access is recorded once.
+                Ok(_) if self.parts.tip().time_ms > permitted.time_ms.saturating_add(RELEASE_LIFE_MS) => {
+                    continue
+                }
                 Ok(height) => return blocking(|| self.released(*permitted, &queued, height)),
                 // Lost the compare-and-set: consent or policy changed since. Evaluate again.
                 Err(refusal) if refusal.kind == Kind::Aborted => continue,
@@ -193,6 +269,9 @@ impl Custodian {
             salt: fresh_bytes(),
             event: event.encode_to_vec(),
         };
+        if access.event.len() > MAX_ENTRY_BYTES {
+            return Err(too_large());
+        }
         let commitment = commit(
             Context::AccessCommitment,
             self.chain_id(),
@@ -209,7 +288,7 @@ impl Custodian {
         let operations = vec![Operation {
             kind: Some(OperationKind::RecordAccess(operation)),
         }];
-        let (queued, record) = self.queue(checked.hash, operations, commitment.to_vec());
+        let (queued, record) = self.queue(checked.hash, operations, commitment.to_vec())?;
         self.parts.vault.put_pending(&[
             Pending::Access {
                 commitment: &commitment,
@@ -249,7 +328,8 @@ impl Custodian {
         let sequences = (event.consent_seq, event.policy_seq);
         let resources: Vec<Vec<u8>> = permitted.records.into_iter().map(|r| r.bytes).collect();
         let same_resources = event.digests_root == digests_root(resources.iter().map(Vec::as_slice));
-        if slot.frozen || (slot.consent_seq, policy.policy_seq) != sequences || !same_resources {
+        let changed = slot.frozen || (slot.consent_seq, policy.policy_seq) != sequences;
+        if changed || !same_resources || is_past(permitted.next_change_ms, view.tip.time_ms) {
             return Ok(None);
         }
         for access_seq in (1..=slot.access_seq).rev() {
@@ -270,6 +350,7 @@ impl Custodian {
                     resources,
                     handle,
                     sequences,
+                    next_change_ms: permitted.next_change_ms,
                 }));
             }
         }
@@ -278,12 +359,14 @@ impl Custodian {
 
     /// True while the state that a release was decided under still stands: looked at before the first byte and at each block.
     pub fn still_stands(&self, released: &Released) -> Result<bool, Refusal> {
+        self.must_be_fresh()?;
         let view = self.parts.store.view()?;
         let slot = view
             .slot(self.organization(), &released.handle)?
             .unwrap_or_default();
         let policy = view.policy(self.organization())?;
-        Ok(!slot.frozen && (slot.consent_seq, policy.policy_seq) == released.sequences)
+        let same = !slot.frozen && (slot.consent_seq, policy.policy_seq) == released.sequences;
+        Ok(same && !is_past(released.next_change_ms, view.tip.time_ms))
     }
 
     /// Stores the recipient's signed acknowledgement, once checked.

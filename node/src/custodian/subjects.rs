@@ -88,7 +88,7 @@ impl Custodian {
         let operations = vec![Operation {
             kind: Some(OperationKind::SetConsent(operation)),
         }];
-        let (queued, record) = self.queue(body_hash, operations, subject.handle.to_vec());
+        let (queued, record) = self.queue(body_hash, operations, subject.handle.to_vec())?;
         let mut writes = vec![
             Pending::ConsentSet {
                 handle: &subject.handle,
@@ -136,16 +136,17 @@ impl Custodian {
     ) -> Result<Loaded, Refusal> {
         let digests: Vec<Hash> = resources.iter().map(|r| sha256(r)).collect();
         let body_hash = sha256(&digests.concat());
+        // Reading takes seconds for a large load: a withdrawal does not wait for it.
+        let records = blocking(|| self.read_records(resources))?;
         let _guard = self.preparing.lock().await;
         blocking(|| {
-            let records = self.read_records(resources)?;
             let handles: BTreeSet<Hash> = records.iter().flat_map(|r| r.subjects.iter().copied()).collect();
             let loaded = Loaded {
                 resources: records.len() as u64,
                 handles,
             };
             if self.queued(client, request_id, &body_hash)?.is_none() {
-                let (_, record) = self.queue(body_hash, Vec::new(), Vec::new());
+                let (_, record) = self.queue(body_hash, Vec::new(), Vec::new())?;
                 let request = Pending::Request {
                     client,
                     request_id,

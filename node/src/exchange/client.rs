@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use assent_ledger::hash::Context;
-use assent_ledger::receipt::{sign_message, verify_message, verify_receipt, verify_resources};
+use assent_ledger::receipt::{
+    sign_message, verify_message, verify_receipt, verify_resources, VerifiedAccess,
+};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessReceipt, Acknowledgement, Decision, NotReleased, Signed};
 use prost::Message;
 
-use super::{sealed, Frame, Say, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
+use super::{sealed, Frame, Say, MAX_CHUNKS, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
 use crate::app::Parts;
 use crate::peers::{PeerStream, Peers, PeersError, Protocol};
 use crate::refusal::Refusal;
 
+/// Records and 16 bytes of tag a chunk.
+const MAX_SEALED_BYTES: usize = MAX_RELEASE_BYTES + 16 * MAX_CHUNKS;
 /// Longest wait for the custodian's next frame: a commit is among them.
 const CUSTODIAN_WAIT: Duration = Duration::from_secs(30);
 
@@ -96,12 +100,13 @@ async fn conversation(
                     format!("{custodian} can't answer now; retry later"),
                 )
                 .with("custodian", custodian)
-                .with("custodian_reason", why.reason))
+                .with("custodian_reason", reason_word(why.reason)))
             }
             Say::Receipt(received) if receipt.is_none() => receipt = Some(received),
             Say::Chunk(chunk) if receipt.is_some() => {
                 bytes += chunk.len();
-                if bytes > MAX_RELEASE_BYTES {
+                // Counted too: chunks of no bytes would go on for ever.
+                if bytes > MAX_SEALED_BYTES || chunks.len() >= MAX_CHUNKS {
                     return Err(misbehaves(custodian, "more bytes than a release may have"));
                 }
                 chunks.push(chunk);
@@ -114,6 +119,15 @@ async fn conversation(
             }
             _ => return Err(misbehaves(custodian, "a frame out of order")),
         }
+    }
+}
+
+/// A stranger's word goes to clients only when it has the form of a reason.
+fn reason_word(reason: String) -> String {
+    let fits = reason.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    match fits && (1..=64).contains(&reason.len()) {
+        true => reason,
+        false => "UNKNOWN".to_owned(),
     }
 }
 
@@ -164,20 +178,18 @@ fn check_not_released(parts: &Parts, custodian: &str, hash: &Hash, signed: &Sign
 }
 
 /// Checks that a receipt proves an access for this very request.
-pub fn check_receipt(
+fn check_receipt(
     parts: &Parts,
     custodian: &str,
     request: &Signed,
     receipt: &AccessReceipt,
-    resources: &[Vec<u8>],
-) -> Result<Hash, Refusal> {
+) -> Result<VerifiedAccess, Refusal> {
     let access =
         verify_receipt(&parts.genesis.hash, receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     if access.event.request != request.encode_to_vec() {
         return Err(misbehaves(custodian, "a receipt for another request"));
     }
-    verify_resources(&access, resources).map_err(|e| misbehaves(custodian, &e.to_string()))?;
-    Ok(access.header_hash)
+    Ok(access)
 }
 
 async fn finish(
@@ -189,8 +201,8 @@ async fn finish(
     receipt: AccessReceipt,
     chunks: &[Vec<u8>],
 ) -> Result<Answered, Refusal> {
-    let access =
-        verify_receipt(&parts.genesis.hash, &receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    // Before anything is signed: an acknowledgement of another release is worth something to a dishonest custodian.
+    let access = check_receipt(parts, custodian, request, &receipt)?;
     let acknowledgement = Acknowledgement {
         request_hash: hash.to_vec(),
         header_hash: access.header_hash.to_vec(),
@@ -223,6 +235,6 @@ async fn finish(
         .try_into()
         .map_err(|_| misbehaves(custodian, "a key that is not 32 bytes"))?;
     let resources = sealed::open(&key, chunks).map_err(|e| misbehaves(custodian, &e.to_string()))?;
-    check_receipt(parts, custodian, request, &receipt, &resources)?;
+    verify_resources(&access, &resources).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     Ok(Answered::Released(Box::new(receipt), resources))
 }

@@ -21,8 +21,10 @@ use assent_proto::ledger::v1::{AccessReceipt, Signed};
 pub const MAX_FRAME_BYTES: usize = 2 << 20;
 /// Resource bytes per chunk.
 pub const CHUNK_BYTES: usize = 256 << 10;
-/// Most bytes of one release.
-pub const MAX_RELEASE_BYTES: usize = 256 << 20;
+/// Most bytes of one release: with its receipt it fits a bundle, which ends at 256 MiB.
+pub const MAX_RELEASE_BYTES: usize = 240 << 20;
+/// Most chunks of one release. A custodian fills all but the last.
+pub const MAX_CHUNKS: usize = MAX_RELEASE_BYTES / CHUNK_BYTES + 1;
 
 /// One frame.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,6 +1,6 @@
 //! The custodian's end of an exchange.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assent_proto::ledger::v1::{Acknowledgement, Signed};
 use prost::Message;
@@ -12,6 +12,9 @@ use crate::refusal::{Kind, Refusal};
 
 /// Longest wait for the recipient's next frame.
 const PEER_WAIT: Duration = Duration::from_secs(30);
+
+/// Longest exchange: a peer that takes its bytes one by one holds a release in memory that long. No client waits longer.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Why an exchange ended early.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +41,14 @@ async fn hear(stream: &mut PeerStream) -> Result<Say, Ended> {
 
 /// Serves one exchange of a peer whose organization the transport has established.
 pub async fn serve(custodian: Custodian, peer: String, mut stream: PeerStream) {
-    if let Err(error) = conversation(&custodian, &peer, &mut stream).await {
-        // The peer's words and the patient stay out of the log.
-        tracing::debug!(%peer, %error, "exchange ended early");
+    // The peer's words and the patient stay out of the log.
+    match tokio::time::timeout(LONGEST, conversation(&custodian, &peer, &mut stream)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "exchange ended early"),
+        Err(_) => {
+            tracing::warn!(%peer, "exchange took too long");
+            return;
+        }
     }
     // The other side may have hung up first.
     let _ = stream.close().await;
@@ -52,16 +60,19 @@ async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream
     };
     match answer(custodian, peer, stream, signed).await {
         Err(Ended::Refused(refusal)) => {
-            let reason = if refusal.kind == Kind::InvalidArgument {
-                "MALFORMED_REQUEST"
-            } else {
-                refusal.reason
+            let reason = match refusal.reason {
+                _ if refusal.kind == Kind::InvalidArgument => "MALFORMED_REQUEST",
+                // It concerns one patient, so it would say that there is one.
+                "VAULT_MISMATCH" => "NODE_FAILING",
+                reason => reason,
             };
+            // The sentence may speak of the patient's state: it stays here.
+            let message = String::new();
             say(
                 stream,
                 Say::Unavailable(Why {
                     reason: reason.into(),
-                    message: refusal.message.clone(),
+                    message,
                 }),
             )
             .await?;
@@ -77,16 +88,18 @@ async fn answer(
     stream: &mut PeerStream,
     signed: Signed,
 ) -> Result<(), Ended> {
+    let started = Instant::now();
     let checked = custodian.check_request(peer, signed)?;
     if checked.request.check_only {
         let reply = match custodian.decide(&checked).await? {
             Some(decision) => Say::Decision(decision),
-            None => Say::NotReleased(custodian.not_released(&checked.hash)),
+            None => Say::NotReleased(custodian.not_released_since(started, &checked.hash).await),
         };
         return say(stream, reply).await;
     }
     let Some(released) = custodian.release(&checked).await? else {
-        return say(stream, Say::NotReleased(custodian.not_released(&checked.hash))).await;
+        let answer = custodian.not_released_since(started, &checked.hash).await;
+        return say(stream, Say::NotReleased(answer)).await;
     };
     let key = fresh_bytes();
     let chunks = sealed::seal(&key, &released.resources)

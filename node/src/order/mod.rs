@@ -63,6 +63,8 @@ pub trait Replica: Send + 'static {
     fn tip(&self) -> u64;
     /// Validators that vote at tip + 1.
     fn validators(&self) -> ValidatorSet;
+    /// Addresses of those that propose at tip + 1, in order of turn ([`assent_ledger::bench`]): never empty.
+    fn proposers(&self) -> Vec<Hash>;
     /// The block that this node proposes at (height, round): the stored one if it built one for these before (also
     /// before a crash), else a new one, which is on disk before this returns.
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal>;

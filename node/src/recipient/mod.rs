@@ -1,12 +1,13 @@
 //! This organization as recipient: asks custodians on behalf of its clients.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use assent_ledger::consent::{Reference, Request};
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::receipt::{request_hash, sign_message};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessReceipt, DataRequest, RecordBundle, Signed};
+use assent_proto::ledger::v1::{AccessReceipt, DataRequest, Decision, RecordBundle, Signed};
 use prost::Message;
 use tokio::sync::Mutex;
 
@@ -21,7 +22,7 @@ use crate::vault::{Pending, RequestRecord};
 const REQUEST_LIFE_MS: u64 = 3_600_000;
 
 /// What a client asks for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Query {
     /// Organization that holds the records.
     pub custodian: String,
@@ -53,13 +54,15 @@ pub struct Permit {
 }
 
 /// Released records.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Release {
     /// The receipt.
     pub receipt: AccessReceipt,
     /// The resources.
     pub resources: Vec<Vec<u8>>,
 }
+
+opaque_debug!(Query, Release);
 
 /// The recipient's side. Cheap to clone.
 #[derive(Clone)]
@@ -144,6 +147,24 @@ impl Recipient {
         }
     }
 
+    /// A permit counts only while this node's own ledger knows of nothing newer: the custodian's may lag behind a withdrawal.
+    fn must_be_current(&self, decision: &Decision) -> Result<(), Refusal> {
+        let view = self.parts.store.view()?;
+        let slot = view
+            .slot(&decision.custodian, &decision.handle)?
+            .unwrap_or_default();
+        let policy = view.policy(&decision.custodian)?;
+        let newer = slot.consent_seq > decision.consent_seq || policy.policy_seq > decision.policy_seq;
+        if newer || view.tip.time_ms >= decision.not_after_ms {
+            return Err(Refusal::unavailable(
+                "STALE_DECISION",
+                "the custodian decided on an older state than this node's ledger has: retry",
+            )
+            .with("custodian", &decision.custodian));
+        }
+        Ok(())
+    }
+
     async fn answer(
         &self,
         custodian: &str,
@@ -166,20 +187,19 @@ impl Recipient {
     /// The same steps without the wire: this node is the custodian.
     async fn answer_locally(&self, signed: &Signed, check_only: bool) -> Result<Answered, Refusal> {
         let custodian = &self.custodian;
+        let started = Instant::now();
         let checked = custodian.check_request(&self.parts.organization, signed.clone())?;
-        let not_released = || Answered::NotReleased(custodian.not_released(&checked.hash));
         if check_only {
-            return Ok(custodian
-                .decide(&checked)
-                .await?
-                .map_or_else(not_released, Answered::Permit));
-        }
-        match custodian.release(&checked).await? {
-            Some(released) if custodian.still_stands(&released)? => {
-                Ok(Answered::Released(Box::new(released.receipt), released.resources))
+            if let Some(decision) = custodian.decide(&checked).await? {
+                return Ok(Answered::Permit(decision));
             }
-            _ => Ok(not_released()),
+        } else if let Some(released) = custodian.release(&checked).await? {
+            if custodian.still_stands(&released)? {
+                return Ok(Answered::Released(Box::new(released.receipt), released.resources));
+            }
         }
+        let answer = custodian.not_released_since(started, &checked.hash).await;
+        Ok(Answered::NotReleased(answer))
     }
 
     /// Asks whether the custodian would release anything.
@@ -190,6 +210,7 @@ impl Recipient {
         match self.answer(&query.custodian, &hash, &signed, true).await? {
             Answered::Permit(decision) => {
                 let opened = check_decision(&self.parts, &query.custodian, &hash, &decision)?;
+                self.must_be_current(&opened)?;
                 Ok(Permit {
                     outcome: opened.outcome,
                     obligations: opened.obligations,
@@ -242,6 +263,14 @@ impl Recipient {
                     resources: bundle.resources,
                 });
             }
+        }
+        let request = DataRequest::decode(signed.body.as_slice()).unwrap_or_default();
+        if now_ms() > request.not_after_ms {
+            return Err(Refusal::new(
+                Kind::FailedPrecondition,
+                "REQUEST_EXPIRED",
+                "a request and its retries are good for an hour: choose a new request_id",
+            ));
         }
         match self.answer(&query.custodian, &hash, &signed, false).await? {
             Answered::Released(receipt, resources) => {

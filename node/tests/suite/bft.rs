@@ -60,6 +60,13 @@ impl Replica for Memory {
     fn tip(&self) -> u64 {
         self.disk().decided.len() as u64
     }
+    fn proposers(&self) -> Vec<Hash> {
+        self.set
+            .validators
+            .iter()
+            .map(|v| v.vote_key.clone().try_into().unwrap())
+            .collect()
+    }
     fn validators(&self) -> ValidatorSet {
         self.set.clone()
     }

@@ -1,11 +1,15 @@
 //! Integration tests of the node: one binary, so that the engine is linked once.
 
 mod bft;
+mod exchange;
 mod grpc;
 mod kill;
+mod ledger;
+mod mempool;
 mod net;
 mod patient;
 mod peers;
 mod single;
 mod story;
+mod submit;
 mod vault;

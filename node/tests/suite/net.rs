@@ -208,6 +208,22 @@ impl Net {
         task.await.unwrap()
     }
 
+    /// Every file of every node, with its content.
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut folders: Vec<PathBuf> = self.members.iter().map(|m| m.dir.clone()).collect();
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => files.push((path.clone(), std::fs::read(path).unwrap())),
+                }
+            }
+        }
+        files
+    }
+
     /// Waits until a node is fresh.
     pub async fn ready(&self, i: usize) {
         use assent_proto::v1::{node_service_client::NodeServiceClient, GetStatusRequest};

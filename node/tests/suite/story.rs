@@ -77,6 +77,15 @@ async fn consent_check_release_withdraw_history() {
     for i in 0..4 {
         net.stop(i).await.unwrap();
     }
+    // FAULTS.md S6: what names the patient lies nowhere in clear, in no store and no log of any node.
+    let files = net.files();
+    assert!(files.len() > 40, "{} files", files.len());
+    for (path, bytes) in files {
+        for canary in ["mrn-1", "Patient/", "phq9", "Practitioner/ada", "1980-02-03"] {
+            let found = bytes.windows(canary.len()).any(|w| w == canary.as_bytes());
+            assert!(!found, "{canary} stands in {}", path.display());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
