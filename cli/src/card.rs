@@ -91,10 +91,7 @@ pub fn name(text: &str) -> Result<(), Failure> {
     if (1..=100).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
         return Ok(());
     }
-    Err(Failure::usage(
-        "MALFORMED_NAME",
-        "the name must have 1 to 100 characters on one line",
-    ))
+    Err(Failure::usage("MALFORMED_NAME", "the name must have 1 to 100 characters on one line"))
 }
 
 /// A multiaddr to listen on and to be dialed at. The peer id stands in the card by itself.
@@ -103,9 +100,7 @@ pub fn multiaddr(what: &str, text: &str) -> Result<(), Failure> {
         Failure::usage("MALFORMED_ADDRESS", format!("{what} {text:?}: {why}"))
             .help("a multiaddr such as /ip4/192.0.2.7/tcp/7413, without /p2p/")
     };
-    let address: Multiaddr = text
-        .parse()
-        .map_err(|e: libp2p::multiaddr::Error| malformed(e.to_string()))?;
+    let address: Multiaddr = text.parse().map_err(|e: libp2p::multiaddr::Error| malformed(e.to_string()))?;
     if address.iter().any(|part| matches!(part, Protocol::P2p(_))) {
         return Err(malformed("holds a peer id".to_owned()));
     }

@@ -80,29 +80,17 @@ impl ServerArgs {
     }
 
     async fn open(&self, profile: &Profile, identity: Option<Identity>) -> Result<Node, Failure> {
-        let url = self
-            .node
-            .as_ref()
-            .or(profile.node.as_ref())
-            .map_or(DEFAULT_NODE, String::as_str);
+        let url = self.node.as_ref().or(profile.node.as_ref()).map_or(DEFAULT_NODE, String::as_str);
         let ca = self.ca.as_ref().or(profile.ca.as_ref()).ok_or_else(|| {
-            Failure::usage(
-                "NO_CA",
-                "no certificate authority is named, so the node could not be recognized",
-            )
-            .help("give --ca FILE (the ca.pem beside your client certificate) or --profile FILE")
+            Failure::usage("NO_CA", "no certificate authority is named, so the node could not be recognized")
+                .help("give --ca FILE (the ca.pem beside your client certificate) or --profile FILE")
         })?;
         let ca = Certificate::from_pem(files::read_text(ca)?);
-        let seconds = self
-            .timeout
-            .or(profile.timeout_seconds)
-            .unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+        let seconds = self.timeout.or(profile.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT_SECONDS);
         let timeout = Duration::from_secs(seconds);
         if !url.starts_with("https://") {
-            return Err(
-                Failure::usage("MALFORMED_URL", format!("{url:?} is not an https:// URL"))
-                    .help("a node speaks gRPC over TLS only: https://HOST:PORT"),
-            );
+            return Err(Failure::usage("MALFORMED_URL", format!("{url:?} is not an https:// URL"))
+                .help("a node speaks gRPC over TLS only: https://HOST:PORT"));
         }
         let mut tls = ClientTlsConfig::new().ca_certificate(ca);
         if let Some(identity) = identity {
@@ -118,12 +106,7 @@ impl ServerArgs {
             Ok(connected) => connected.map_err(|e| unreachable_node(url, &e))?,
             Err(_) => return Err(silent_node(url, timeout)),
         };
-        Ok(Node {
-            channel,
-            endpoint,
-            url: url.to_owned(),
-            timeout,
-        })
+        Ok(Node { channel, endpoint, url: url.to_owned(), timeout })
     }
 }
 
@@ -131,10 +114,7 @@ fn silent_node(url: &str, timeout: Duration) -> Failure {
     Failure::new(
         Exit::Unavailable,
         "UNREACHABLE",
-        format!(
-            "{url} accepted the connection, then said nothing for {} s",
-            timeout.as_secs()
-        ),
+        format!("{url} accepted the connection, then said nothing for {} s", timeout.as_secs()),
     )
     .help("is this the node's gRPC port? It speaks TLS; try again, or give --timeout SECONDS")
 }
@@ -151,21 +131,14 @@ fn unreachable_node(url: &str, error: &tonic::transport::Error) -> Failure {
     if chain.contains("received fatal alert") {
         return refused(url, &chain);
     }
-    Failure::new(
-        Exit::Unavailable,
-        "UNREACHABLE",
-        format!("{url} can't be reached: {chain}"),
-    )
-    .help("check the URL and that assentd is running")
+    Failure::new(Exit::Unavailable, "UNREACHABLE", format!("{url} can't be reached: {chain}"))
+        .help("check the URL and that assentd is running")
 }
 
 fn refused(url: &str, why: &str) -> Failure {
-    Failure::new(
-        Exit::NotAllowed,
-        "TLS_REFUSED",
-        format!("{url} refused the TLS connection: {why}"),
+    Failure::new(Exit::NotAllowed, "TLS_REFUSED", format!("{url} refused the TLS connection: {why}")).help(
+        "give a certificate and key issued by this organization's certificate authority (--cert, --key)",
     )
-    .help("give a certificate and key issued by this organization's certificate authority (--cert, --key)")
 }
 
 impl Node {
@@ -190,14 +163,8 @@ impl Node {
             return refused(&self.url, &chain);
         }
         let again = async {
-            let channel = self
-                .endpoint
-                .connect()
-                .await
-                .map_err(|e| unreachable_node(&self.url, &e))?;
-            Ok(NodeServiceClient::new(channel)
-                .get_status(GetStatusRequest {})
-                .await)
+            let channel = self.endpoint.connect().await.map_err(|e| unreachable_node(&self.url, &e))?;
+            Ok(NodeServiceClient::new(channel).get_status(GetStatusRequest {}).await)
         };
         match tokio::time::timeout(self.timeout, again).await {
             Ok(Err(failure)) => failure,

@@ -53,12 +53,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without advice.
     pub fn new(exit: Exit, reason: &str, what: impl Display) -> Self {
-        Self {
-            exit,
-            what: what.to_string(),
-            reason: reason.to_owned(),
-            help: String::new(),
-        }
+        Self { exit, what: what.to_string(), reason: reason.to_owned(), help: String::new() }
     }
 
     /// Wrong flags, or input that can't be read.
@@ -94,9 +89,7 @@ impl Failure {
 /// Turns a refused or failed call into a failure: `google.rpc.ErrorInfo` says the reason, the gRPC code the exit.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let info = status
-            .get_details_error_info()
-            .filter(|info| info.domain == "assent");
+        let info = status.get_details_error_info().filter(|info| info.domain == "assent");
         let reason = info.map_or_else(|| code_name(status.code()).to_owned(), |info| info.reason);
         let exit = exit_of(status.code(), &reason);
         let what = match status.message() {
@@ -185,7 +178,5 @@ pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// One line without control characters: what a node says must not move a terminal's cursor.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -26,10 +26,7 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > max {
-        return Err(Failure::usage(
-            "TOO_LARGE",
-            format!("{} has more than {max} bytes", path.display()),
-        ));
+        return Err(Failure::usage("TOO_LARGE", format!("{} has more than {max} bytes", path.display())));
     }
     Ok(bytes)
 }
@@ -41,19 +38,13 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
 }
 
 fn unwritable(path: &Path, error: impl std::fmt::Display) -> Failure {
-    Failure::error(
-        "UNWRITABLE",
-        format!("{} can't be written: {error}", path.display()),
-    )
-    .help("check the folder, who may write to it, and free space")
+    Failure::error("UNWRITABLE", format!("{} can't be written: {error}", path.display()))
+        .help("check the folder, who may write to it, and free space")
 }
 
 fn exists(path: &Path) -> Failure {
-    Failure::error(
-        "EXISTS",
-        format!("{} exists already; nothing was changed", path.display()),
-    )
-    .help("choose another name, or move the existing one away first")
+    Failure::error("EXISTS", format!("{} exists already; nothing was changed", path.display()))
+        .help("choose another name, or move the existing one away first")
 }
 
 /// Refuses a path that is taken, before any work is done for it.
@@ -74,9 +65,7 @@ fn parent(path: &Path) -> &Path {
 
 /// The directory entry, too, must be on disk.
 fn sync_parent(path: &Path) -> Result<(), Failure> {
-    File::open(parent(path))
-        .and_then(|dir| dir.sync_all())
-        .map_err(|e| unwritable(path, e))
+    File::open(parent(path)).and_then(|dir| dir.sync_all()).map_err(|e| unwritable(path, e))
 }
 
 /// A file that appears under its name only when it is complete and on disk.
@@ -93,25 +82,17 @@ impl NewFile {
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(parent(target))
             .map_err(|e| unwritable(target, e))?;
-        Ok(Self {
-            temporary,
-            target: target.to_owned(),
-        })
+        Ok(Self { temporary, target: target.to_owned() })
     }
 
     /// Appends.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.temporary
-            .write_all(bytes)
-            .map_err(|e| unwritable(&self.target, e))
+        self.temporary.write_all(bytes).map_err(|e| unwritable(&self.target, e))
     }
 
     /// Puts it in place; fails if something is there by now.
     pub fn commit(self) -> Result<(), Failure> {
-        self.temporary
-            .as_file()
-            .sync_all()
-            .map_err(|e| unwritable(&self.target, e))?;
+        self.temporary.as_file().sync_all().map_err(|e| unwritable(&self.target, e))?;
         match self.temporary.persist_noclobber(&self.target) {
             Ok(_) => sync_parent(&self.target),
             Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.target)),
@@ -121,13 +102,8 @@ impl NewFile {
 
     /// Puts it in place of what is there.
     pub fn replace(self) -> Result<(), Failure> {
-        self.temporary
-            .as_file()
-            .sync_all()
-            .map_err(|e| unwritable(&self.target, e))?;
-        self.temporary
-            .persist(&self.target)
-            .map_err(|e| unwritable(&self.target, e.error))?;
+        self.temporary.as_file().sync_all().map_err(|e| unwritable(&self.target, e))?;
+        self.temporary.persist(&self.target).map_err(|e| unwritable(&self.target, e.error))?;
         sync_parent(&self.target)
     }
 }
@@ -162,10 +138,7 @@ impl NewFolder {
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent(target))
             .map_err(|e| unwritable(target, e))?;
-        Ok(Self {
-            temporary,
-            target: target.to_owned(),
-        })
+        Ok(Self { temporary, target: target.to_owned() })
     }
 
     /// Where the files go meanwhile.
@@ -176,11 +149,7 @@ impl NewFolder {
     /// Makes a folder inside that only the owner may enter.
     pub fn folder(&self, name: &str) -> Result<PathBuf, Failure> {
         let path = self.path().join(name);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(|e| unwritable(&path, e))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| unwritable(&path, e))?;
         Ok(path)
     }
 

@@ -36,11 +36,7 @@ impl Report {
     pub fn with(exit: Exit, text: impl Into<String>, json: impl Serialize) -> Self {
         // The reports are maps with text keys, which always serialize.
         let json = serde_json::to_value(json).unwrap_or(Value::Null);
-        Self {
-            exit,
-            text: text.into(),
-            json,
-        }
+        Self { exit, text: text.into(), json }
     }
 }
 
@@ -71,11 +67,7 @@ pub fn finish(format: Format, outcome: Result<Report, Failure>) -> Exit {
 }
 
 fn print_failure(failure: &Failure) {
-    let (bold, plain) = if color() {
-        ("\x1b[1;31m", "\x1b[0m")
-    } else {
-        ("", "")
-    };
+    let (bold, plain) = if color() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     eprintln!("{bold}error:{plain} {} [{}]", failure.what, failure.reason);
     if !failure.help.is_empty() {
         eprintln!("help: {}", failure.help);
@@ -103,9 +95,7 @@ pub fn progress(what: &'static str) -> ProgressBar {
 /// A table with a head, in plain characters.
 pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.force_no_tty().set_header(head);
     for row in rows {
         table.add_row(row);
@@ -116,9 +106,7 @@ pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [St
 /// Names and values in two columns.
 pub fn fields(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter()
-        .map(|(name, value)| format!("{name:width$}  {value}\n"))
-        .collect()
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
 /// Milliseconds since the Unix epoch as RFC 3339 in UTC.

@@ -53,12 +53,8 @@ fn failed(error: rcgen::Error) -> Failure {
 
 fn subject(params: &mut CertificateParams, chain_id: &str, organization: &str, name: &str) {
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, organization);
-    params
-        .distinguished_name
-        .push(DnType::OrganizationalUnitName, chain_id);
+    params.distinguished_name.push(DnType::OrganizationName, organization);
+    params.distinguished_name.push(DnType::OrganizationalUnitName, chain_id);
     params.distinguished_name.push(DnType::CommonName, name);
 }
 
@@ -84,10 +80,7 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let params = authority_params(chain_id, organization);
         let certificate = params.self_signed(&key).map_err(failed)?.pem();
-        let issued = Issued {
-            certificate,
-            key: key.serialize_pem(),
-        };
+        let issued = Issued { certificate, key: key.serialize_pem() };
         Ok((Self::new(chain_id, organization, params, key), issued))
     }
 
@@ -98,17 +91,10 @@ impl Authority {
         let der = certificate_der(certificate)?;
         let public = key.public_key_raw();
         if !der.windows(public.len()).any(|window| window == public) {
-            return Err(
-                Failure::error("KEY_MISMATCH", "tls/ca.key is not the key of tls/ca.pem")
-                    .help("put back the two files that `assent init` made together"),
-            );
+            return Err(Failure::error("KEY_MISMATCH", "tls/ca.key is not the key of tls/ca.pem")
+                .help("put back the two files that `assent init` made together"));
         }
-        Ok(Self::new(
-            chain_id,
-            organization,
-            authority_params(chain_id, organization),
-            key,
-        ))
+        Ok(Self::new(chain_id, organization, authority_params(chain_id, organization), key))
     }
 
     fn new(chain_id: &str, organization: &str, params: CertificateParams, key: KeyPair) -> Self {
@@ -122,9 +108,7 @@ impl Authority {
     /// Issues a certificate with a key of its own.
     pub fn issue(&self, leaf: &Leaf) -> Result<Issued, Failure> {
         let mut params = CertificateParams::new(leaf.hosts.to_vec()).map_err(failed)?;
-        params
-            .subject_alt_names
-            .push(SanType::URI(leaf.id.try_into().map_err(failed)?));
+        params.subject_alt_names.push(SanType::URI(leaf.id.try_into().map_err(failed)?));
         subject(&mut params, &self.chain_id, &self.organization, leaf.name);
         validity(&mut params, leaf.days.into());
         params.is_ca = IsCa::ExplicitNoCa;
@@ -133,10 +117,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?.pem();
-        Ok(Issued {
-            certificate,
-            key: key.serialize_pem(),
-        })
+        Ok(Issued { certificate, key: key.serialize_pem() })
     }
 }
 
@@ -144,14 +125,10 @@ impl Authority {
 pub fn certificate_der(pem: &str) -> Result<Vec<u8>, Failure> {
     match pkcs8::Document::from_pem(pem.trim_start()) {
         Ok(("CERTIFICATE", der)) => Ok(der.into_vec()),
-        Ok((label, _)) => Err(Failure::usage(
-            "MALFORMED_CERTIFICATE",
-            format!("PEM of {label:?}, not CERTIFICATE"),
-        )),
-        Err(e) => Err(Failure::usage(
-            "MALFORMED_CERTIFICATE",
-            format!("not a certificate in PEM: {e}"),
-        )),
+        Ok((label, _)) => {
+            Err(Failure::usage("MALFORMED_CERTIFICATE", format!("PEM of {label:?}, not CERTIFICATE")))
+        }
+        Err(e) => Err(Failure::usage("MALFORMED_CERTIFICATE", format!("not a certificate in PEM: {e}"))),
     }
 }
 

@@ -46,10 +46,7 @@ impl Profile {
             Failure::usage("MALFORMED_PROFILE", format!("{}: {what}", path.display()))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for file in [&mut profile.cert, &mut profile.key, &mut profile.ca]
-            .into_iter()
-            .flatten()
-        {
+        for file in [&mut profile.cert, &mut profile.key, &mut profile.ca].into_iter().flatten() {
             *file = folder.join(&*file);
         }
         Ok(profile)
@@ -74,11 +71,8 @@ impl AnchorArgs {
     /// The anchor, for commands that can't do without.
     pub fn require(&self, profile: &Profile) -> Result<Hash, Failure> {
         self.resolve(profile)?.ok_or_else(|| {
-            Failure::usage(
-                "NO_ANCHOR",
-                "no genesis hash is given, so nothing could be verified",
-            )
-            .help("give --genesis-hash HASH as you got it from someone you trust, not from this node")
+            Failure::usage("NO_ANCHOR", "no genesis hash is given, so nothing could be verified")
+                .help("give --genesis-hash HASH as you got it from someone you trust, not from this node")
         })
     }
 }
@@ -95,8 +89,6 @@ impl ChainArgs {
     /// The chain id, if it is given.
     pub fn resolve(&self, profile: &Profile) -> Result<Option<String>, Failure> {
         let given = self.chain_id.clone().or_else(|| profile.chain_id.clone());
-        given
-            .map(|given| text::id("the chain id", &given).map(|()| given))
-            .transpose()
+        given.map(|given| text::id("the chain id", &given).map(|()| given)).transpose()
     }
 }

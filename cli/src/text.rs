@@ -10,10 +10,7 @@ use crate::exit::{Exit, Failure};
 pub fn hash(what: &str, text: &str) -> Result<Hash, Failure> {
     let mut out = [0; 32];
     hex::decode_to_slice(text, &mut out).map_err(|_| {
-        Failure::usage(
-            "MALFORMED_HEX",
-            format!("{what} must be 64 hex digits, not {text:?}"),
-        )
+        Failure::usage("MALFORMED_HEX", format!("{what} must be 64 hex digits, not {text:?}"))
     })?;
     Ok(out)
 }
@@ -82,19 +79,14 @@ pub fn random<const N: usize>() -> [u8; N] {
 pub fn request_id(given: &Option<String>) -> Result<String, Failure> {
     match given {
         Some(id) if (1..=64).contains(&id.len()) => Ok(id.clone()),
-        Some(_) => Err(Failure::usage(
-            "MALFORMED_REQUEST_ID",
-            "--request-id must have 1 to 64 bytes",
-        )),
+        Some(_) => Err(Failure::usage("MALFORMED_REQUEST_ID", "--request-id must have 1 to 64 bytes")),
         None => Ok(hex::encode(random::<16>())),
     }
 }
 
 /// The clock in milliseconds since the Unix epoch.
 pub fn now_ms() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
 /// A write whose outcome is unknown is retried under its name, so that it happens once.
@@ -102,9 +94,6 @@ pub fn retry_hint(failure: Failure, request_id: &str) -> Failure {
     if failure.exit != Exit::Unavailable || failure.reason == "UNREACHABLE" {
         return failure;
     }
-    let help = format!(
-        "{}; retry with --request-id {request_id} so that it happens once",
-        failure.help
-    );
+    let help = format!("{}; retry with --request-id {request_id} so that it happens once", failure.help);
     failure.help(help)
 }

@@ -190,15 +190,12 @@ impl ChainVerifier {
             .into_iter()
             .find(|kind| rest.first() == Some(&kind.byte()));
         let payload = match rest {
-            [_, a, b, c, d, payload @ ..] => payload
-                .get(..u32::from_be_bytes([*a, *b, *c, *d]) as usize)
-                .unwrap_or(payload),
+            [_, a, b, c, d, payload @ ..] => {
+                payload.get(..u32::from_be_bytes([*a, *b, *c, *d]) as usize).unwrap_or(payload)
+            }
             _ => &[],
         };
-        Fault {
-            height: self.height_of(kind, payload),
-            ..self.fault(fault, expected, found)
-        }
+        Fault { height: self.height_of(kind, payload), ..self.fault(fault, expected, found) }
     }
 
     fn fault(&self, kind: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Fault {
@@ -213,43 +210,29 @@ impl ChainVerifier {
 
     /// Verifies the next record.
     pub fn record(&mut self, kind: RecordKind, payload: &[u8]) -> Result<(), Fault> {
-        if let Some((tip, certified)) = self
-            .tip
-            .as_ref()
-            .and_then(|tip| Some((tip, certified_instead(tip, payload)?)))
+        if let Some((tip, certified)) =
+            self.tip.as_ref().and_then(|tip| Some((tip, certified_instead(tip, payload)?)))
         {
-            let (expected, found) = (
-                format!("header {}", hex::encode(certified)),
-                hex::encode(tip.header_hash),
-            );
-            return Err(Fault {
-                height: tip.height,
-                ..self.fault("header-mismatch", expected, found)
-            });
+            let (expected, found) =
+                (format!("header {}", hex::encode(certified)), hex::encode(tip.header_hash));
+            return Err(Fault { height: tip.height, ..self.fault("header-mismatch", expected, found) });
         }
         let height = self.height_of(Some(kind), payload);
-        self.checked_record(kind, payload)
-            .map_err(|fault| Fault { height, ..fault })
+        self.checked_record(kind, payload).map_err(|fault| Fault { height, ..fault })
     }
 
     fn checked_record(&mut self, kind: RecordKind, payload: &[u8]) -> Result<(), Fault> {
         if self.sealed {
-            return Err(self.fault(
-                "trailing-record",
-                "the end of the file",
-                format!("{kind:?} record"),
-            ));
+            return Err(self.fault("trailing-record", "the end of the file", format!("{kind:?} record")));
         }
         match (kind, self.tip.is_some()) {
             (RecordKind::Genesis, false) => self.genesis(payload),
             (RecordKind::Block, true) => self.block(payload),
             (RecordKind::Certificate, true) => self.certificate(payload),
             (kind, false) => Err(self.fault("record-order", "Genesis record", format!("{kind:?} record"))),
-            (kind, true) => Err(self.fault(
-                "record-order",
-                "Block or Certificate record",
-                format!("{kind:?} record"),
-            )),
+            (kind, true) => {
+                Err(self.fault("record-order", "Block or Certificate record", format!("{kind:?} record")))
+            }
         }
     }
 
@@ -292,24 +275,15 @@ impl ChainVerifier {
                 _ => None,
             };
             let (expected, found) = match &error {
-                crate::block::BlockError::Header {
-                    field,
-                    expected,
-                    found,
-                } => (format!("{field} {expected}"), found.clone()),
+                crate::block::BlockError::Header { field, expected, found } => {
+                    (format!("{field} {expected}"), found.clone())
+                }
                 other => ("a block that follows every rule".to_owned(), other.to_string()),
             };
-            Fault {
-                index,
-                ..self.fault(error.kind(), expected, found)
-            }
+            Fault { index, ..self.fault(error.kind(), expected, found) }
         })?;
         self.counts.entries += applied.entries.len() as u64;
-        self.counts.operations += applied
-            .entries
-            .iter()
-            .map(|e| e.body.operations.len() as u64)
-            .sum::<u64>();
+        self.counts.operations += applied.entries.iter().map(|e| e.body.operations.len() as u64).sum::<u64>();
         self.counts.signatures += applied.signatures as u64;
         self.state.values.0.extend(applied.changes);
         if let Some(update) = applied.tree {
@@ -325,14 +299,8 @@ impl ChainVerifier {
         };
         let certificate: Certificate = decode("Certificate", payload, RecordKind::Certificate.limit())
             .map_err(|e| self.fault("malformed", "a certificate", e.to_string()))?;
-        verify_certificate(
-            &tip.chain_id,
-            &tip.validators,
-            tip.height,
-            &tip.header_hash,
-            &certificate,
-        )
-        .map_err(|e| self.fault("certificate", "precommits of more than 2/3", e.to_string()))?;
+        verify_certificate(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)
+            .map_err(|e| self.fault("certificate", "precommits of more than 2/3", e.to_string()))?;
         self.counts.signatures += certificate.signatures.len() as u64;
         self.sealed = true;
         Ok(())
@@ -349,14 +317,7 @@ fn certified_instead(tip: &Tip, next_block: &[u8]) -> Option<Hash> {
     if certified == tip.header_hash {
         return None;
     }
-    verify_certificate(
-        &tip.chain_id,
-        &tip.validators,
-        tip.height,
-        &certified,
-        &certificate,
-    )
-    .ok()?;
+    verify_certificate(&tip.chain_id, &tip.validators, tip.height, &certified, &certificate).ok()?;
     Some(certified)
 }
 

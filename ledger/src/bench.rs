@@ -34,11 +34,7 @@ pub struct Bench(pub BTreeMap<Hash, Absence>);
 impl Bench {
     /// Addresses that propose at a height, in order of turn: all that aren't benched, or all when nobody is left.
     pub fn proposers(&self, set: &ValidatorSet, height: u64) -> Vec<Hash> {
-        let all = || {
-            set.validators
-                .iter()
-                .filter_map(|v| <Hash>::try_from(v.vote_key.as_slice()).ok())
-        };
+        let all = || set.validators.iter().filter_map(|v| <Hash>::try_from(v.vote_key.as_slice()).ok());
         let active: Vec<Hash> = all().filter(|a| !self.is_benched(a, height)).collect();
         match active.is_empty() {
             true => all().collect(),
@@ -61,10 +57,7 @@ impl Bench {
         let mut next = self.clone();
         let turns = self.proposers(set, height);
         let rounds = round.min(u32::try_from(turns.len()).unwrap_or(u32::MAX));
-        for missed in (0..rounds)
-            .filter_map(|r| turn(&turns, height, r))
-            .filter(|a| *a != proposer)
-        {
+        for missed in (0..rounds).filter_map(|r| turn(&turns, height, r)).filter(|a| *a != proposer) {
             next.miss(set, height, missed);
         }
         next.0.remove(proposer);
@@ -72,11 +65,7 @@ impl Bench {
     }
 
     fn miss(&mut self, set: &ValidatorSet, height: u64, address: &Hash) {
-        let others = self
-            .0
-            .iter()
-            .filter(|(a, x)| *a != address && x.until > height)
-            .count();
+        let others = self.0.iter().filter(|(a, x)| *a != address && x.until > height).count();
         let room = others < (set.validators.len().saturating_sub(1)) / 3;
         let absence = self.0.entry(*address).or_insert(Absence { missed: 0, until: 0 });
         absence.missed = absence.missed.saturating_add(1);
@@ -101,11 +90,7 @@ mod tests {
 
     fn set(n: u8) -> ValidatorSet {
         let validators = (1..=n)
-            .map(|i| Validator {
-                organization: format!("o{i}"),
-                vote_key: vec![i; 32],
-                power: 1,
-            })
+            .map(|i| Validator { organization: format!("o{i}"), vote_key: vec![i; 32], power: 1 })
             .collect();
         ValidatorSet { validators }
     }
@@ -114,9 +99,8 @@ mod tests {
     fn lost_rounds(n: u8, dead: &[u8], heights: u64) -> (u64, Bench) {
         let (set, mut bench, mut lost) = (set(n), Bench::default(), 0);
         for height in 1..=heights {
-            let round = (0..100)
-                .find(|r| !dead.contains(&bench.proposer(&set, height, *r).unwrap()[0]))
-                .unwrap();
+            let round =
+                (0..100).find(|r| !dead.contains(&bench.proposer(&set, height, *r).unwrap()[0])).unwrap();
             let proposer = bench.proposer(&set, height, round).unwrap();
             bench = bench.after(&set, height, round, &proposer);
             lost += u64::from(round);
@@ -128,10 +112,7 @@ mod tests {
     fn turns_go_round() {
         let set = set(4);
         let who = |h, r| Bench::default().proposer(&set, h, r).unwrap()[0];
-        assert_eq!(
-            [who(1, 0), who(2, 0), who(3, 0), who(4, 0), who(5, 0), who(1, 1)],
-            [1, 2, 3, 4, 1, 2]
-        );
+        assert_eq!([who(1, 0), who(2, 0), who(3, 0), who(4, 0), who(5, 0), who(1, 1)], [1, 2, 3, 4, 1, 2]);
         assert_eq!(turn(&[0u8; 0], 1, 0), None);
         assert!(Bench::default().proposer(&set, u64::MAX, u32::MAX).is_some());
     }

@@ -79,11 +79,7 @@ pub enum BlockError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("header.{field} is {found}, expected {expected}")]
-    Header {
-        field: &'static str,
-        expected: String,
-        found: String,
-    },
+    Header { field: &'static str, expected: String, found: String },
     #[error("certificate of the block before: {0}")]
     Certificate(#[from] CertificateError),
     #[error("entry {index}: {error}")]
@@ -93,11 +89,7 @@ pub enum BlockError {
     #[error("entry {index} is a withdrawal behind another entry")]
     WithdrawalOrder { index: usize },
     #[error("block holds {found} {what}, at most {max} allowed")]
-    TooLarge {
-        what: &'static str,
-        found: usize,
-        max: usize,
-    },
+    TooLarge { what: &'static str, found: usize, max: usize },
     #[error("a signature in the block does not verify")]
     Signature,
 }
@@ -130,14 +122,8 @@ pub type GenesisState = (Tip, BTreeMap<Hash, Vec<u8>>, TreeUpdate);
 pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<GenesisState, ReadError> {
     let mut changes = BTreeMap::new();
     for organization in &genesis.organizations {
-        let state = OrganizationState {
-            entry_key: organization.entry_key.clone(),
-            ..Default::default()
-        };
-        changes.insert(
-            organization_key(&genesis.chain_id, &organization.id),
-            state.encode_to_vec(),
-        );
+        let state = OrganizationState { entry_key: organization.entry_key.clone(), ..Default::default() };
+        changes.insert(organization_key(&genesis.chain_id, &organization.id), state.encode_to_vec());
     }
     let update = tree::update(&tree::MemoryNodes::default(), 0, &changes)?;
     let tip = Tip {
@@ -202,13 +188,7 @@ pub fn build_block<S: StateRead + NodeRead>(
         if !fits {
             continue;
         }
-        match execute_entry(
-            &mut overlay,
-            &tip.chain_id,
-            time_ms,
-            &entry,
-            &mut Signatures::Immediate,
-        ) {
+        match execute_entry(&mut overlay, &tip.chain_id, time_ms, &entry, &mut Signatures::Immediate) {
             Ok(()) => {
                 bytes += entry.bytes.len();
                 operations += entry.body.operations.len();
@@ -245,14 +225,8 @@ pub fn apply_block<S: StateRead + NodeRead>(
     let mut overlay = Overlay::new(state);
     let mut signatures = Signatures::Collect(Vec::new());
     for (index, entry) in entries.iter().enumerate() {
-        execute_entry(
-            &mut overlay,
-            &tip.chain_id,
-            header.time_ms,
-            entry,
-            &mut signatures,
-        )
-        .map_err(|error| BlockError::Entry { index, error })?;
+        execute_entry(&mut overlay, &tip.chain_id, header.time_ms, entry, &mut signatures)
+            .map_err(|error| BlockError::Entry { index, error })?;
     }
     if let Signatures::Collect(collected) = signatures {
         checks.extend(collected);
@@ -264,16 +238,9 @@ pub fn apply_block<S: StateRead + NodeRead>(
         now_ms: header.time_ms,
         previous_certificate: block.previous_certificate,
     };
-    let turn = tip
-        .bench
-        .proposer(&tip.validators, tip.height + 1, header.round)
-        .unwrap_or_default();
+    let turn = tip.bench.proposer(&tip.validators, tip.height + 1, header.round).unwrap_or_default();
     if header.proposer != turn {
-        return Err(mismatch(
-            "proposer",
-            hex::encode(turn),
-            hex::encode(&header.proposer),
-        ));
+        return Err(mismatch("proposer", hex::encode(turn), hex::encode(&header.proposer)));
     }
     let expected = expected_header(tip, state, &entries, &changes, &proposal, header.time_ms)?;
     compare_headers(&expected.header, &header)?;
@@ -286,11 +253,7 @@ fn check_time(tip: &Tip, time_ms: u64) -> Result<(), BlockError> {
     if time_ms > tip.time_ms && time_ms <= MAX_TIME_MS {
         return Ok(());
     }
-    Err(mismatch(
-        "time_ms",
-        format!("more than {}, at most {MAX_TIME_MS}", tip.time_ms),
-        time_ms.to_string(),
-    ))
+    Err(mismatch("time_ms", format!("more than {}, at most {MAX_TIME_MS}", tip.time_ms), time_ms.to_string()))
 }
 
 fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, BlockError> {
@@ -306,13 +269,7 @@ fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, 
     }
     let certificate: Certificate = decode("Certificate", encoded, MAX_ENTRY_BYTES)?;
     // With one fixed validator set the set of the tip voted on the tip too; Govern will carry the former set beside it.
-    Ok(certificate_checks(
-        &tip.chain_id,
-        &tip.validators,
-        tip.height,
-        &tip.header_hash,
-        &certificate,
-    )?)
+    Ok(certificate_checks(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)?)
 }
 
 fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, BlockError> {
@@ -359,26 +316,15 @@ fn verify_signatures<S: StateRead>(
     }
     let mut overlay = Overlay::new(state);
     for (index, entry) in entries.iter().enumerate() {
-        execute_entry(
-            &mut overlay,
-            &tip.chain_id,
-            time_ms,
-            entry,
-            &mut Signatures::Immediate,
-        )
-        .map_err(|error| BlockError::Entry { index, error })?;
+        execute_entry(&mut overlay, &tip.chain_id, time_ms, entry, &mut Signatures::Immediate)
+            .map_err(|error| BlockError::Entry { index, error })?;
     }
-    let voter = checks.iter().find(|c| !c.holds()).and_then(|bad| {
-        tip.validators
-            .validators
-            .iter()
-            .find(|v| v.vote_key == bad.public_key)
-    });
+    let voter = checks
+        .iter()
+        .find(|c| !c.holds())
+        .and_then(|bad| tip.validators.validators.iter().find(|v| v.vote_key == bad.public_key));
     Err(match voter {
-        Some(v) => CertificateError::Signature {
-            organization: v.organization.clone(),
-        }
-        .into(),
+        Some(v) => CertificateError::Signature { organization: v.organization.clone() }.into(),
         None => BlockError::Signature,
     })
 }
@@ -401,9 +347,7 @@ fn expected_header<S: NodeRead>(
     let mut log = tip.log.clone();
     let mut log_nodes = Vec::new();
     for entry in entries {
-        log.append(tagged_leaf_hash(LEAF_ENTRY, &entry.bytes), |l, i, h| {
-            log_nodes.push((l, i, h))
-        });
+        log.append(tagged_leaf_hash(LEAF_ENTRY, &entry.bytes), |l, i, h| log_nodes.push((l, i, h)));
     }
     let tree = match changes.is_empty() {
         true => None,
@@ -425,12 +369,7 @@ fn expected_header<S: NodeRead>(
         round: proposal.round,
         previous_certificate_hash: certificate_hash(&tip.chain_id, &proposal.previous_certificate).to_vec(),
     };
-    Ok(Expected {
-        header,
-        log,
-        log_nodes,
-        tree,
-    })
+    Ok(Expected { header, log, log_nodes, tree })
 }
 
 fn finish(
@@ -440,20 +379,11 @@ fn finish(
     changes: BTreeMap<Hash, Vec<u8>>,
     signatures: usize,
 ) -> Applied {
-    let Expected {
-        header,
-        mut log,
-        mut log_nodes,
-        tree,
-    } = expected;
+    let Expected { header, mut log, mut log_nodes, tree } = expected;
     let header_bytes = header.encode_to_vec();
-    log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| {
-        log_nodes.push((l, i, h))
-    });
+    log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| log_nodes.push((l, i, h)));
     let proposer = header.proposer.as_slice().try_into().unwrap_or_default();
-    let bench = tip
-        .bench
-        .after(&tip.validators, header.height, header.round, &proposer);
+    let bench = tip.bench.after(&tip.validators, header.height, header.round, &proposer);
     let tip = Tip {
         chain_id: tip.chain_id.clone(),
         height: header.height,
@@ -465,67 +395,30 @@ fn finish(
         validators: tip.validators.clone(),
         bench,
     };
-    Applied {
-        tip,
-        header,
-        header_bytes,
-        entries,
-        changes,
-        tree,
-        log_nodes,
-        signatures,
-    }
+    Applied { tip, header, header_bytes, entries, changes, tree, log_nodes, signatures }
 }
 
 fn mismatch(field: &'static str, expected: String, found: String) -> BlockError {
-    BlockError::Header {
-        field,
-        expected,
-        found,
-    }
+    BlockError::Header { field, expected, found }
 }
 
 fn compare_headers(expected: &Header, found: &Header) -> Result<(), BlockError> {
     let hex_pairs = [
-        (
-            "previous_header_hash",
-            &expected.previous_header_hash,
-            &found.previous_header_hash,
-        ),
-        (
-            "previous_certificate_hash",
-            &expected.previous_certificate_hash,
-            &found.previous_certificate_hash,
-        ),
-        (
-            "validator_set_hash",
-            &expected.validator_set_hash,
-            &found.validator_set_hash,
-        ),
-        (
-            "next_validator_set_hash",
-            &expected.next_validator_set_hash,
-            &found.next_validator_set_hash,
-        ),
+        ("previous_header_hash", &expected.previous_header_hash, &found.previous_header_hash),
+        ("previous_certificate_hash", &expected.previous_certificate_hash, &found.previous_certificate_hash),
+        ("validator_set_hash", &expected.validator_set_hash, &found.validator_set_hash),
+        ("next_validator_set_hash", &expected.next_validator_set_hash, &found.next_validator_set_hash),
         ("log_root", &expected.log_root, &found.log_root),
         ("state_root", &expected.state_root, &found.state_root),
     ];
     let numbers = [
-        (
-            "protocol_version",
-            u64::from(expected.protocol_version),
-            u64::from(found.protocol_version),
-        ),
+        ("protocol_version", u64::from(expected.protocol_version), u64::from(found.protocol_version)),
         ("height", expected.height, found.height),
         ("log_size", expected.log_size, found.log_size),
     ];
     if expected.chain_id != found.chain_id {
         // A stranger's text does not go into messages as it is.
-        let found = if is_id(&found.chain_id) {
-            found.chain_id.clone()
-        } else {
-            "no chain id".into()
-        };
+        let found = if is_id(&found.chain_id) { found.chain_id.clone() } else { "no chain id".into() };
         return Err(mismatch("chain_id", expected.chain_id.clone(), found));
     }
     for (field, expected, found) in numbers {

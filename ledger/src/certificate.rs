@@ -83,10 +83,7 @@ pub fn certificate_hash(chain_id: &str, encoded: &[u8]) -> Hash {
 
 /// Sum of the voting power.
 pub fn total_power(set: &ValidatorSet) -> u64 {
-    set.validators
-        .iter()
-        .map(|v| v.power)
-        .fold(0, u64::saturating_add)
+    set.validators.iter().map(|v| v.power).fold(0, u64::saturating_add)
 }
 
 /// True when `signed` is more than 2/3 of `total`.
@@ -109,14 +106,8 @@ pub fn verify_certificate(
     }
     let bad = checks.iter().find(|c| !c.holds());
     let key = bad.map(|c| c.public_key.to_vec()).unwrap_or_default();
-    let organization = set
-        .validators
-        .iter()
-        .find(|v| v.vote_key == key)
-        .map(|v| v.organization.clone());
-    Err(CertificateError::Signature {
-        organization: organization.unwrap_or_default(),
-    })
+    let organization = set.validators.iter().find(|v| v.vote_key == key).map(|v| v.organization.clone());
+    Err(CertificateError::Signature { organization: organization.unwrap_or_default() })
 }
 
 /// Everything of [`verify_certificate`] but the signatures, which are returned to be checked in a larger batch.
@@ -128,10 +119,7 @@ pub fn certificate_checks(
     certificate: &Certificate,
 ) -> Result<Vec<Check>, CertificateError> {
     if certificate.height != height {
-        return Err(CertificateError::Height {
-            expected: height,
-            found: certificate.height,
-        });
+        return Err(CertificateError::Height { expected: height, found: certificate.height });
     }
     if certificate.header_hash != header_hash {
         return Err(CertificateError::HeaderHash {
@@ -145,18 +133,14 @@ pub fn certificate_checks(
     for signature in &certificate.signatures {
         let address: Hash = array("CommitSignature", "address", &signature.address)?;
         if previous.is_some_and(|p| p >= address) {
-            return Err(CertificateError::Order {
-                address: hex::encode(address),
-            });
+            return Err(CertificateError::Order { address: hex::encode(address) });
         }
         previous = Some(address);
         let validator = set
             .validators
             .iter()
             .find(|v| v.vote_key == address)
-            .ok_or_else(|| CertificateError::UnknownValidator {
-                address: hex::encode(address),
-            })?;
+            .ok_or_else(|| CertificateError::UnknownValidator { address: hex::encode(address) })?;
         let vote = precommit(height, certificate.round, header_hash, &address);
         checks.push(Check {
             public_key: address,
@@ -178,14 +162,9 @@ mod tests {
 
     #[test]
     fn exactly_two_thirds_is_no_quorum() {
-        for (signed, total, quorum) in [
-            (2, 3, false),
-            (3, 3, true),
-            (3, 4, true),
-            (2, 4, false),
-            (4, 6, false),
-            (5, 6, true),
-        ] {
+        for (signed, total, quorum) in
+            [(2, 3, false), (3, 3, true), (3, 4, true), (2, 4, false), (4, 6, false), (5, 6, true)]
+        {
             assert_eq!(is_quorum(signed, total), quorum, "{signed} of {total}");
         }
         assert!(is_quorum(u64::MAX, u64::MAX));

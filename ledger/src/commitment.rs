@@ -24,37 +24,20 @@ pub fn slot_commitment(chain_id: &str, salt: &[u8; 32], leaves: &[ConsentLeaf]) 
     leaves.sort();
     let hashes: Vec<Hash> = leaves
         .iter()
-        .map(|leaf| {
-            leaf_hash(&hash(
-                Context::ConsentMap,
-                chain_id,
-                &[leaf.id.as_bytes(), &leaf.commitment],
-            ))
-        })
+        .map(|leaf| leaf_hash(&hash(Context::ConsentMap, chain_id, &[leaf.id.as_bytes(), &leaf.commitment])))
         .collect();
     let count = (hashes.len() as u64).to_be_bytes();
-    hash(
-        Context::SlotCommitment,
-        chain_id,
-        &[salt, &count, &root_of(&hashes)],
-    )
+    hash(Context::SlotCommitment, chain_id, &[salt, &count, &root_of(&hashes)])
 }
 
 /// The access head after access number `n`: with all n commitments a patient sees that nothing was left out.
 pub fn next_access_head(chain_id: &str, head: Option<&[u8]>, n: u64, commitment: &[u8]) -> Hash {
-    hash(
-        Context::AccessHead,
-        chain_id,
-        &[head.unwrap_or_default(), &n.to_be_bytes(), commitment],
-    )
+    hash(Context::AccessHead, chain_id, &[head.unwrap_or_default(), &n.to_be_bytes(), commitment])
 }
 
 /// RFC 6962 root over the SHA-256 digests of released resources, in order.
 pub fn digests_root<'a>(resources: impl IntoIterator<Item = &'a [u8]>) -> Hash {
-    let hashes: Vec<Hash> = resources
-        .into_iter()
-        .map(|r| leaf_hash(&crate::hash::sha256(r)))
-        .collect();
+    let hashes: Vec<Hash> = resources.into_iter().map(|r| leaf_hash(&crate::hash::sha256(r))).collect();
     root_of(&hashes)
 }
 

@@ -16,21 +16,13 @@ pub enum EncodingError {
     NotCanonical { message: &'static str },
     /// Longer than the limit.
     #[error("{message}: {len} bytes, at most {max} allowed")]
-    TooLong {
-        message: &'static str,
-        len: usize,
-        max: usize,
-    },
+    TooLong { message: &'static str, len: usize, max: usize },
     /// More parts than the limit.
     #[error("{message}: too many parts, at most {max} allowed")]
     TooMany { message: &'static str, max: usize },
     /// A field has the wrong length, a missing variant, or an unknown enum value.
     #[error("{message}.{field}: {reason}")]
-    Field {
-        message: &'static str,
-        field: &'static str,
-        reason: String,
-    },
+    Field { message: &'static str, field: &'static str, reason: String },
 }
 
 /// Decodes, and refuses every encoding but the canonical one.
@@ -40,16 +32,10 @@ pub fn decode<M: Message + Default>(
     max: usize,
 ) -> Result<M, EncodingError> {
     if bytes.len() > max {
-        return Err(EncodingError::TooLong {
-            message,
-            len: bytes.len(),
-            max,
-        });
+        return Err(EncodingError::TooLong { message, len: bytes.len(), max });
     }
-    let value = M::decode(bytes).map_err(|e| EncodingError::Undecodable {
-        message,
-        reason: e.to_string(),
-    })?;
+    let value =
+        M::decode(bytes).map_err(|e| EncodingError::Undecodable { message, reason: e.to_string() })?;
     if value.encoded_len() != bytes.len() || value.encode_to_vec() != bytes {
         return Err(EncodingError::NotCanonical { message });
     }
@@ -66,10 +52,7 @@ pub fn fields(
     max: usize,
 ) -> Result<Vec<(u32, usize)>, EncodingError> {
     use prost::encoding::{decode_key, skip_field, DecodeContext};
-    let undecodable = |e: prost::DecodeError| EncodingError::Undecodable {
-        message,
-        reason: e.to_string(),
-    };
+    let undecodable = |e: prost::DecodeError| EncodingError::Undecodable { message, reason: e.to_string() };
     let mut found = Vec::new();
     while !bytes.is_empty() {
         let before = bytes.len();
@@ -99,9 +82,7 @@ pub fn array<const N: usize>(
 /// True for 1 to 32 bytes of `[a-z0-9-]`: the form of chain ids and organization ids.
 pub fn is_id(text: &str) -> bool {
     (1..=32).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// Refuses what is not [`is_id`].
@@ -109,9 +90,5 @@ pub fn id(message: &'static str, field: &'static str, text: &str) -> Result<(), 
     if is_id(text) {
         return Ok(());
     }
-    Err(EncodingError::Field {
-        message,
-        field,
-        reason: "not 1 to 32 bytes of [a-z0-9-]".into(),
-    })
+    Err(EncodingError::Field { message, field, reason: "not 1 to 32 bytes of [a-z0-9-]".into() })
 }

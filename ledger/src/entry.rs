@@ -40,10 +40,7 @@ impl CheckedEntry {
 
     /// True when it holds withdrawals, which run first in a block and share an entry with nothing else.
     pub fn is_withdrawal(&self) -> bool {
-        matches!(
-            self.body.operations.first().and_then(|o| o.kind.as_ref()),
-            Some(Kind::Withdraw(_))
-        )
+        matches!(self.body.operations.first().and_then(|o| o.kind.as_ref()), Some(Kind::Withdraw(_)))
     }
 }
 
@@ -81,22 +78,14 @@ pub fn control_sign_bytes(
 
 /// The bytes that a control key signs to withdraw.
 pub fn withdraw_sign_bytes(chain_id: &str, custodian: &str, handle: &[u8], withdraw_seq: u64) -> Vec<u8> {
-    framed(
-        Context::Withdraw,
-        chain_id,
-        &[custodian.as_bytes(), handle, &withdraw_seq.to_be_bytes()],
-    )
+    framed(Context::Withdraw, chain_id, &[custodian.as_bytes(), handle, &withdraw_seq.to_be_bytes()])
 }
 
 /// Makes and signs an entry.
 pub fn sign_entry(key: &SigningKey, body: &EntryBody) -> Vec<u8> {
     let body_bytes = body.encode_to_vec();
     let signature = sign(key, &entry_sign_bytes(&body.chain_id, &body_bytes)).to_vec();
-    Entry {
-        body: body_bytes,
-        signature,
-    }
-    .encode_to_vec()
+    Entry { body: body_bytes, signature }.encode_to_vec()
 }
 
 /// Checks the form: length, canonical encoding, chain id, 1 to 256 operations, each with a variant and fields of the
@@ -116,20 +105,12 @@ pub fn check_entry(chain_id: &str, bytes: &[u8]) -> Result<CheckedEntry, Encodin
     id("EntryBody", "author", &body.author)?;
     let count = body.operations.len();
     if count == 0 || count > MAX_ENTRY_OPERATIONS {
-        return Err(field(
-            "EntryBody",
-            "operations",
-            format!("{count}, 1 to {MAX_ENTRY_OPERATIONS} needed"),
-        ));
+        return Err(field("EntryBody", "operations", format!("{count}, 1 to {MAX_ENTRY_OPERATIONS} needed")));
     }
     for operation in &body.operations {
         check_operation(operation)?;
     }
-    let withdrawals = body
-        .operations
-        .iter()
-        .filter(|o| matches!(o.kind, Some(Kind::Withdraw(_))))
-        .count();
+    let withdrawals = body.operations.iter().filter(|o| matches!(o.kind, Some(Kind::Withdraw(_)))).count();
     if withdrawals != 0 && withdrawals != count {
         return Err(field(
             "EntryBody",
@@ -147,20 +128,12 @@ pub fn check_entry(chain_id: &str, bytes: &[u8]) -> Result<CheckedEntry, Encodin
 }
 
 fn field(message: &'static str, field: &'static str, reason: String) -> EncodingError {
-    EncodingError::Field {
-        message,
-        field,
-        reason,
-    }
+    EncodingError::Field { message, field, reason }
 }
 
 fn check_operation(operation: &Operation) -> Result<(), EncodingError> {
     match operation.kind.as_ref() {
-        None => Err(field(
-            "Operation",
-            "kind",
-            "no variant that this program knows".into(),
-        )),
+        None => Err(field("Operation", "kind", "no variant that this program knows".into())),
         Some(Kind::SetConsent(op)) => {
             id("SetConsent", "custodian", &op.custodian)?;
             array::<32>("SetConsent", "handle", &op.handle)?;

@@ -144,21 +144,13 @@ fn execute_in<R: StateRead>(
     let author = organization(state, chain_id, &body.author)?
         .ok_or_else(|| ExecuteError::UnknownAuthor(body.author.clone()))?;
     let entry_key = array("OrganizationState", "entry_key", &author.entry_key)?;
-    signatures.check(
-        entry.signature_check(&entry_key),
-        ExecuteError::AuthorSignature(body.author.clone()),
-    )?;
+    signatures
+        .check(entry.signature_check(&entry_key), ExecuteError::AuthorSignature(body.author.clone()))?;
     if time_ms > body.not_after_ms {
-        return Err(ExecuteError::Expired {
-            not_after_ms: body.not_after_ms,
-            time_ms,
-        });
+        return Err(ExecuteError::Expired { not_after_ms: body.not_after_ms, time_ms });
     }
     if body.not_after_ms > time_ms.saturating_add(MAX_NOT_AFTER_MS) {
-        return Err(ExecuteError::NotAfterTooFar {
-            not_after_ms: body.not_after_ms,
-            time_ms,
-        });
+        return Err(ExecuteError::NotAfterTooFar { not_after_ms: body.not_after_ms, time_ms });
     }
     let author = use_sequence(author, body.sequence)?;
     state.put(organization_key(chain_id, &body.author), &author);
@@ -176,11 +168,7 @@ fn execute_in<R: StateRead>(
 }
 
 fn missing_kind() -> EncodingError {
-    EncodingError::Field {
-        message: "Operation",
-        field: "kind",
-        reason: "no variant".into(),
-    }
+    EncodingError::Field { message: "Operation", field: "kind", reason: "no variant".into() }
 }
 
 /// True when `sequence` may still be used.
@@ -190,10 +178,7 @@ pub fn sequence_is_free(state: &OrganizationState, sequence: u64) -> bool {
         return false;
     }
     let bit = (sequence - floor - 1) as usize;
-    state
-        .sequence_window
-        .get(bit / 8)
-        .is_none_or(|byte| byte & (1 << (bit % 8)) == 0)
+    state.sequence_window.get(bit / 8).is_none_or(|byte| byte & (1 << (bit % 8)) == 0)
 }
 
 /// Marks a number as used; raises the floor to `sequence - 512` when it lies more than 512 above it.
@@ -221,14 +206,7 @@ fn shift_down(window: &[u8], bits: usize) -> Vec<u8> {
     let (bytes, rest) = (bits / 8, bits % 8);
     let at = |i: usize| window.get(i).copied().unwrap_or(0);
     (0..window.len())
-        .map(|i| {
-            at(i + bytes) >> rest
-                | if rest == 0 {
-                    0
-                } else {
-                    at(i + bytes + 1) << (8 - rest)
-                }
-        })
+        .map(|i| at(i + bytes) >> rest | if rest == 0 { 0 } else { at(i + bytes + 1) << (8 - rest) })
         .collect()
 }
 
@@ -236,10 +214,7 @@ fn only_custodian(author: &str, custodian: &str) -> Result<(), ExecuteError> {
     if author == custodian {
         return Ok(());
     }
-    Err(ExecuteError::NotCustodian {
-        author: author.to_owned(),
-        custodian: custodian.to_owned(),
-    })
+    Err(ExecuteError::NotCustodian { author: author.to_owned(), custodian: custodian.to_owned() })
 }
 
 fn set_consent<R: StateRead>(
@@ -299,10 +274,7 @@ fn withdraw<R: StateRead>(
     let mut slot = slot(state, chain_id, &op.custodian, &op.handle)?.ok_or(ExecuteError::NoSlot)?;
     let key = slot.control_key.as_ref().ok_or(ExecuteError::NoControlKey)?;
     if slot.withdraw_seq != op.withdraw_seq {
-        return Err(ExecuteError::WithdrawSequence {
-            expected: op.withdraw_seq,
-            found: slot.withdraw_seq,
-        });
+        return Err(ExecuteError::WithdrawSequence { expected: op.withdraw_seq, found: slot.withdraw_seq });
     }
     let check = Check {
         public_key: array("Slot", "control_key", key)?,
@@ -340,12 +312,7 @@ fn record_access<R: StateRead>(
         });
     }
     slot.access_seq += 1;
-    let head = next_access_head(
-        chain_id,
-        slot.access_head.as_deref(),
-        slot.access_seq,
-        &op.commitment,
-    );
+    let head = next_access_head(chain_id, slot.access_head.as_deref(), slot.access_seq, &op.commitment);
     slot.access_head = Some(head.to_vec());
     state.put(slot_key(chain_id, &op.custodian, &op.handle), &slot);
     Ok(())
@@ -364,10 +331,7 @@ fn set_policy<R: StateRead>(
             found: policy.policy_seq,
         });
     }
-    let next = PolicySlot {
-        policy_seq: policy.policy_seq + 1,
-        commitment: op.commitment.clone(),
-    };
+    let next = PolicySlot { policy_seq: policy.policy_seq + 1, commitment: op.commitment.clone() };
     state.put(policy_key(chain_id, author), &next);
     Ok(())
 }

@@ -66,10 +66,7 @@ fn check_inner(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisErr
     }
     id("Genesis", "chain_id", &genesis.chain_id)?;
     if genesis.time_ms > MAX_TIME_MS {
-        return rule(format!(
-            "time {} ms, at most {MAX_TIME_MS} allowed",
-            genesis.time_ms
-        ));
+        return rule(format!("time {} ms, at most {MAX_TIME_MS} allowed", genesis.time_ms));
     }
     array::<32>("Genesis", "organizations_hash", &genesis.organizations_hash)?;
     let set = genesis.validators.clone().unwrap_or_default();
@@ -80,10 +77,7 @@ fn check_inner(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisErr
 
 fn check_validator_set(set: &ValidatorSet) -> Result<(), GenesisError> {
     if set.validators.is_empty() || set.validators.len() > MAX_VALIDATORS {
-        return rule(format!(
-            "{} validators, 1 to {MAX_VALIDATORS} needed",
-            set.validators.len()
-        ));
+        return rule(format!("{} validators, 1 to {MAX_VALIDATORS} needed", set.validators.len()));
     }
     for validator in &set.validators {
         id("Validator", "organization", &validator.organization)?;
@@ -122,10 +116,7 @@ pub fn check_genesis_file(bytes: &[u8]) -> Result<CheckedGenesis, GenesisError> 
     }
     for validator in &validators.validators {
         if !list.organizations.iter().any(|o| o.id == validator.organization) {
-            return rule(format!(
-                "validator {} is not among the organizations",
-                validator.organization
-            ));
+            return rule(format!("validator {} is not among the organizations", validator.organization));
         }
     }
     Ok(CheckedGenesis {
@@ -155,11 +146,7 @@ pub fn make_genesis_file(
         validators: Some(validators),
         organizations_hash: hash(Context::Organizations, chain_id, &[&organizations]).to_vec(),
     };
-    let file = GenesisFile {
-        genesis: genesis.encode_to_vec(),
-        organizations,
-    }
-    .encode_to_vec();
+    let file = GenesisFile { genesis: genesis.encode_to_vec(), organizations }.encode_to_vec();
     let checked = check_genesis_file(&file)?;
     Ok((file, checked))
 }

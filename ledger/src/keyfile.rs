@@ -10,13 +10,8 @@ pub struct KeyFileError(String);
 
 /// PEM text of a key. Version 1, without the public key: OpenSSL 3.0 refuses version 2.
 pub fn to_pem(key: &SigningKey) -> Result<String, KeyFileError> {
-    let bytes = KeypairBytes {
-        secret_key: key.to_bytes(),
-        public_key: None,
-    };
-    let pem = bytes
-        .to_pkcs8_pem(LineEnding::LF)
-        .map_err(|e| KeyFileError(e.to_string()))?;
+    let bytes = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
+    let pem = bytes.to_pkcs8_pem(LineEnding::LF).map_err(|e| KeyFileError(e.to_string()))?;
     Ok(pem.as_str().to_owned())
 }
 

@@ -62,12 +62,7 @@ pub fn verify_batch(checks: &[Check]) -> bool {
         ));
     }
     verifier
-        .verify(Transcript {
-            seed: transcript.finalize().into(),
-            block: [0; 64],
-            used: 64,
-            counter: 0,
-        })
+        .verify(Transcript { seed: transcript.finalize().into(), block: [0; 64], used: 64, counter: 0 })
         .is_ok()
 }
 
@@ -157,10 +152,7 @@ mod tests {
         let mut non_canonical = [0xff; 32];
         non_canonical[0] = 0xee;
         non_canonical[31] = 0x7f;
-        assert_eq!(
-            screen(&non_canonical),
-            Err("not the canonical encoding of its point")
-        );
+        assert_eq!(screen(&non_canonical), Err("not the canonical encoding of its point"));
         assert!(screen(&[2; 32]).is_err());
     }
 }

@@ -18,30 +18,17 @@ pub const LEAF_HEADER: u8 = 2;
 
 /// Hash of a leaf with `data`.
 pub fn leaf_hash(data: &[u8]) -> Hash {
-    Sha256::new()
-        .chain_update([0])
-        .chain_update(data)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([0]).chain_update(data).finalize().into()
 }
 
 /// Leaf hash of an entry or header.
 pub fn tagged_leaf_hash(kind: u8, bytes: &[u8]) -> Hash {
-    Sha256::new()
-        .chain_update([0, kind])
-        .chain_update(bytes)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([0, kind]).chain_update(bytes).finalize().into()
 }
 
 /// Hash of an inner node.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new()
-        .chain_update([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// Root of the empty log: the hash of nothing.
@@ -121,10 +108,7 @@ fn range_root(log: &impl LogRead, start: u64, end: u64) -> Option<Hash> {
         return log.node(len.trailing_zeros() as u8, start / len);
     }
     let split = split_point(len);
-    Some(node_hash(
-        &range_root(log, start, start + split)?,
-        &range_root(log, start + split, end)?,
-    ))
+    Some(node_hash(&range_root(log, start, start + split)?, &range_root(log, start + split, end)?))
 }
 
 /// Largest power of two strictly smaller than `len`, for len > 1.
@@ -222,11 +206,7 @@ pub fn verify_consistency(old: u64, new: u64, old_root: &Hash, new_root: &Hash, 
         return path.is_empty() && *old_root == empty_root();
     }
     let mut path = path.iter();
-    let first = if old.is_power_of_two() {
-        Some(old_root)
-    } else {
-        path.next()
-    };
+    let first = if old.is_power_of_two() { Some(old_root) } else { path.next() };
     let Some(first) = first else { return false };
     let (mut fnode, mut snode) = (old - 1, new - 1);
     while fnode & 1 == 1 {

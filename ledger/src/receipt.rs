@@ -50,11 +50,7 @@ pub enum ReceiptError {
     #[error("certificate: {0}")]
     Certificate(String),
     #[error("{what} does not match: expected {expected}, found {found}")]
-    Mismatch {
-        what: &'static str,
-        expected: String,
-        found: String,
-    },
+    Mismatch { what: &'static str, expected: String, found: String },
     #[error("the entry is not in the log that the header commits to")]
     NotIncluded,
     #[error("the slot is not in the state that the header commits to")]
@@ -67,11 +63,7 @@ fn same(what: &'static str, expected: &[u8], found: &[u8]) -> Result<(), Receipt
     if expected == found {
         return Ok(());
     }
-    Err(ReceiptError::Mismatch {
-        what,
-        expected: hex::encode(expected),
-        found: hex::encode(found),
-    })
+    Err(ReceiptError::Mismatch { what, expected: hex::encode(expected), found: hex::encode(found) })
 }
 
 fn same_text(what: &'static str, expected: &str, found: &str) -> Result<(), ReceiptError> {
@@ -80,11 +72,7 @@ fn same_text(what: &'static str, expected: &str, found: &str) -> Result<(), Rece
     }
     // A stranger's text does not go into messages as it is.
     let shown = |text: &str| text.chars().take(64).flat_map(char::escape_debug).collect();
-    Err(ReceiptError::Mismatch {
-        what,
-        expected: shown(expected),
-        found: shown(found),
-    })
+    Err(ReceiptError::Mismatch { what, expected: shown(expected), found: shown(found) })
 }
 
 /// Signs a message of an organization.
@@ -96,21 +84,13 @@ pub fn sign_message(
     body: Vec<u8>,
 ) -> Signed {
     let signature = sign(key, &framed(context, chain_id, &[organization.as_bytes(), &body])).to_vec();
-    Signed {
-        body,
-        organization: organization.to_owned(),
-        signature,
-    }
+    Signed { body, organization: organization.to_owned(), signature }
 }
 
 /// Checks the signature of an organization's message against its entry key.
 pub fn verify_message(context: Context, chain_id: &str, key: &PublicKey, signed: &Signed) -> bool {
     let message = framed(context, chain_id, &[signed.organization.as_bytes(), &signed.body]);
-    signed
-        .signature
-        .as_slice()
-        .try_into()
-        .is_ok_and(|signature| verify(key, &message, signature))
+    signed.signature.as_slice().try_into().is_ok_and(|signature| verify(key, &message, signature))
 }
 
 /// Name of a request: decisions, answers and acknowledgements are bound to it.
@@ -136,11 +116,7 @@ pub fn anchor(
     header_bytes: &[u8],
     certificate: Option<&Certificate>,
 ) -> Result<AnchoredHeader, ReceiptError> {
-    anchored_header(
-        &anchored_genesis(expected_genesis, genesis_file)?,
-        header_bytes,
-        certificate,
-    )
+    anchored_header(&anchored_genesis(expected_genesis, genesis_file)?, header_bytes, certificate)
 }
 
 fn anchored_genesis(expected: &Hash, file: &[u8]) -> Result<CheckedGenesis, ReceiptError> {
@@ -169,11 +145,7 @@ fn anchored_header(
     let certificate = certificate.ok_or(ReceiptError::Rule("the certificate is missing"))?;
     verify_certificate(chain_id, &genesis.validators, header.height, &hash, certificate)
         .map_err(|e| ReceiptError::Certificate(e.to_string()))?;
-    Ok(AnchoredHeader {
-        header,
-        hash,
-        genesis: genesis.clone(),
-    })
+    Ok(AnchoredHeader { header, hash, genesis: genesis.clone() })
 }
 
 /// The form in which a receipt stands alone: with the genesis file, without the number that only a history proves.
@@ -210,34 +182,18 @@ pub fn verify_receipt(
     expected_genesis: &Hash,
     receipt: &AccessReceipt,
 ) -> Result<VerifiedAccess, ReceiptError> {
-    let anchored = anchor(
-        expected_genesis,
-        &receipt.genesis,
-        &receipt.header,
-        receipt.certificate.as_ref(),
-    )?;
-    Ok(VerifiedAccess {
-        access_seq: 0,
-        ..verify_access(&anchored, receipt)?
-    })
+    let anchored = anchor(expected_genesis, &receipt.genesis, &receipt.header, receipt.certificate.as_ref())?;
+    Ok(VerifiedAccess { access_seq: 0, ..verify_access(&anchored, receipt)? })
 }
 
 fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<VerifiedAccess, ReceiptError> {
     let chain_id = anchored.genesis.chain_id.as_str();
     let header = &anchored.header;
-    let inclusion = receipt
-        .inclusion
-        .as_ref()
-        .ok_or(ReceiptError::Rule("the inclusion proof is missing"))?;
-    let path: Vec<Hash> = inclusion
-        .path
-        .iter()
-        .map(|h| array("InclusionProof", "path", h))
-        .collect::<Result<_, _>>()?;
+    let inclusion = receipt.inclusion.as_ref().ok_or(ReceiptError::Rule("the inclusion proof is missing"))?;
+    let path: Vec<Hash> =
+        inclusion.path.iter().map(|h| array("InclusionProof", "path", h)).collect::<Result<_, _>>()?;
     if inclusion.size != header.log_size {
-        return Err(ReceiptError::Rule(
-            "the inclusion proof is for another log size than the header's",
-        ));
+        return Err(ReceiptError::Rule("the inclusion proof is for another log size than the header's"));
     }
     let root = array("Header", "log_root", &header.log_root)?;
     let leaf = tagged_leaf_hash(LEAF_ENTRY, &receipt.entry);
@@ -245,15 +201,9 @@ fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<V
         return Err(ReceiptError::NotIncluded);
     }
     let entry = check_entry(chain_id, &receipt.entry)?;
-    let operation = entry
-        .body
-        .operations
-        .get(receipt.operation as usize)
-        .and_then(|o| o.kind.as_ref());
+    let operation = entry.body.operations.get(receipt.operation as usize).and_then(|o| o.kind.as_ref());
     let Some(Kind::RecordAccess(operation)) = operation else {
-        return Err(ReceiptError::Rule(
-            "the operation that the receipt names is not a RecordAccess",
-        ));
+        return Err(ReceiptError::Rule("the operation that the receipt names is not a RecordAccess"));
     };
     let salt = array("AccessReceipt", "salt", &receipt.salt)?;
     let commitment = commit(Context::AccessCommitment, chain_id, &salt, &receipt.event);
@@ -273,24 +223,13 @@ fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<V
     let request: DataRequest = decode("DataRequest", &signed.body, MAX_ENTRY_BYTES)?;
     same_text("chain id of the request", chain_id, &request.chain_id)?;
     same_text("custodian of the request", &event.custodian, &request.custodian)?;
-    same_text(
-        "recipient of the request",
-        &request.recipient,
-        &signed.organization,
-    )?;
-    let recipient = anchored
-        .genesis
-        .organizations
-        .iter()
-        .find(|o| o.id == request.recipient);
-    let recipient = recipient.ok_or(ReceiptError::Rule(
-        "the recipient is not among the organizations of genesis",
-    ))?;
+    same_text("recipient of the request", &request.recipient, &signed.organization)?;
+    let recipient = anchored.genesis.organizations.iter().find(|o| o.id == request.recipient);
+    let recipient =
+        recipient.ok_or(ReceiptError::Rule("the recipient is not among the organizations of genesis"))?;
     let key = array("Organization", "entry_key", &recipient.entry_key)?;
     if !verify_message(Context::Request, chain_id, &key, &signed) {
-        return Err(ReceiptError::Rule(
-            "the recipient's signature over the request does not verify",
-        ));
+        return Err(ReceiptError::Rule("the recipient's signature over the request does not verify"));
     }
     Ok(VerifiedAccess {
         event,
@@ -327,9 +266,7 @@ pub fn verify_bundle(
 ) -> Result<(VerifiedAccess, RecordBundle), ReceiptError> {
     if bytes.len() <= MAX_BUNDLE_BYTES {
         let parts = fields("RecordBundle", bytes, MAX_PARTS + 1)?;
-        let receipt = parts
-            .iter()
-            .find(|(tag, len)| *tag == 1 && *len > MAX_RECEIPT_BYTES);
+        let receipt = parts.iter().find(|(tag, len)| *tag == 1 && *len > MAX_RECEIPT_BYTES);
         if let Some((_, len)) = receipt {
             return Err(EncodingError::TooLong {
                 message: "AccessReceipt",
@@ -340,10 +277,7 @@ pub fn verify_bundle(
         }
     }
     let bundle: RecordBundle = decode("RecordBundle", bytes, MAX_BUNDLE_BYTES)?;
-    let receipt = bundle
-        .receipt
-        .as_ref()
-        .ok_or(ReceiptError::Rule("the bundle has no receipt"))?;
+    let receipt = bundle.receipt.as_ref().ok_or(ReceiptError::Rule("the bundle has no receipt"))?;
     if receipt.access_seq != 0 || !receipt.previous_access_head.is_empty() {
         return Err(ReceiptError::Rule(
             "a receipt outside a history claims an access sequence, which it can't prove",
@@ -367,10 +301,7 @@ pub fn verify_history(
     let genesis = anchored_genesis(expected_genesis, &history.genesis)?;
     let anchored = anchored_header(&genesis, &history.header, history.certificate.as_ref())?;
     let chain_id = anchored.genesis.chain_id.clone();
-    let slot = history
-        .slot
-        .clone()
-        .ok_or(ReceiptError::Rule("the history has no slot"))?;
+    let slot = history.slot.clone().ok_or(ReceiptError::Rule("the history has no slot"))?;
     let root = array("Header", "state_root", &anchored.header.state_root)?;
     let key = slot_key(&chain_id, &history.custodian, &history.handle);
     if !tree::verify(&root, &key, Some(&slot.encode_to_vec()), &history.state_proof) {
@@ -387,34 +318,21 @@ pub fn verify_history(
     let mut accesses = Vec::with_capacity(history.receipts.len());
     for (n, receipt) in (1u64..).zip(&history.receipts) {
         if !receipt.genesis.is_empty() {
-            return Err(ReceiptError::Rule(
-                "a receipt inside a history carries its own genesis",
-            ));
+            return Err(ReceiptError::Rule("a receipt inside a history carries its own genesis"));
         }
         let at = anchored_header(&genesis, &receipt.header, receipt.certificate.as_ref())?;
         let access = verify_access(&at, receipt)?;
-        same_text(
-            "custodian of an access",
-            &history.custodian,
-            &access.event.custodian,
-        )?;
+        same_text("custodian of an access", &history.custodian, &access.event.custodian)?;
         same("handle of an access", &history.handle, &access.event.handle)?;
         if access.access_seq != n {
-            return Err(ReceiptError::Rule(
-                "accesses are not numbered from 1 without a gap",
-            ));
+            return Err(ReceiptError::Rule("accesses are not numbered from 1 without a gap"));
         }
         same(
             "access head before an access",
             head.as_ref().map_or(&[][..], |h| h),
             &receipt.previous_access_head,
         )?;
-        head = Some(next_access_head(
-            &chain_id,
-            head.as_ref().map(|h| &h[..]),
-            n,
-            &access.commitment,
-        ));
+        head = Some(next_access_head(&chain_id, head.as_ref().map(|h| &h[..]), n, &access.commitment));
         accesses.push(access);
     }
     same(

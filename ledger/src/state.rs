@@ -83,10 +83,7 @@ pub struct Overlay<'a, R> {
 impl<'a, R: StateRead> Overlay<'a, R> {
     /// No changes yet.
     pub fn new(base: &'a R) -> Self {
-        Self {
-            base,
-            changes: BTreeMap::new(),
-        }
+        Self { base, changes: BTreeMap::new() }
     }
 
     /// Puts a message under a key.

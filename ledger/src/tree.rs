@@ -72,23 +72,14 @@ pub fn update(
     changes: &BTreeMap<Hash, Vec<u8>>,
 ) -> Result<TreeUpdate, ReadError> {
     let reader = Reader { nodes, value: None };
-    let set = changes
-        .iter()
-        .map(|(key, value)| (KeyHash(*key), Some(value.clone())));
+    let set = changes.iter().map(|(key, value)| (KeyHash(*key), Some(value.clone())));
     let (root, batch) = Tree::new(&reader).put_value_set(set, version).map_err(failed)?;
     let mut made = Vec::new();
     for (key, node) in batch.node_batch.nodes() {
         made.push((encode(key).map_err(failed)?, encode(node).map_err(failed)?));
     }
-    let stale = batch
-        .stale_node_index_batch
-        .iter()
-        .map(|s| encode(&s.node_key).map_err(failed));
-    Ok(TreeUpdate {
-        root: root.0,
-        nodes: made,
-        stale: stale.collect::<Result<_, _>>()?,
-    })
+    let stale = batch.stale_node_index_batch.iter().map(|s| encode(&s.node_key).map_err(failed));
+    Ok(TreeUpdate { root: root.0, nodes: made, stale: stale.collect::<Result<_, _>>()? })
 }
 
 /// Encoded proof that `key` holds `value` (or is absent when `value` is none) at `version`.
@@ -99,9 +90,7 @@ pub fn prove(
     value: Option<&[u8]>,
 ) -> Result<Vec<u8>, ReadError> {
     let reader = Reader { nodes, value };
-    let (_, proof) = Tree::new(&reader)
-        .get_with_proof(KeyHash(*key), version)
-        .map_err(failed)?;
+    let (_, proof) = Tree::new(&reader).get_with_proof(KeyHash(*key), version).map_err(failed)?;
     encode(&proof).map_err(failed)
 }
 
@@ -117,12 +106,8 @@ pub fn verify(root: &Hash, key: &Hash, value: Option<&[u8]>, proof: &[u8]) -> bo
         return false;
     }
     match value {
-        Some(value) => decoded
-            .verify_existence(RootHash(*root), KeyHash(*key), value)
-            .is_ok(),
-        None => decoded
-            .verify_nonexistence(RootHash(*root), KeyHash(*key))
-            .is_ok(),
+        Some(value) => decoded.verify_existence(RootHash(*root), KeyHash(*key), value).is_ok(),
+        None => decoded.verify_nonexistence(RootHash(*root), KeyHash(*key)).is_ok(),
     }
 }
 

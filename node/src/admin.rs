@@ -23,9 +23,7 @@ pub async fn serve(app: App, listen: SocketAddr, shutdown: CancellationToken) ->
         .route("/metrics", get(metrics))
         .with_state(app);
     tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await;
+        let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "admin server stopped");
         }
@@ -53,24 +51,9 @@ async fn metrics(State(app): State<App>) -> String {
             "Entries that wait to be committed",
             app.parts.mempool.len() as u64,
         ),
-        (
-            "assent_exchange_peers",
-            "gauge",
-            "Connected organizations",
-            connected as u64,
-        ),
-        (
-            "assent_fresh",
-            "gauge",
-            "1 when permits may be given",
-            u64::from(fresh),
-        ),
-        (
-            "assent_store_syncs_total",
-            "counter",
-            "Synced writes of the ledger store",
-            app.parts.store.syncs(),
-        ),
+        ("assent_exchange_peers", "gauge", "Connected organizations", connected as u64),
+        ("assent_fresh", "gauge", "1 when permits may be given", u64::from(fresh)),
+        ("assent_store_syncs_total", "counter", "Synced writes of the ledger store", app.parts.store.syncs()),
     ];
     let mut text = String::new();
     for (name, kind, help, value) in figures {

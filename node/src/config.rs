@@ -115,12 +115,10 @@ impl Config {
             let hint = "make a node's folder with `assent init`, or name its file with --config";
             return Err(ConfigError(format!("{}: no such file; {hint}", path.display())));
         }
-        let figment = Figment::new()
-            .merge(Toml::file_exact(path))
-            .merge(Env::prefixed("ASSENTD_").split("__"));
-        let mut config: Self = figment
-            .extract()
-            .map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
+        let figment =
+            Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed("ASSENTD_").split("__"));
+        let mut config: Self =
+            figment.extract().map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         for relative in [
             &mut config.genesis,

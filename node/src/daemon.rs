@@ -44,11 +44,7 @@ pub fn main() -> ExitCode {
     } else {
         log.init();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: {error}");
@@ -69,12 +65,9 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Stop> {
-    let path = arguments.config.unwrap_or_else(|| {
-        arguments
-            .dir
-            .unwrap_or_else(|| PathBuf::from("."))
-            .join("assentd.toml")
-    });
+    let path = arguments
+        .config
+        .unwrap_or_else(|| arguments.dir.unwrap_or_else(|| PathBuf::from(".")).join("assentd.toml"));
     let mut config = Config::read(&path)?;
     if arguments.single {
         config.ordering = Ordering::Single;

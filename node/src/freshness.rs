@@ -47,11 +47,7 @@ impl Freshness {
             confirmed_by: BTreeSet::new(),
             confirmed: alone,
         };
-        Self {
-            tips,
-            max_staleness,
-            inner: Arc::new(Mutex::new(inner)),
-        }
+        Self { tips, max_staleness, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// A validator's organization says that its tip is at `height`.
@@ -98,10 +94,7 @@ impl Freshness {
         }
         let distance = now_ms().abs_diff(tip.time_ms);
         if distance > limit {
-            return Some(format!(
-                "block time and this machine's clock are {} s apart",
-                distance / 1000
-            ));
+            return Some(format!("block time and this machine's clock are {} s apart", distance / 1000));
         }
         None
     }

@@ -97,9 +97,7 @@ impl Running {
         self.shutdown.cancel();
         let outcome = match failed {
             Some(outcome) => Some(outcome),
-            None => tokio::time::timeout(Duration::from_secs(6), &mut self.ordering)
-                .await
-                .ok(),
+            None => tokio::time::timeout(Duration::from_secs(6), &mut self.ordering).await.ok(),
         };
         match outcome {
             None | Some(Ok(Ok(()))) => Ok(()),
@@ -120,22 +118,14 @@ fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) 
         ))
     })?;
     let wrong = |what: &str| {
-        ConfigError(format!(
-            "{what} is not the one that genesis has for {}",
-            config.organization
-        ))
+        ConfigError(format!("{what} is not the one that genesis has for {}", config.organization))
     };
     if own.entry_key != keys.entry.verifying_key().to_bytes() {
         return Err(wrong("keys/entry.pem"));
     }
     let votes = |v: &&assent_proto::ledger::v1::Validator| v.organization == config.organization;
     match genesis.validators.validators.iter().find(votes) {
-        None => {
-            return Err(ConfigError(format!(
-                "{} has no validator in genesis",
-                config.organization
-            )))
-        }
+        None => return Err(ConfigError(format!("{} has no validator in genesis", config.organization))),
         Some(v) if v.vote_key != keys.vote.verifying_key().to_bytes() => return Err(wrong("keys/vote.pem")),
         Some(_) => {}
     }
@@ -228,11 +218,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     });
     let custodian = Custodian::new(parts.clone());
     let recipient = Recipient::new(parts.clone(), custodian.clone());
-    let app = App {
-        parts,
-        custodian,
-        recipient,
-    };
+    let app = App { parts, custodian, recipient };
     if let (Some(peers), Some(inbound)) = (peers, inbound) {
         wire_peers(&app, &peers, inbound, gossip_rx, &shutdown);
     } else {
@@ -242,12 +228,8 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let ordering = match config.ordering {
         Ordering::Single => tokio::spawn(single::run(replica, keys.vote.clone(), shutdown.clone())),
         Ordering::Malachite => {
-            let handle = bft::start(
-                bft_config(&config, &keys, &app.parts.genesis),
-                replica,
-                shutdown.clone(),
-            )
-            .await?;
+            let handle =
+                bft::start(bft_config(&config, &keys, &app.parts.genesis), replica, shutdown.clone()).await?;
             tokio::spawn(handle.wait())
         }
     };
@@ -264,20 +246,10 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
             .collect(),
     };
     let grpc = grpc::serve(app.clone(), grpc_config, doors.clone()).await?;
-    let admin = admin::serve(app.clone(), config.admin.listen, doors.clone())
-        .await
-        .map_err(Stop::Start)?;
+    let admin = admin::serve(app.clone(), config.admin.listen, doors.clone()).await.map_err(Stop::Start)?;
     let _ = (half_started.0.disarm(), half_started.1.disarm());
     tracing::info!(organization = %config.organization, grpc = %grpc.local_addr, %admin, "node started");
-    Ok(Running {
-        app,
-        grpc: grpc.local_addr,
-        admin,
-        doors,
-        shutdown,
-        ordering,
-        served: grpc.task,
-    })
+    Ok(Running { app, grpc: grpc.local_addr, admin, doors, shutdown, ordering, served: grpc.task })
 }
 
 /// Forgets requests after a day.
@@ -303,10 +275,7 @@ async fn drain(mut queue: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>) {
 }
 
 fn others<'a>(config: &'a Config, genesis: &'a CheckedGenesis) -> impl Iterator<Item = &'a Organization> {
-    genesis
-        .organizations
-        .iter()
-        .filter(|o| o.id != config.organization)
+    genesis.organizations.iter().filter(|o| o.id != config.organization)
 }
 
 async fn start_peers(
@@ -326,9 +295,7 @@ async fn start_peers(
         organization: config.organization.clone(),
         known: known.collect(),
     };
-    peers::start(peers_config, shutdown)
-        .await
-        .map_err(|e| Stop::Start(format!("exchange.listen: {e}")))
+    peers::start(peers_config, shutdown).await.map_err(|e| Stop::Start(format!("exchange.listen: {e}")))
 }
 
 fn wire_peers(
@@ -347,27 +314,11 @@ fn wire_peers(
         .map(|v| v.organization.clone())
         .filter(|o| *o != parts.organization)
         .collect();
-    entries::fan_out(
-        peers,
-        organizations.clone(),
-        parts.mempool.clone(),
-        gossip,
-        shutdown.clone(),
-    );
-    tokio::spawn(status::confirm(
-        peers.clone(),
-        organizations,
-        parts.freshness.clone(),
-        shutdown.clone(),
-    ));
+    entries::fan_out(peers, organizations.clone(), parts.mempool.clone(), gossip, shutdown.clone());
+    tokio::spawn(status::confirm(peers.clone(), organizations, parts.freshness.clone(), shutdown.clone()));
     let app = app.clone();
     tokio::spawn(async move {
-        while let Some(Inbound {
-            organization,
-            protocol,
-            stream,
-        }) = inbound.recv().await
-        {
+        while let Some(Inbound { organization, protocol, stream }) = inbound.recv().await {
             let parts = &app.parts;
             match protocol {
                 Protocol::Entries => {
@@ -392,13 +343,7 @@ fn wire_peers(
 }
 
 fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> BftConfig {
-    let validates = |o: &&Organization| {
-        genesis
-            .validators
-            .validators
-            .iter()
-            .any(|v| v.organization == o.id)
-    };
+    let validates = |o: &&Organization| genesis.validators.validators.iter().any(|v| v.organization == o.id);
     BftConfig {
         home: config.data_dir.join("consensus"),
         chain_id: genesis.chain_id.clone(),

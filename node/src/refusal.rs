@@ -45,13 +45,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without metadata.
     pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            reason,
-            message: message.into(),
-            metadata: BTreeMap::new(),
-            not_released: None,
-        }
+        Self { kind, reason, message: message.into(), metadata: BTreeMap::new(), not_released: None }
     }
 
     /// The same with one more fact.

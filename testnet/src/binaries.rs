@@ -10,9 +10,7 @@ use crate::error::{failed, Error, While};
 
 /// Settings in the environment would reach past the flags: what is run here gets none of ours.
 pub fn own_settings() -> impl Iterator<Item = OsString> {
-    std::env::vars_os()
-        .map(|(name, _)| name)
-        .filter(|name| name.to_string_lossy().starts_with("ASSENT"))
+    std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("ASSENT"))
 }
 
 /// Paths of the node and the CLI.
@@ -43,10 +41,7 @@ impl Binaries {
     }
 
     fn in_folder(folder: &Path) -> Result<Self, Error> {
-        let found = Self {
-            assentd: folder.join("assentd"),
-            assent: folder.join("assent"),
-        };
+        let found = Self { assentd: folder.join("assentd"), assent: folder.join("assent") };
         for path in [&found.assentd, &found.assent] {
             if !path.is_file() {
                 return failed(format!(
@@ -85,12 +80,7 @@ impl Binaries {
             return Ok(ran);
         }
         let words: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy()).collect();
-        failed(format!(
-            "`assent {}` exited with {}: {}",
-            words.join(" "),
-            ran.exit,
-            ran.stderr.trim()
-        ))
+        failed(format!("`assent {}` exited with {}: {}", words.join(" "), ran.exit, ran.stderr.trim()))
     }
 }
 
@@ -100,9 +90,7 @@ mod tests {
 
     #[test]
     fn missing_binaries_are_named_with_the_command_that_builds_them() {
-        let error = Binaries::in_folder(Path::new("/nonexistent"))
-            .unwrap_err()
-            .to_string();
+        let error = Binaries::in_folder(Path::new("/nonexistent")).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/assentd is missing"), "{error}");
         assert!(error.contains("cargo build"), "{error}");
     }

@@ -9,11 +9,7 @@ use assent_testnet::net::up;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(
-    name = "assent-testnet",
-    version,
-    about = "Local Assent networks, and the demo"
-)]
+#[command(name = "assent-testnet", version, about = "Local Assent networks, and the demo")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -76,10 +72,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             for node in &network.nodes {
                 println!("  {:<10} {}  pid {}", node.organization, node.grpc, node.pid);
             }
-            println!(
-                "See {}/network.json; stop them with: assent-testnet down --dir {0}",
-                dir.display()
-            );
+            println!("See {}/network.json; stop them with: assent-testnet down --dir {0}", dir.display());
             Ok(ExitCode::SUCCESS)
         }
         Command::Down { dir } => {

@@ -102,11 +102,7 @@ impl Slice {
         let text = zstd::decode_all(RECORDS).during(|| "decompressing the records".into())?;
         let sha256 = hex::encode(Sha256::digest(&text));
         let (mut patients, mut resources) = (Vec::new(), Vec::new());
-        for (number, line) in text
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .enumerate()
-        {
+        for (number, line) in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
             let value: Value =
                 serde_json::from_slice(line).during(|| format!("reading record {}", number + 1))?;
             let resource = read_resource(line, &value)?;
@@ -115,57 +111,35 @@ impl Slice {
             }
             resources.push(resource);
         }
-        Ok(Self {
-            manifest,
-            sha256,
-            patients,
-            resources,
-        })
+        Ok(Self { manifest, sha256, patients, resources })
     }
 
     /// The resources about one patient.
     pub fn of_patient<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Resource> {
-        self.resources
-            .iter()
-            .filter(move |resource| resource.patient == id)
+        self.resources.iter().filter(move |resource| resource.patient == id)
     }
 }
 
 fn read_patient(id: &str, value: &Value) -> Result<SamplePatient, Error> {
-    let identifiers = value["identifier"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let mrn = identifiers
-        .iter()
-        .find(|i| i["system"] == IDENTIFIER_SYSTEM)
-        .and_then(|i| i["value"].as_str());
+    let identifiers = value["identifier"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mrn = identifiers.iter().find(|i| i["system"] == IDENTIFIER_SYSTEM).and_then(|i| i["value"].as_str());
     let (Some(mrn), Some(birth_date)) = (mrn, value["birthDate"].as_str()) else {
         return failed("a sample patient has no identifier or birth date");
     };
-    Ok(SamplePatient {
-        id: id.into(),
-        mrn: mrn.into(),
-        birth_date: birth_date.into(),
-    })
+    Ok(SamplePatient { id: id.into(), mrn: mrn.into(), birth_date: birth_date.into() })
 }
 
 fn read_resource(bytes: &[u8], value: &Value) -> Result<Resource, Error> {
     let (Some(kind), Some(id)) = (value["resourceType"].as_str(), value["id"].as_str()) else {
         return failed("a sample record has no type or id");
     };
-    let named = ["subject", "patient", "beneficiary"]
-        .iter()
-        .find_map(|f| value[f]["reference"].as_str());
+    let named = ["subject", "patient", "beneficiary"].iter().find_map(|f| value[f]["reference"].as_str());
     let patient = match named.and_then(|reference| reference.strip_prefix("Patient/")) {
         _ if kind == "Patient" => id,
         Some(patient) => patient,
         None => return failed(format!("sample record {kind}/{id} names no patient")),
     };
-    let labels = value["meta"]["security"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let labels = value["meta"]["security"].as_array().map(Vec::as_slice).unwrap_or_default();
     let of = |system: &'static str| {
         labels
             .iter()

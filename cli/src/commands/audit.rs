@@ -67,18 +67,12 @@ impl VerifyArgs {
         refuse_checkpoint(&self.checkpoint)?;
         refuse_checkpoint(&self.expect_checkpoint)?;
         if self.level != "full" {
-            return Err(
-                Failure::usage("NOT_BUILT_YET", "--level structural is not built yet")
-                    .help("--level full checks everything that structural would"),
-            );
+            return Err(Failure::usage("NOT_BUILT_YET", "--level structural is not built yet")
+                .help("--level full checks everything that structural would"));
         }
         let anchor = self.anchor.resolve(profile)?;
-        let unreadable = |e| {
-            Failure::usage(
-                "UNREADABLE",
-                format!("{} can't be read: {e}", self.file.display()),
-            )
-        };
+        let unreadable =
+            |e| Failure::usage("UNREADABLE", format!("{} can't be read: {e}", self.file.display()));
         let file = File::open(&self.file).map_err(unreadable)?;
         let mut verifier = ChainVerifier::new(anchor);
         let outcome = match verify(BufReader::new(file), &mut verifier) {
@@ -147,13 +141,9 @@ fn verify(mut file: impl Read, verifier: &mut ChainVerifier) -> Result<(), Stopp
             0 => break,
             5 => {}
             n => {
-                return Err(framing(
-                    verifier,
-                    "truncated",
-                    "a record head of 5 bytes",
-                    format!("{n} bytes"),
+                return Err(
+                    framing(verifier, "truncated", "a record head of 5 bytes", format!("{n} bytes")).into()
                 )
-                .into())
             }
         }
         let parsed = parse_head(head);
@@ -164,24 +154,16 @@ fn verify(mut file: impl Read, verifier: &mut ChainVerifier) -> Result<(), Stopp
         }
         let filled = fill(&mut file, &mut payload)?;
         let (kind, len) = parsed.map_err(|e| {
-            place(
-                framing(verifier, "framing", "a known record", e),
-                verifier,
-                &payload[..filled],
-            )
+            place(framing(verifier, "framing", "a known record", e), verifier, &payload[..filled])
         })?;
         if filled < len {
             let (expected, found) = (format!("{len} bytes of payload"), format!("{filled} bytes"));
             let fault = framing(verifier, "truncated", expected, found);
-            let height = verifier
-                .tip()
-                .filter(|_| kind == RecordKind::Certificate)
-                .map_or(fault.height, |t| t.height);
+            let height =
+                verifier.tip().filter(|_| kind == RecordKind::Certificate).map_or(fault.height, |t| t.height);
             return Err(Fault { height, ..fault }.into());
         }
-        verifier
-            .record(kind, &payload)
-            .map_err(|fault| place(fault, verifier, &payload))?;
+        verifier.record(kind, &payload).map_err(|fault| place(fault, verifier, &payload))?;
         bar.set_position(verifier.tip().map_or(0, |tip| tip.height));
     }
     bar.finish_and_clear();
@@ -195,37 +177,23 @@ fn place(fault: Fault, verifier: &ChainVerifier, payload: &[u8]) -> Fault {
         return fault;
     };
     if Certificate::decode(payload).is_ok_and(|certificate| !certificate.signatures.is_empty()) {
-        return Fault {
-            height: tip.height,
-            ..fault
-        };
+        return Fault { height: tip.height, ..fault };
     }
     let Ok(block) = Block::decode(payload) else {
         return fault;
     };
-    let votes = Certificate::decode(block.previous_certificate.as_slice())
-        .ok()
-        .and_then(|certificate| {
-            let voted: Hash = certificate.header_hash.as_slice().try_into().ok()?;
-            let quorum =
-                verify_certificate(&tip.chain_id, &tip.validators, tip.height, &voted, &certificate).is_ok();
-            (quorum && voted != tip.header_hash).then_some(voted)
-        });
+    let votes = Certificate::decode(block.previous_certificate.as_slice()).ok().and_then(|certificate| {
+        let voted: Hash = certificate.header_hash.as_slice().try_into().ok()?;
+        let quorum =
+            verify_certificate(&tip.chain_id, &tip.validators, tip.height, &voted, &certificate).is_ok();
+        (quorum && voted != tip.header_hash).then_some(voted)
+    });
     match votes {
         Some(voted) => {
             let (expected, found) = (hex::encode(voted), hex::encode(tip.header_hash));
-            Fault {
-                height: tip.height,
-                index: None,
-                kind: "header-mismatch",
-                expected,
-                found,
-            }
+            Fault { height: tip.height, index: None, kind: "header-mismatch", expected, found }
         }
-        None => Fault {
-            height: tip.height + 1,
-            ..fault
-        },
+        None => Fault { height: tip.height + 1, ..fault },
     }
 }
 
@@ -238,18 +206,11 @@ fn report(file: &Path, anchor: Option<Hash>, verifier: &ChainVerifier, outcome: 
     let to = verifier.tip().map_or(0, |tip| tip.height);
     let chain_id = verifier.tip().map(|tip| tip.chain_id.clone());
     let genesis_hash = verifier.genesis_hash().map(hex::encode);
-    let Counts {
-        entries,
-        operations,
-        signatures,
-    } = verifier.counts;
+    let Counts { entries, operations, signatures } = verifier.counts;
     let mut text = format!("{verdict}: {}\n", file.display());
     text += &fields(&[
         ("chain", chain_id.clone().unwrap_or_else(|| "unknown".to_owned())),
-        (
-            "genesis hash",
-            genesis_hash.clone().unwrap_or_else(|| "unknown".to_owned()),
-        ),
+        ("genesis hash", genesis_hash.clone().unwrap_or_else(|| "unknown".to_owned())),
         ("heights verified", format!("0 to {to}")),
         ("entries", entries.to_string()),
         ("operations", operations.to_string()),
@@ -273,15 +234,9 @@ fn report(file: &Path, anchor: Option<Hash>, verifier: &ChainVerifier, outcome: 
 }
 
 fn fault_text(fault: &Fault) -> String {
-    let index = fault
-        .index
-        .map(|index| format!(", entry {index}"))
-        .unwrap_or_default();
+    let index = fault.index.map(|index| format!(", entry {index}")).unwrap_or_default();
     format!("first fault at height {}{index}: {}\n", fault.height, fault.kind)
-        + &fields(&[
-            ("expected", printable(&fault.expected)),
-            ("found", printable(&fault.found)),
-        ])
+        + &fields(&[("expected", printable(&fault.expected)), ("found", printable(&fault.found))])
 }
 
 fn fault_json(fault: Fault) -> Value {

@@ -71,10 +71,7 @@ impl CheckArgs {
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
         let consistency = self.min_height.map(|min_height| Consistency { min_height });
-        let request = CheckConsentRequest {
-            query: Some(query),
-            consistency,
-        };
+        let request = CheckConsentRequest { query: Some(query), consistency };
         connect::run(async {
             let node = self.node.connect(profile).await?;
             let mut client = DecisionServiceClient::new(node.channel.clone());
@@ -95,20 +92,13 @@ fn report(answer: &CheckConsentResponse) -> Result<Report, Failure> {
             ))
         }
     };
-    let note = if answer.may_be_incomplete {
-        " (may be incomplete)"
-    } else {
-        ""
-    };
+    let note = if answer.may_be_incomplete { " (may be incomplete)" } else { "" };
     let obligations = match answer.obligations.is_empty() {
         true => "none".to_owned(),
         false => printable(&answer.obligations.join(", ")),
     };
     let text = format!("{outcome}{note}\n")
-        + &fields(&[
-            ("obligations", obligations),
-            ("ledger", answer_text(&answer.answer)),
-        ]);
+        + &fields(&[("obligations", obligations), ("ledger", answer_text(&answer.answer))]);
     let json = json!({
         "ok": true, "outcome": outcome, "may_be_incomplete": answer.may_be_incomplete,
         "obligations": answer.obligations, "answer": answer_json(&answer.answer),

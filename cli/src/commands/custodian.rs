@@ -113,14 +113,8 @@ pub struct CreateArgs {
 impl CreateArgs {
     fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let reference = &self.patient_reference;
-        if reference
-            .strip_prefix("Patient/")
-            .is_none_or(|id| id.is_empty() || id.contains('/'))
-        {
-            return Err(Failure::usage(
-                "MALFORMED_REFERENCE",
-                "--patient-reference must be Patient/ID",
-            ));
+        if reference.strip_prefix("Patient/").is_none_or(|id| id.is_empty() || id.contains('/')) {
+            return Err(Failure::usage("MALFORMED_REFERENCE", "--patient-reference must be Patient/ID"));
         }
         let request_id = text::request_id(&self.write.request_id)?;
         let request = CreateSubjectRequest {
@@ -137,10 +131,7 @@ impl CreateArgs {
         .map_err(|failure| text::retry_hint(failure, &request_id))?;
         let handle = hex::encode(&answer.handle);
         let text = "registered; tell the handle to nobody but the patient\n".to_owned()
-            + &fields(&[
-                ("handle", handle.clone()),
-                ("ledger", answer_text(&answer.answer)),
-            ]);
+            + &fields(&[("handle", handle.clone()), ("ledger", answer_text(&answer.answer))]);
         let json = json!({
             "ok": true, "handle": handle, "request_id": request_id, "answer": answer_json(&answer.answer),
         });
@@ -212,20 +203,15 @@ pub struct SetArgs {
 impl SetArgs {
     fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let request_id = text::request_id(&self.write.request_id)?;
-        let request = SetPolicyRequest {
-            request_id: request_id.clone(),
-            policy: json_file(&self.file)?,
-        };
+        let request = SetPolicyRequest { request_id: request_id.clone(), policy: json_file(&self.file)? };
         let answer = connect::run(async {
             let node = self.write.node.connect(profile).await?;
             let mut client = PolicyServiceClient::new(node.channel.clone());
             node.answer(client.set_policy(request)).await
         })
         .map_err(|failure| text::retry_hint(failure, &request_id))?;
-        let rows = [
-            ("policy sequence", answer.policy_seq.to_string()),
-            ("ledger", answer_text(&answer.answer)),
-        ];
+        let rows =
+            [("policy sequence", answer.policy_seq.to_string()), ("ledger", answer_text(&answer.answer))];
         let json = json!({
             "ok": true, "policy_seq": answer.policy_seq, "request_id": request_id,
             "answer": answer_json(&answer.answer),
@@ -239,13 +225,7 @@ fn json_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = files::read(path, MAX_DOCUMENT_BYTES)?;
     match serde_json::from_slice::<serde_json::Value>(&bytes) {
         Ok(serde_json::Value::Object(_)) => Ok(bytes),
-        Ok(_) => Err(Failure::usage(
-            "MALFORMED_JSON",
-            format!("{} is not a JSON object", path.display()),
-        )),
-        Err(e) => Err(Failure::usage(
-            "MALFORMED_JSON",
-            format!("{} is not JSON: {e}", path.display()),
-        )),
+        Ok(_) => Err(Failure::usage("MALFORMED_JSON", format!("{} is not a JSON object", path.display()))),
+        Err(e) => Err(Failure::usage("MALFORMED_JSON", format!("{} is not JSON: {e}", path.display()))),
     }
 }

@@ -52,18 +52,12 @@ impl ExportArgs {
         }
         bar.finish_and_clear();
         if bytes == 0 {
-            return Err(Failure::error(
-                "EMPTY_EXPORT",
-                "the node sent nothing; nothing was written",
-            ));
+            return Err(Failure::error("EMPTY_EXPORT", "the node sent nothing; nothing was written"));
         }
         file.commit()?;
         let text = format!("{} written, not verified yet\n", self.out.display())
             + &fields(&[("bytes", bytes.to_string()), ("ledger", answer_text(&answer))])
-            + &format!(
-                "Next: assent audit verify {} --genesis-hash HASH",
-                self.out.display()
-            );
+            + &format!("Next: assent audit verify {} --genesis-hash HASH", self.out.display());
         let json = json!({ "ok": true, "file": self.out, "bytes": bytes, "answer": answer_json(&answer) });
         Ok(Report::ok(text, json))
     }

@@ -35,24 +35,13 @@ impl GenesisArgs {
     pub fn run(&self) -> Result<Report, Failure> {
         text::id("--chain-id", &self.chain_id)?;
         files::refuse_existing(&self.out)?;
-        let cards = self
-            .cards
-            .iter()
-            .map(|path| Card::load(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let cards = self.cards.iter().map(|path| Card::load(path)).collect::<Result<Vec<_>, _>>()?;
         let (file, genesis) = make(&self.chain_id, text::now_ms(), &cards)?;
         files::write_new(&self.out, &file, PUBLIC)?;
         let hash = hex::encode(genesis.hash);
         let members = table(
             ["organization", "name", "power", "vote key"],
-            cards.iter().map(|c| {
-                [
-                    c.id.clone(),
-                    c.name.clone(),
-                    POWER.to_string(),
-                    c.vote_key.clone(),
-                ]
-            }),
+            cards.iter().map(|c| [c.id.clone(), c.name.clone(), POWER.to_string(), c.vote_key.clone()]),
         );
         let text = format!("{members}\n{} written.\ngenesis hash {hash}", self.out.display());
         let organizations: Vec<&str> = genesis.organizations.iter().map(|o| o.id.as_str()).collect();
@@ -69,38 +58,24 @@ pub fn make(chain_id: &str, time_ms: u64, cards: &[Card]) -> Result<(Vec<u8>, Ch
     let mut taken = BTreeSet::new();
     for card in cards {
         if card.chain_id != chain_id {
-            let what = format!(
-                "the card of {} is for chain {:?}, not {chain_id:?}",
-                card.id, card.chain_id
-            );
+            let what = format!("the card of {} is for chain {:?}, not {chain_id:?}", card.id, card.chain_id);
             return Err(
                 Failure::usage("CHAIN_ID", what).help("its keys and certificates name that chain: init anew")
             );
         }
-        let unique = [
-            &card.id,
-            &card.vote_key,
-            &card.entry_key,
-            &card.consensus_peer_id,
-            &card.exchange_peer_id,
-        ];
+        let unique =
+            [&card.id, &card.vote_key, &card.entry_key, &card.consensus_peer_id, &card.exchange_peer_id];
         for value in unique {
             if !taken.insert(value.to_ascii_lowercase()) {
-                return Err(
-                    Failure::usage("DUPLICATE", format!("{value} stands twice in the cards"))
-                        .help("give each organization's card once; no key may serve twice"),
-                );
+                return Err(Failure::usage("DUPLICATE", format!("{value} stands twice in the cards"))
+                    .help("give each organization's card once; no key may serve twice"));
             }
         }
     }
     let (mut validators, mut organizations) = (Vec::new(), Vec::new());
     for card in cards {
         let vote_key = text::hash("vote_key", &card.vote_key)?.to_vec();
-        validators.push(Validator {
-            organization: card.id.clone(),
-            vote_key,
-            power: POWER,
-        });
+        validators.push(Validator { organization: card.id.clone(), vote_key, power: POWER });
         organizations.push(card.organization()?);
     }
     make_genesis_file(chain_id, time_ms, ValidatorSet { validators }, organizations)

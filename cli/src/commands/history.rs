@@ -75,22 +75,14 @@ impl HistoryArgs {
         }
         let mut json = json(&history.custodian, &at, &slot, &accesses);
         json["file"] = json!(self.out);
-        Ok(verdict(
-            given.is_some(),
-            &anchor,
-            text(&at, &slot, &accesses),
-            json,
-        ))
+        Ok(verdict(given.is_some(), &anchor, text(&at, &slot, &accesses), json))
     }
 }
 
 async fn fetch(node: &Node, control: &ControlKey) -> Result<Vec<u8>, Failure> {
     let mut client =
         PatientServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_BUNDLE_BYTES);
-    let request = GetHistoryRequest {
-        proof: Some(control.proof("GetHistory")),
-        patient: None,
-    };
+    let request = GetHistoryRequest { proof: Some(control.proof("GetHistory")), patient: None };
     Ok(node.answer(client.get_history(request)).await?.history)
 }
 

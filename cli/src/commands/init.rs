@@ -77,11 +77,7 @@ impl InitArgs {
             "`assent init` never touches existing keys: choose another --dir, or move the folder away",
         )?;
         let card = self.write_keys_and_card(&folder)?;
-        files::write_new(
-            &folder.path().join("assentd.toml"),
-            self.configuration().as_bytes(),
-            PUBLIC,
-        )?;
+        files::write_new(&folder.path().join("assentd.toml"), self.configuration().as_bytes(), PUBLIC)?;
         let genesis_hash = match self.single {
             true => Some(self.write_single(folder.path(), &card)?),
             false => None,
@@ -112,10 +108,8 @@ impl InitArgs {
         let (authority, ca) = Authority::create(&self.chain_id, &self.organization)?;
         let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let listen = self.grpc.ip();
-        let further = (!listen.is_unspecified())
-            .then(|| listen.to_string())
-            .into_iter()
-            .chain(self.hosts.clone());
+        let further =
+            (!listen.is_unspecified()).then(|| listen.to_string()).into_iter().chain(self.hosts.clone());
         for host in further {
             if !hosts.contains(&host) {
                 hosts.push(host);
@@ -151,14 +145,7 @@ impl InitArgs {
     }
 
     fn configuration(&self) -> String {
-        let Self {
-            organization,
-            grpc,
-            admin,
-            consensus,
-            exchange,
-            ..
-        } = self;
+        let Self { organization, grpc, admin, consensus, exchange, .. } = self;
         let ordering = if self.single { "single" } else { "malachite" };
         format!(
             r#"# Configuration of assentd. Paths are relative to the folder of this file; unknown keys are refused.
@@ -217,10 +204,7 @@ listen = "{exchange}"
             "consensus_peer_id": card.consensus_peer_id, "exchange_peer_id": card.exchange_peer_id,
             "genesis_hash": genesis_hash,
         });
-        Report::ok(
-            format!("{dir} is ready for {} on {}.\n{next}", card.name, card.chain_id),
-            json,
-        )
+        Report::ok(format!("{dir} is ready for {} on {}.\n{next}", card.name, card.chain_id), json)
     }
 }
 

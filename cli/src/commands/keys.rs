@@ -20,15 +20,7 @@ use crate::profile::Profile;
 use crate::text;
 
 /// Roles that a client may have.
-pub const ROLES: [&str; 7] = [
-    "crm",
-    "ehr",
-    "portal",
-    "registrar",
-    "officer",
-    "auditor",
-    "operator",
-];
+pub const ROLES: [&str; 7] = ["crm", "ehr", "portal", "registrar", "officer", "auditor", "operator"];
 
 /// Keys and certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -116,13 +108,8 @@ pub fn issue(dir: &Path, role: &str, name: &str, days: u16) -> Result<(PathBuf, 
     let authority = Authority::load(&card.chain_id, &card.id, &card.ca_certificate, &ca_key)?;
     let id = spiffe_id(&card.chain_id, &card.id, role, name);
     let subject = format!("{role} {name}");
-    let leaf = Leaf {
-        name: &subject,
-        id: &id,
-        hosts: &[],
-        purpose: ExtendedKeyUsagePurpose::ClientAuth,
-        days,
-    };
+    let leaf =
+        Leaf { name: &subject, id: &id, hosts: &[], purpose: ExtendedKeyUsagePurpose::ClientAuth, days };
     let issued = authority.issue(&leaf)?;
     let profile = Profile {
         node: Some(node_url(dir)?),
@@ -136,21 +123,11 @@ pub fn issue(dir: &Path, role: &str, name: &str, days: u16) -> Result<(PathBuf, 
     let profile = toml::to_string(&profile).map_err(|e| Failure::error("PROFILE", e))?;
 
     let target = dir.join("clients").join(format!("{role}-{name}"));
-    let folder = NewFolder::create(
-        &target,
-        "a certificate of that name was issued already: choose another --name",
-    )?;
-    files::write_new(
-        &folder.path().join("cert.pem"),
-        issued.certificate.as_bytes(),
-        PUBLIC,
-    )?;
+    let folder =
+        NewFolder::create(&target, "a certificate of that name was issued already: choose another --name")?;
+    files::write_new(&folder.path().join("cert.pem"), issued.certificate.as_bytes(), PUBLIC)?;
     files::write_new(&folder.path().join("key.pem"), issued.key.as_bytes(), PRIVATE)?;
-    files::write_new(
-        &folder.path().join("ca.pem"),
-        card.ca_certificate.as_bytes(),
-        PUBLIC,
-    )?;
+    files::write_new(&folder.path().join("ca.pem"), card.ca_certificate.as_bytes(), PUBLIC)?;
     files::write_new(&folder.path().join("profile.toml"), profile.as_bytes(), PUBLIC)?;
     folder.commit()?;
     Ok((target, id))
@@ -173,13 +150,9 @@ fn node_url(dir: &Path) -> Result<String, Failure> {
     let path = dir.join("assentd.toml");
     let malformed =
         |why: String| Failure::usage("MALFORMED_CONFIGURATION", format!("{}: {why}", path.display()));
-    let table: toml::Table = files::read_text(&path)?
-        .parse()
-        .map_err(|e: toml::de::Error| malformed(e.message().to_owned()))?;
-    let listen = table
-        .get("grpc")
-        .and_then(|grpc| grpc.get("listen"))
-        .and_then(toml::Value::as_str);
+    let table: toml::Table =
+        files::read_text(&path)?.parse().map_err(|e: toml::de::Error| malformed(e.message().to_owned()))?;
+    let listen = table.get("grpc").and_then(|grpc| grpc.get("listen")).and_then(toml::Value::as_str);
     let mut address: SocketAddr = listen
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| malformed("grpc.listen is not IP:PORT".to_owned()))?;
@@ -199,10 +172,7 @@ impl ShowArgs {
         match (&self.dir, &self.file) {
             (Some(dir), _) => show_folder(dir),
             (None, Some(file)) => show_file(file),
-            (None, None) => Err(Failure::usage(
-                "NO_KEY",
-                "name a key file, or a node's folder with --dir",
-            )),
+            (None, None) => Err(Failure::usage("NO_KEY", "name a key file, or a node's folder with --dir")),
         }
     }
 }
@@ -235,10 +205,7 @@ fn show_key(key: &SigningKey, file: &Path) -> Result<Report, Failure> {
     let public = key.verifying_key().to_bytes();
     let (hex, peer) = (hex::encode(public), card::peer_id(&public)?);
     let text = fields(&[("public key", hex.clone()), ("peer id", peer.clone())]);
-    Ok(Report::ok(
-        text,
-        json!({ "ok": true, "file": file, "public_key": hex, "peer_id": peer }),
-    ))
+    Ok(Report::ok(text, json!({ "ok": true, "file": file, "public_key": hex, "peer_id": peer })))
 }
 
 impl GenerateArgs {

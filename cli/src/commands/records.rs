@@ -55,30 +55,19 @@ impl LoadArgs {
         let messages = match self.file.as_os_str() == "-" {
             true => messages(BufReader::new(std::io::stdin()), Path::new("standard input"))?,
             false => {
-                let unreadable = |e| {
-                    Failure::usage(
-                        "UNREADABLE",
-                        format!("{} can't be read: {e}", self.file.display()),
-                    )
-                };
-                messages(
-                    BufReader::new(File::open(&self.file).map_err(unreadable)?),
-                    &self.file,
-                )?
+                let unreadable =
+                    |e| Failure::usage("UNREADABLE", format!("{} can't be read: {e}", self.file.display()));
+                messages(BufReader::new(File::open(&self.file).map_err(unreadable)?), &self.file)?
             }
         };
         let sent: usize = messages.iter().map(|message| message.resources.len()).sum();
         let answer = connect::run(async {
             let node = self.node.connect(profile).await?;
             let mut client = RecordServiceClient::new(node.channel.clone());
-            node.answer(client.load_records(tonic::codegen::tokio_stream::iter(messages)))
-                .await
+            node.answer(client.load_records(tonic::codegen::tokio_stream::iter(messages))).await
         })?;
         if answer.resources != sent as u64 {
-            let what = format!(
-                "{sent} resources were sent, the node counted {}",
-                answer.resources
-            );
+            let what = format!("{sent} resources were sent, the node counted {}", answer.resources);
             return Err(
                 Failure::error("COUNT", what).help("load the file again: what is there is not stored twice")
             );
@@ -99,18 +88,13 @@ impl LoadArgs {
 /// Lines as messages. Each is named by its content, so that loading a file again stores nothing twice.
 fn messages(mut lines: impl BufRead, path: &Path) -> Result<Vec<LoadRecordsRequest>, Failure> {
     let malformed = |line: usize, why: String| {
-        Failure::usage(
-            "MALFORMED_RECORDS",
-            format!("{}: line {line}: {why}", path.display()),
-        )
-        .help("nothing was sent; each line must be one FHIR R4 resource as JSON")
+        Failure::usage("MALFORMED_RECORDS", format!("{}: line {line}: {why}", path.display()))
+            .help("nothing was sent; each line must be one FHIR R4 resource as JSON")
     };
     let (mut messages, mut batch, mut in_batch, mut total) = (Vec::new(), Vec::new(), 0, 0);
     for number in 1.. {
         let mut line = Vec::new();
-        let read = (&mut lines)
-            .take(MAX_RESOURCE_BYTES + 1)
-            .read_until(b'\n', &mut line);
+        let read = (&mut lines).take(MAX_RESOURCE_BYTES + 1).read_until(b'\n', &mut line);
         if read.map_err(|e| malformed(number, e.to_string()))? == 0 {
             break;
         }
@@ -125,18 +109,12 @@ fn messages(mut lines: impl BufRead, path: &Path) -> Result<Vec<LoadRecordsReque
         }
         let value: serde_json::Value =
             serde_json::from_slice(&line).map_err(|e| malformed(number, e.to_string()))?;
-        if !value
-            .get("resourceType")
-            .is_some_and(serde_json::Value::is_string)
-        {
+        if !value.get("resourceType").is_some_and(serde_json::Value::is_string) {
             return Err(malformed(number, "no resourceType".to_owned()));
         }
         total += line.len();
         if total > MAX_RECORDS_BYTES {
-            return Err(malformed(
-                number,
-                format!("the file has more than {MAX_RECORDS_BYTES} bytes"),
-            ));
+            return Err(malformed(number, format!("the file has more than {MAX_RECORDS_BYTES} bytes")));
         }
         in_batch += line.len();
         batch.push(line);
@@ -156,8 +134,5 @@ fn messages(mut lines: impl BufRead, path: &Path) -> Result<Vec<LoadRecordsReque
 
 fn message(resources: Vec<Vec<u8>>) -> LoadRecordsRequest {
     let digests: Vec<u8> = resources.iter().flat_map(|resource| sha256(resource)).collect();
-    LoadRecordsRequest {
-        request_id: hex::encode(sha256(&digests)),
-        resources,
-    }
+    LoadRecordsRequest { request_id: hex::encode(sha256(&digests)), resources }
 }

@@ -59,10 +59,7 @@ impl RequestArgs {
         let anchor = self.anchor.require(profile)?;
         let request_id = text::request_id(&self.request_id)?;
         files::refuse_existing(&self.out)?;
-        let request = RequestRecordsRequest {
-            request_id: request_id.clone(),
-            query: Some(query.clone()),
-        };
+        let request = RequestRecordsRequest { request_id: request_id.clone(), query: Some(query.clone()) };
         let release = connect::run(async {
             let node = self.node.connect(profile).await?;
             receive(&node, request).await
@@ -78,14 +75,9 @@ impl RequestArgs {
         answers_query(&access, &query)
             .map_err(|field| lie(&format!("the receipt is for another {field}")))?;
 
-        let bundle = RecordBundle {
-            receipt: Some(proven(release.receipt)),
-            resources: release.resources,
-        };
+        let bundle = RecordBundle { receipt: Some(proven(release.receipt)), resources: release.resources };
         let mut bytes = BUNDLE_MAGIC.to_vec();
-        bundle
-            .encode(&mut bytes)
-            .map_err(|e| Failure::error("ENCODING", e))?;
+        bundle.encode(&mut bytes).map_err(|e| Failure::error("ENCODING", e))?;
         files::write_new(&self.out, &bytes, PRIVATE)?;
 
         let mut rows = access_fields(&access);
@@ -131,28 +123,17 @@ async fn receive(node: &Node, request: RequestRecordsRequest) -> Result<Release,
     let receipt = receipt.ok_or_else(|| {
         Failure::verification("BAD_RELEASE", "the node sent no receipt; nothing was written")
     })?;
-    Ok(Release {
-        answer,
-        receipt,
-        resources,
-    })
+    Ok(Release { answer, receipt, resources })
 }
 
 /// The receipt must be for what was asked: else a node could hand out another patient's release.
 fn answers_query(access: &VerifiedAccess, query: &Query) -> Result<(), &'static str> {
     let request = &access.request;
     let patient = query.patient.clone().unwrap_or_default();
-    let action = if query.action.is_empty() {
-        "access"
-    } else {
-        query.action.as_str()
-    };
+    let action = if query.action.is_empty() { "access" } else { query.action.as_str() };
     let same = [
         ("custodian", request.custodian == patient.custodian),
-        (
-            "identifier",
-            request.identifier_system == patient.identifier_system,
-        ),
+        ("identifier", request.identifier_system == patient.identifier_system),
         ("identifier", request.identifier_value == patient.identifier_value),
         ("birth date", request.birth_date == patient.birth_date),
         ("purpose", request.purpose == query.purpose),
@@ -161,16 +142,10 @@ fn answers_query(access: &VerifiedAccess, query: &Query) -> Result<(), &'static 
         ("choice of types", request.resource_types == query.resource_types),
         ("kind of request", !request.check_only),
     ];
-    same.iter()
-        .find(|(_, same)| !same)
-        .map_or(Ok(()), |(field, _)| Err(field))
+    same.iter().find(|(_, same)| !same).map_or(Ok(()), |(field, _)| Err(field))
 }
 
 /// The receipt without the custodian's claims that only a history proves: each byte that remains is covered by the proof.
 fn proven(receipt: AccessReceipt) -> AccessReceipt {
-    AccessReceipt {
-        access_seq: 0,
-        previous_access_head: Vec::new(),
-        ..receipt
-    }
+    AccessReceipt { access_seq: 0, previous_access_head: Vec::new(), ..receipt }
 }

@@ -30,17 +30,14 @@ impl StatusArgs {
 
 /// The state of the ledger that an answer was given from, for JSON output.
 pub fn answer_json(answer: &Option<Answer>) -> Value {
-    answer.as_ref().map_or(
-        Value::Null,
-        |a| json!({ "height": a.height, "time_ms": a.time_ms, "token": a.token }),
-    )
+    answer
+        .as_ref()
+        .map_or(Value::Null, |a| json!({ "height": a.height, "time_ms": a.time_ms, "token": a.token }))
 }
 
 /// The same for people.
 pub fn answer_text(answer: &Option<Answer>) -> String {
-    answer.as_ref().map_or("unknown".to_owned(), |a| {
-        format!("height {}, {}", a.height, time(a.time_ms))
-    })
+    answer.as_ref().map_or("unknown".to_owned(), |a| format!("height {}, {}", a.height, time(a.time_ms)))
 }
 
 fn text(status: &GetStatusResponse) -> String {
@@ -59,31 +56,17 @@ fn text(status: &GetStatusResponse) -> String {
         ("ledger", answer_text(&status.answer)),
         ("header", hex::encode(&status.header_hash)),
         ("state root", hex::encode(&status.state_root)),
-        (
-            "entries",
-            format!("{} committed, {} waiting", status.entries, status.mempool_entries),
-        ),
+        ("entries", format!("{} committed, {} waiting", status.entries, status.mempool_entries)),
         ("log size", status.log_size.to_string()),
         ("fresh", fresh),
         ("connected to", connected),
-        (
-            "version",
-            printable(&format!("{} ({})", status.version, status.ordering)),
-        ),
+        ("version", printable(&format!("{} ({})", status.version, status.ordering))),
     ]);
     let rows = status.validators.iter().map(|v| {
-        let signed = if v.last_signed_height == 0 {
-            "-".to_owned()
-        } else {
-            v.last_signed_height.to_string()
-        };
+        let signed =
+            if v.last_signed_height == 0 { "-".to_owned() } else { v.last_signed_height.to_string() };
         let key = hex::encode(&v.vote_key);
-        [
-            printable(&v.organization),
-            v.power.to_string(),
-            signed,
-            format!("{}…", &key[..key.len().min(16)]),
-        ]
+        [printable(&v.organization), v.power.to_string(), signed, format!("{}…", &key[..key.len().min(16)])]
     });
     head + &table(["validator", "power", "last signed", "vote key"], rows)
 }

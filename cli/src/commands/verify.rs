@@ -87,9 +87,7 @@ fn does_not_hold(error: impl std::fmt::Display) -> Failure {
 fn anchor_of(given: Option<Hash>, genesis: &[u8]) -> Result<Hash, Failure> {
     match given {
         Some(hash) => Ok(hash),
-        None => check_genesis(genesis)
-            .map(|(_, _, hash)| hash)
-            .map_err(does_not_hold),
+        None => check_genesis(genesis).map(|(_, _, hash)| hash).map_err(does_not_hold),
     }
 }
 
@@ -143,10 +141,7 @@ pub fn access_fields(access: &VerifiedAccess) -> Vec<(&'static str, String)> {
         ("actor", printable(&request.actor)),
         ("purpose", printable(&request.purpose)),
         ("outcome", printable(&access.event.outcome)),
-        (
-            "recorded",
-            format!("height {}, {}", access.height, time(access.time_ms)),
-        ),
+        ("recorded", format!("height {}, {}", access.height, time(access.time_ms))),
     ]
 }
 

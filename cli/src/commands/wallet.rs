@@ -122,19 +122,12 @@ impl Wallet {
         let text = Zeroizing::new(files::read_text(path)?);
         // The parser's message could repeat a part of the seed: say only where it stopped.
         let wallet: Self = serde_json::from_str(&text).map_err(|e| {
-            let what = format!(
-                "{} is not a wallet: line {}, column {}",
-                path.display(),
-                e.line(),
-                e.column()
-            );
+            let what =
+                format!("{} is not a wallet: line {}, column {}", path.display(), e.line(), e.column());
             Failure::usage("MALFORMED_WALLET", what)
         })?;
         if wallet.version != VERSION {
-            let what = format!(
-                "wallet of version {}, this program knows {VERSION}",
-                wallet.version
-            );
+            let what = format!("wallet of version {}, this program knows {VERSION}", wallet.version);
             return Err(Failure::usage("WALLET_VERSION", what));
         }
         wallet.seed()?;
@@ -171,12 +164,8 @@ impl Wallet {
     pub fn control_key(&self, custodian: &str, chain_id: Option<String>) -> Result<ControlKey, Failure> {
         text::id("--custodian", custodian)?;
         let handle = self.custodians.get(custodian).ok_or_else(|| {
-            Failure::new(
-                Exit::NotFound,
-                "NO_HANDLE",
-                format!("the wallet knows no handle at {custodian}"),
-            )
-            .help("ask the custodian for it, then: assent wallet add FILE --custodian ID --handle HEX")
+            Failure::new(Exit::NotFound, "NO_HANDLE", format!("the wallet knows no handle at {custodian}"))
+                .help("ask the custodian for it, then: assent wallet add FILE --custodian ID --handle HEX")
         })?;
         let chain_id = match (chain_id, &self.chain_id) {
             (Some(given), Some(own)) if given != *own => {
@@ -196,12 +185,7 @@ impl Wallet {
             }
         };
         let handle = text::hash("a handle in the wallet", handle)?;
-        Ok(ControlKey {
-            chain_id,
-            custodian: custodian.to_owned(),
-            handle,
-            key: self.key(custodian)?,
-        })
+        Ok(ControlKey { chain_id, custodian: custodian.to_owned(), handle, key: self.key(custodian)? })
     }
 
     fn json(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -215,17 +199,9 @@ impl ControlKey {
     /// Proves to a node that the patient asks: fresh nonce, the patient's clock.
     pub fn proof(&self, method: &str) -> ControlProof {
         let (nonce, time_ms) = (text::random::<16>(), text::now_ms());
-        let parts: [&[u8]; 5] = [
-            method.as_bytes(),
-            self.custodian.as_bytes(),
-            &self.handle,
-            &nonce,
-            &time_ms.to_be_bytes(),
-        ];
-        let signature = sign(
-            &self.key,
-            &framed(Context::PatientRequest, &self.chain_id, &parts),
-        );
+        let parts: [&[u8]; 5] =
+            [method.as_bytes(), self.custodian.as_bytes(), &self.handle, &nonce, &time_ms.to_be_bytes()];
+        let signature = sign(&self.key, &framed(Context::PatientRequest, &self.chain_id, &parts));
         ControlProof {
             custodian: self.custodian.clone(),
             handle: self.handle.to_vec(),
@@ -252,10 +228,7 @@ impl CreateArgs {
             "{path} holds your control key. Keep a copy: without it nobody can withdraw for you by signature.\n\
              Give each custodian the key for it:  assent wallet show {path} --custodian ID"
         );
-        Ok(Report::ok(
-            text,
-            json!({ "ok": true, "file": self.out, "chain_id": wallet.chain_id }),
-        ))
+        Ok(Report::ok(text, json!({ "ok": true, "file": self.out, "chain_id": wallet.chain_id })))
     }
 }
 
@@ -284,10 +257,7 @@ impl ShowArgs {
         if list.is_empty() {
             text = "The wallet knows no custodian yet.".to_owned();
         }
-        Ok(Report::ok(
-            text,
-            json!({ "ok": true, "chain_id": wallet.chain_id, "custodians": list }),
-        ))
+        Ok(Report::ok(text, json!({ "ok": true, "chain_id": wallet.chain_id, "custodians": list })))
     }
 }
 
@@ -296,11 +266,7 @@ impl AddArgs {
         text::id("--custodian", &self.custodian)?;
         let handle = hex::encode(text::hash("--handle", &self.handle)?);
         let mut wallet = Wallet::load(&self.file)?;
-        if let Some(known) = wallet
-            .custodians
-            .get(&self.custodian)
-            .filter(|known| **known != handle)
-        {
+        if let Some(known) = wallet.custodians.get(&self.custodian).filter(|known| **known != handle) {
             let what = format!("the wallet has another handle at {}: {known}", self.custodian);
             return Err(Failure::error("OTHER_HANDLE", what).help(
                 "one wallet is for one patient; use another wallet, or correct the handle in the file",
@@ -308,10 +274,7 @@ impl AddArgs {
         }
         if let Some(chain_id) = self.chain.resolve(profile)? {
             if wallet.chain_id.as_ref().is_some_and(|own| *own != chain_id) {
-                return Err(Failure::usage(
-                    "CHAIN_ID",
-                    format!("the wallet is not for chain {chain_id:?}"),
-                ));
+                return Err(Failure::usage("CHAIN_ID", format!("the wallet is not for chain {chain_id:?}")));
             }
             wallet.chain_id = Some(chain_id);
         }
@@ -319,14 +282,7 @@ impl AddArgs {
         let mut file = NewFile::create(&self.file, PRIVATE)?;
         file.write(&wallet.json()?)?;
         file.replace()?;
-        let text = format!(
-            "{} knows your handle at {} now.",
-            self.file.display(),
-            self.custodian
-        );
-        Ok(Report::ok(
-            text,
-            json!({ "ok": true, "custodian": self.custodian, "handle": handle }),
-        ))
+        let text = format!("{} knows your handle at {} now.", self.file.display(), self.custodian);
+        Ok(Report::ok(text, json!({ "ok": true, "custodian": self.custodian, "handle": handle })))
     }
 }

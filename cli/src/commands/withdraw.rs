@@ -46,13 +46,9 @@ impl WithdrawArgs {
 
 async fn withdraw(node: &Node, control: &ControlKey) -> Result<Report, Failure> {
     let mut client = PatientServiceClient::new(node.channel.clone());
-    let request = GetSlotRequest {
-        proof: Some(control.proof("GetSlot")),
-    };
+    let request = GetSlotRequest { proof: Some(control.proof("GetSlot")) };
     let answer = node.answer(client.get_slot(request)).await?;
-    let slot = answer
-        .slot
-        .ok_or_else(|| Failure::error("NO_SLOT", "the node answered without a slot"))?;
+    let slot = answer.slot.ok_or_else(|| Failure::error("NO_SLOT", "the node answered without a slot"))?;
     let withdraw_seq = slot.withdraw_seq;
     if slot.frozen {
         let text = "withdrawn already\n".to_owned() + &fields(&[("ledger", answer_text(&answer.answer))]);
@@ -62,12 +58,7 @@ async fn withdraw(node: &Node, control: &ControlKey) -> Result<Report, Failure> 
         });
         return Ok(Report::ok(text, json));
     }
-    let message = withdraw_sign_bytes(
-        &control.chain_id,
-        &control.custodian,
-        &control.handle,
-        withdraw_seq,
-    );
+    let message = withdraw_sign_bytes(&control.chain_id, &control.custodian, &control.handle, withdraw_seq);
     let signature = sign(&control.key, &message);
     let operation = Withdraw {
         custodian: control.custodian.clone(),
@@ -77,16 +68,9 @@ async fn withdraw(node: &Node, control: &ControlKey) -> Result<Report, Failure> 
     };
     // Named by what is signed: trying again while the outcome is unknown does not withdraw twice.
     let request_id = hex::encode(&sha256(&signature)[..16]);
-    let answer = node
-        .answer(client.withdraw(WithdrawRequest {
-            request_id,
-            withdraw: Some(operation),
-        }))
-        .await?;
-    let rows = [
-        ("recorded", format!("height {}", answer.height)),
-        ("ledger", answer_text(&answer.answer)),
-    ];
+    let answer =
+        node.answer(client.withdraw(WithdrawRequest { request_id, withdraw: Some(operation) })).await?;
+    let rows = [("recorded", format!("height {}", answer.height)), ("ledger", answer_text(&answer.answer))];
     let text = format!("withdrawn at {}: nothing more is released\n", control.custodian) + &fields(&rows);
     let json = json!({
         "ok": true, "already": false, "custodian": control.custodian, "withdraw_seq": withdraw_seq,

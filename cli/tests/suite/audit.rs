@@ -30,18 +30,12 @@ fn a_good_export_holds() {
     let hash = chain.genesis_hash();
     let json = folder.verify(&export, &["--genesis-hash", &hash]).exits(0).json();
     assert_eq!(json["ok"], true);
-    assert_eq!(
-        (&json["level"], &json["chain_id"]),
-        (&"full".into(), &CHAIN.into())
-    );
+    assert_eq!((&json["level"], &json["chain_id"]), (&"full".into(), &CHAIN.into()));
     assert_eq!((&json["from"], &json["to"]), (&0.into(), &4.into()));
     assert_eq!((&json["entries"], &json["operations"]), (&3.into(), &3.into()));
     // Three authors, and four validators at each of four heights.
     assert_eq!(json["signatures"], 19);
-    assert_eq!(
-        (&json["not_checked"], &json["fault"]),
-        (&serde_json::json!([]), &serde_json::Value::Null)
-    );
+    assert_eq!((&json["not_checked"], &json["fault"]), (&serde_json::json!([]), &serde_json::Value::Null));
     let path = folder.0.path().join("export");
     let run = assent(&["audit", "verify", path.to_str().unwrap(), "--genesis-hash", &hash]).exits(0);
     assert!(run.out.contains("compare the last height"), "{run:?}");
@@ -54,12 +48,7 @@ fn a_flipped_byte_is_found_and_placed() {
     let hash = chain.genesis_hash();
     for span in &spans {
         // Every byte of the head, then every eleventh.
-        let bytes = span
-            .bytes
-            .clone()
-            .enumerate()
-            .filter(|(n, _)| *n < 5 || n % 11 == 0)
-            .map(|(_, at)| at);
+        let bytes = span.bytes.clone().enumerate().filter(|(n, _)| *n < 5 || n % 11 == 0).map(|(_, at)| at);
         for at in bytes {
             let mut bad = export.clone();
             bad[at] ^= 1 << (at % 8);
@@ -67,11 +56,7 @@ fn a_flipped_byte_is_found_and_placed() {
             assert_eq!(run.exit, 3, "byte {at} of {}: {run:?}", export.len());
             let json = run.json();
             assert_eq!(json["ok"], false);
-            assert_eq!(
-                json["fault"]["height"], span.height,
-                "byte {at} in {:?}: {json}",
-                span.bytes
-            );
+            assert_eq!(json["fault"]["height"], span.height, "byte {at} in {:?}: {json}", span.bytes);
         }
     }
 }
@@ -93,32 +78,17 @@ fn cut_joined_and_reordered_exports_do_not_hold() {
         }
     }
     // What is left of a cut right behind genesis is the whole export of a chain without blocks: only the height tells.
-    let json = folder
-        .verify(&export[..spans[1].bytes.end], &anchor)
-        .exits(0)
-        .json();
+    let json = folder.verify(&export[..spans[1].bytes.end], &anchor).exits(0).json();
     assert_eq!(json["to"], 0);
     let part = |n: usize| &export[spans[n].bytes.clone()];
     folder.verify(b"", &anchor).exits(3);
-    folder
-        .verify(&[&export[..], &export[..]].concat(), &anchor)
-        .exits(3);
+    folder.verify(&[&export[..], &export[..]].concat(), &anchor).exits(3);
     folder.verify(&[&export[..], b"\0"].concat(), &anchor).exits(3);
     folder
-        .verify(
-            &[part(0), part(1), part(3), part(2), part(4), part(5), part(6)].concat(),
-            &anchor,
-        )
+        .verify(&[part(0), part(1), part(3), part(2), part(4), part(5), part(6)].concat(), &anchor)
         .exits(3);
-    folder
-        .verify(
-            &[part(0), part(1), part(2), part(4), part(5), part(6)].concat(),
-            &anchor,
-        )
-        .exits(3);
-    folder
-        .verify(&[part(0), part(1), part(2), part(2), part(3)].concat(), &anchor)
-        .exits(3);
+    folder.verify(&[part(0), part(1), part(2), part(4), part(5), part(6)].concat(), &anchor).exits(3);
+    folder.verify(&[part(0), part(1), part(2), part(2), part(3)].concat(), &anchor).exits(3);
 }
 
 #[test]
@@ -126,14 +96,8 @@ fn a_chain_of_other_keys_does_not_hold_and_without_anchor_is_only_consistent() {
     let (folder, chain) = (Folder::new(), chain());
     let other = Chain::new(2, [3; 32], None);
     let (export, _) = other.export();
-    let json = folder
-        .verify(&export, &["--genesis-hash", &chain.genesis_hash()])
-        .exits(3)
-        .json();
-    assert_eq!(
-        (&json["fault"]["height"], &json["fault"]["kind"]),
-        (&0.into(), &"genesis-hash".into())
-    );
+    let json = folder.verify(&export, &["--genesis-hash", &chain.genesis_hash()]).exits(3).json();
+    assert_eq!((&json["fault"]["height"], &json["fault"]["kind"]), (&0.into(), &"genesis-hash".into()));
     let json = folder.verify(&export, &[]).exits(4).json();
     assert_eq!((&json["ok"], &json["anchored"]), (&false.into(), &false.into()));
     assert_eq!(json["genesis_hash"], other.genesis_hash());
@@ -141,30 +105,17 @@ fn a_chain_of_other_keys_does_not_hold_and_without_anchor_is_only_consistent() {
     let (mine, spans) = chain.export();
     let (theirs, their_spans) = other.export();
     let mixed = [&mine[..spans[1].bytes.end], &theirs[their_spans[2].bytes.start..]].concat();
-    folder
-        .verify(&mixed, &["--genesis-hash", &chain.genesis_hash()])
-        .exits(3);
+    folder.verify(&mixed, &["--genesis-hash", &chain.genesis_hash()]).exits(3);
 }
 
 #[test]
 fn what_is_not_built_yet_is_refused() {
     let (folder, chain) = (Folder::new(), chain());
     let (export, _) = chain.export();
-    for more in [
-        ["--level", "structural"],
-        ["--checkpoint", "f"],
-        ["--expect-checkpoint", "f"],
-    ] {
+    for more in [["--level", "structural"], ["--checkpoint", "f"], ["--expect-checkpoint", "f"]] {
         let run = folder.verify(&export, &more).exits(2);
         assert!(run.err.contains("not built yet"), "{run:?}");
     }
     folder.verify(&export, &["--level", "some"]).exits(2);
-    assent(&[
-        "audit",
-        "verify",
-        "/nonexistent/export",
-        "--genesis-hash",
-        &chain.genesis_hash(),
-    ])
-    .exits(2);
+    assent(&["audit", "verify", "/nonexistent/export", "--genesis-hash", &chain.genesis_hash()]).exits(2);
 }

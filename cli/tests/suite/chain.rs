@@ -118,19 +118,15 @@ impl Chain {
             entry_key: key.verifying_key().to_bytes().to_vec(),
             ..Default::default()
         });
-        let set = ValidatorSet {
-            validators: validators.collect(),
-        };
+        let set = ValidatorSet { validators: validators.collect() };
         let (genesis_file, genesis) =
             make_genesis_file(CHAIN, START_MS, set, organizations.collect()).unwrap();
         let (tip, changes, update) = apply_genesis(&genesis).unwrap();
         let mut state = State::default();
         state.values.0.extend(changes);
         state.nodes.apply(update);
-        let resources = vec![
-            br#"{"resourceType":"Basic","id":"1"}"#.to_vec(),
-            br#"{"resourceType":"Basic"}"#.to_vec(),
-        ];
+        let resources =
+            vec![br#"{"resourceType":"Basic","id":"1"}"#.to_vec(), br#"{"resourceType":"Basic"}"#.to_vec()];
         let (blocks, accesses, sequence) = (Vec::new(), Vec::new(), 0);
         Self {
             genesis_file,
@@ -164,41 +160,22 @@ impl Chain {
     }
 
     fn block(&mut self, entries: Vec<Vec<u8>>) {
-        let previous_certificate = self
-            .blocks
-            .last()
-            .map(|b| b.certificate.encode_to_vec())
-            .unwrap_or_default();
+        let previous_certificate =
+            self.blocks.last().map(|b| b.certificate.encode_to_vec()).unwrap_or_default();
         let bench = &self.tip.bench;
-        let proposer = bench
-            .proposer(&self.tip.validators, self.tip.height + 1, 0)
-            .unwrap();
-        let proposal = Proposal {
-            proposer,
-            round: 0,
-            now_ms: self.tip.time_ms + 1000,
-            previous_certificate,
-        };
+        let proposer = bench.proposer(&self.tip.validators, self.tip.height + 1, 0).unwrap();
+        let proposal = Proposal { proposer, round: 0, now_ms: self.tip.time_ms + 1000, previous_certificate };
         let count = entries.len();
-        let candidates = entries
-            .iter()
-            .map(|bytes| check_entry(CHAIN, bytes).unwrap())
-            .collect();
+        let candidates = entries.iter().map(|bytes| check_entry(CHAIN, bytes).unwrap()).collect();
         let (block, applied, dropped) = build_block(&self.tip, &self.state, candidates, &proposal).unwrap();
-        assert!(
-            dropped.is_empty() && applied.entries.len() == count,
-            "{dropped:?}"
-        );
+        assert!(dropped.is_empty() && applied.entries.len() == count, "{dropped:?}");
         self.state.values.0.extend(applied.changes);
         if let Some(update) = applied.tree {
             self.state.nodes.apply(update);
         }
-        self.state.log.extend(
-            applied
-                .log_nodes
-                .into_iter()
-                .map(|(level, index, hash)| ((level, index), hash)),
-        );
+        self.state
+            .log
+            .extend(applied.log_nodes.into_iter().map(|(level, index, hash)| ((level, index), hash)));
         let (height, hash) = (applied.header.height, applied.tip.header_hash);
         let mut signatures: Vec<CommitSignature> = self
             .votes
@@ -206,26 +183,13 @@ impl Chain {
             .map(|key| {
                 let address = key.verifying_key().to_bytes();
                 let message = vote_sign_bytes(CHAIN, &precommit(height, 0, &hash, &address));
-                CommitSignature {
-                    address: address.to_vec(),
-                    signature: sign(key, &message).to_vec(),
-                }
+                CommitSignature { address: address.to_vec(), signature: sign(key, &message).to_vec() }
             })
             .collect();
         signatures.sort_by(|a, b| a.address.cmp(&b.address));
-        let certificate = Certificate {
-            height,
-            round: 0,
-            header_hash: hash.to_vec(),
-            signatures,
-        };
+        let certificate = Certificate { height, round: 0, header_hash: hash.to_vec(), signatures };
         let log_size = applied.header.log_size;
-        self.blocks.push(Committed {
-            block,
-            header: applied.header_bytes,
-            log_size,
-            certificate,
-        });
+        self.blocks.push(Committed { block, header: applied.header_bytes, log_size, certificate });
         self.tip = applied.tip;
     }
 
@@ -242,9 +206,7 @@ impl Chain {
     }
 
     fn access(&mut self, actor: &str) {
-        let slot = slot(&self.state, CHAIN, CUSTODIAN, &self.handle)
-            .unwrap()
-            .unwrap();
+        let slot = slot(&self.state, CHAIN, CUSTODIAN, &self.handle).unwrap().unwrap();
         let request = DataRequest {
             chain_id: CHAIN.into(),
             custodian: CUSTODIAN.into(),
@@ -285,14 +247,7 @@ impl Chain {
         let (height, leaf) = (self.blocks.len(), self.tip.log.size());
         let previous_head = slot.access_head.unwrap_or_default();
         self.block(vec![entry.clone()]);
-        self.accesses.push(Access {
-            height,
-            leaf,
-            entry,
-            event,
-            salt,
-            previous_head,
-        });
+        self.accesses.push(Access { height, leaf, entry, event, salt, previous_head });
     }
 
     /// The receipt of access `n`, from 0, as a node would give it.
@@ -307,11 +262,7 @@ impl Chain {
             salt: access.salt.to_vec(),
             entry: access.entry.clone(),
             operation: 0,
-            inclusion: Some(InclusionProof {
-                index: access.leaf,
-                size: block.log_size,
-                path,
-            }),
+            inclusion: Some(InclusionProof { index: access.leaf, size: block.log_size, path }),
             header: block.header.clone(),
             certificate: Some(block.certificate.clone()),
             access_seq: n as u64 + 1,
@@ -321,41 +272,24 @@ impl Chain {
 
     /// A bundle file, as `assent request` writes it: without what only a history proves.
     pub fn bundle(&self) -> Vec<u8> {
-        let receipt = AccessReceipt {
-            access_seq: 0,
-            previous_access_head: Vec::new(),
-            ..self.receipt(1)
-        };
-        let bundle = RecordBundle {
-            receipt: Some(receipt),
-            resources: self.resources.clone(),
-        };
+        let receipt = AccessReceipt { access_seq: 0, previous_access_head: Vec::new(), ..self.receipt(1) };
+        let bundle = RecordBundle { receipt: Some(receipt), resources: self.resources.clone() };
         [BUNDLE_MAGIC.as_slice(), &bundle.encode_to_vec()].concat()
     }
 
     /// The encoded history of the first `accesses` accesses.
     pub fn history(&self, accesses: usize) -> Vec<u8> {
-        let slot = slot(&self.state, CHAIN, CUSTODIAN, &self.handle)
-            .unwrap()
-            .unwrap();
+        let slot = slot(&self.state, CHAIN, CUSTODIAN, &self.handle).unwrap().unwrap();
         let key = slot_key(CHAIN, CUSTODIAN, &self.handle);
-        let proof = tree::prove(
-            &self.state,
-            self.tip.state_version,
-            &key,
-            Some(&slot.encode_to_vec()),
-        )
-        .unwrap();
+        let proof =
+            tree::prove(&self.state, self.tip.state_version, &key, Some(&slot.encode_to_vec())).unwrap();
         let last = self.blocks.last().unwrap();
         let history = AccessHistory {
             genesis: self.genesis.bytes.clone(),
             custodian: CUSTODIAN.into(),
             handle: self.handle.to_vec(),
             receipts: (0..accesses)
-                .map(|n| AccessReceipt {
-                    genesis: Vec::new(),
-                    ..self.receipt(n)
-                })
+                .map(|n| AccessReceipt { genesis: Vec::new(), ..self.receipt(n) })
                 .collect(),
             slot: Some(slot),
             state_proof: proof,
@@ -373,28 +307,18 @@ impl Chain {
     /// An export file, and where its records lie.
     pub fn export(&self) -> (Vec<u8>, Vec<Span>) {
         let mut out = EXPORT_MAGIC.to_vec();
-        let mut spans = vec![Span {
-            height: 0,
-            bytes: 0..out.len(),
-        }];
+        let mut spans = vec![Span { height: 0, bytes: 0..out.len() }];
         let mut record = |height: usize, kind: RecordKind, payload: &[u8]| {
             let start = out.len();
             write_record(&mut out, kind, payload);
-            spans.push(Span {
-                height: height as u64,
-                bytes: start..out.len(),
-            });
+            spans.push(Span { height: height as u64, bytes: start..out.len() });
         };
         record(0, RecordKind::Genesis, &self.genesis_file);
         for (height, committed) in (1..).zip(&self.blocks) {
             record(height, RecordKind::Block, &committed.block);
         }
         let last = self.blocks.last().unwrap();
-        record(
-            self.blocks.len(),
-            RecordKind::Certificate,
-            &last.certificate.encode_to_vec(),
-        );
+        record(self.blocks.len(), RecordKind::Certificate, &last.certificate.encode_to_vec());
         (out, spans)
     }
 }

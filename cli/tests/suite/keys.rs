@@ -16,17 +16,8 @@ fn text(path: &Path) -> &str {
 
 fn init(dir: &Path, organization: &str, more: &[&str]) -> Run {
     let name = format!("{organization} Hospital");
-    let arguments = [
-        "init",
-        "--dir",
-        text(dir),
-        "--organization",
-        organization,
-        "--name",
-        &name,
-        "--chain-id",
-        "t-1",
-    ];
+    let arguments =
+        ["init", "--dir", text(dir), "--organization", organization, "--name", &name, "--chain-id", "t-1"];
     assent(&[arguments.as_slice(), more].concat())
 }
 
@@ -66,36 +57,21 @@ fn openssl(arguments: &[&str]) -> Option<String> {
 fn a_folder_holds_what_a_node_needs_and_keys_are_private() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("cedar");
-    let json = init(&dir, "cedar", &["--grpc", "127.0.0.1:9001", "--output", "json"])
-        .exits(0)
-        .json();
+    let json = init(&dir, "cedar", &["--grpc", "127.0.0.1:9001", "--output", "json"]).exits(0).json();
     for secret in ["entry", "vote", "consensus-peer", "exchange-peer", "vault"] {
         let path = dir.join(format!("keys/{secret}.pem"));
-        assert_eq!(
-            path.metadata().unwrap().permissions().mode() & 0o777,
-            0o600,
-            "{secret}"
-        );
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{secret}");
         keyfile::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap();
     }
     for secret in ["tls/ca.key", "tls/node.key"] {
-        assert_eq!(
-            dir.join(secret).metadata().unwrap().permissions().mode() & 0o777,
-            0o600,
-            "{secret}"
-        );
+        assert_eq!(dir.join(secret).metadata().unwrap().permissions().mode() & 0o777, 0o600, "{secret}");
     }
-    let config: toml::Table = std::fs::read_to_string(dir.join("assentd.toml"))
-        .unwrap()
-        .parse()
-        .unwrap();
+    let config: toml::Table = std::fs::read_to_string(dir.join("assentd.toml")).unwrap().parse().unwrap();
     assert_eq!(config["ordering"].as_str(), Some("malachite"));
     assert_eq!(config["grpc"]["listen"].as_str(), Some("127.0.0.1:9001"));
     assert!(!dir.join("genesis.bin").exists() && !dir.join("clients").exists());
 
-    let shown = assent(&["keys", "show", "--dir", text(&dir), "--output", "json"])
-        .exits(0)
-        .json();
+    let shown = assent(&["keys", "show", "--dir", text(&dir), "--output", "json"]).exits(0).json();
     let card: serde_json::Value =
         serde_json::from_slice(&std::fs::read(dir.join("card.json")).unwrap()).unwrap();
     for key in ["entry_key", "vote_key", "consensus_peer_id", "exchange_peer_id"] {
@@ -115,33 +91,12 @@ fn an_existing_folder_is_refused_and_left_alone() {
     let before = tree(folder.path());
     for more in [&[][..], &["--single"]] {
         let run = init(&dir, "cedar", more).exits(1);
-        assert!(
-            run.err.contains("exists already") && run.err.contains("help: "),
-            "{run:?}"
-        );
+        assert!(run.err.contains("exists already") && run.err.contains("help: "), "{run:?}");
     }
-    assent(&[
-        "keys",
-        "issue",
-        "--dir",
-        text(&dir),
-        "--role",
-        "crm",
-        "--name",
-        "local",
-    ])
-    .exits(1);
+    assent(&["keys", "issue", "--dir", text(&dir), "--role", "crm", "--name", "local"]).exits(1);
     assent(&["keys", "generate", "--out", text(&dir.join("keys/vote.pem"))]).exits(1);
     let card = dir.join("card.json");
-    assent(&[
-        "genesis",
-        "--chain-id",
-        "t-1",
-        "--out",
-        text(&dir.join("genesis.bin")),
-        text(&card),
-    ])
-    .exits(1);
+    assent(&["genesis", "--chain-id", "t-1", "--out", text(&dir.join("genesis.bin")), text(&card)]).exits(1);
     assert_eq!(tree(folder.path()), before);
     // A file in the way is refused too, and an empty folder is fine.
     std::fs::write(folder.path().join("file"), "x").unwrap();
@@ -158,10 +113,7 @@ fn a_failed_command_leaves_nothing_half_done() {
     for (flag, bad) in [
         ("--consensus", "/ip4/127.0.0.1"),
         ("--consensus", "127.0.0.1:1"),
-        (
-            "--exchange",
-            "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWJvMwP1Sre1XjqvsVBUEdwLH6oMaLzsq1qVLSrV3MDQiL",
-        ),
+        ("--exchange", "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWJvMwP1Sre1XjqvsVBUEdwLH6oMaLzsq1qVLSrV3MDQiL"),
         ("--grpc", "localhost"),
         ("--admin", "1.2.3.4"),
     ] {
@@ -172,22 +124,8 @@ fn a_failed_command_leaves_nothing_half_done() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 
     init(&dir, "cedar", &[]).exits(0);
-    std::fs::write(
-        dir.join("tls/ca.key"),
-        std::fs::read(dir.join("tls/node.key")).unwrap(),
-    )
-    .unwrap();
-    let run = assent(&[
-        "keys",
-        "issue",
-        "--dir",
-        text(&dir),
-        "--role",
-        "crm",
-        "--name",
-        "a",
-    ])
-    .exits(1);
+    std::fs::write(dir.join("tls/ca.key"), std::fs::read(dir.join("tls/node.key")).unwrap()).unwrap();
+    let run = assent(&["keys", "issue", "--dir", text(&dir), "--role", "crm", "--name", "a"]).exits(1);
     assert!(run.err.contains("KEY_MISMATCH"), "{run:?}");
     assert!(!dir.join("clients").exists());
 }
@@ -197,66 +135,24 @@ fn openssl_reads_the_keys_and_verifies_the_certificates() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("cedar");
     init(&dir, "cedar", &["--host", "node.cedar.example"]).exits(0);
-    assent(&[
-        "keys",
-        "issue",
-        "--dir",
-        text(&dir),
-        "--role",
-        "crm",
-        "--name",
-        "frontdesk",
-    ])
-    .exits(0);
+    assent(&["keys", "issue", "--dir", text(&dir), "--role", "crm", "--name", "frontdesk"]).exits(0);
     let file = |name: &str| text(&dir.join(name)).to_owned();
-    let (ca, node, client) = (
-        file("tls/ca.pem"),
-        file("tls/node.pem"),
-        file("clients/crm-frontdesk/cert.pem"),
-    );
+    let (ca, node, client) =
+        (file("tls/ca.pem"), file("tls/node.pem"), file("clients/crm-frontdesk/cert.pem"));
 
-    let Some(shown) = openssl(&[
-        "pkey",
-        "-in",
-        &file("keys/vote.pem"),
-        "-pubout",
-        "-outform",
-        "DER",
-    ]) else {
+    let Some(shown) = openssl(&["pkey", "-in", &file("keys/vote.pem"), "-pubout", "-outform", "DER"]) else {
         return;
     };
     drop(shown);
-    openssl(&[
-        "verify",
-        "-x509_strict",
-        "-CAfile",
-        &ca,
-        "-purpose",
-        "sslserver",
-        &node,
-    ]);
-    openssl(&[
-        "verify",
-        "-x509_strict",
-        "-CAfile",
-        &ca,
-        "-purpose",
-        "sslclient",
-        &client,
-    ]);
+    openssl(&["verify", "-x509_strict", "-CAfile", &ca, "-purpose", "sslserver", &node]);
+    openssl(&["verify", "-x509_strict", "-CAfile", &ca, "-purpose", "sslclient", &client]);
     let text = |path: &str| openssl(&["x509", "-in", path, "-noout", "-text"]).unwrap_or_default();
     let (ca, node, client) = (text(&ca), text(&node), text(&client));
     assert!(ca.contains("Certificate Sign") && ca.contains("CA:TRUE"), "{ca}");
     let san =
         "DNS:localhost, IP Address:127.0.0.1, DNS:node.cedar.example, URI:spiffe://t-1/org/cedar/node/cedar";
-    assert!(
-        node.contains(san) && node.contains("TLS Web Server Authentication"),
-        "{node}"
-    );
-    assert!(
-        client.contains("URI:spiffe://t-1/org/cedar/crm/frontdesk"),
-        "{client}"
-    );
+    assert!(node.contains(san) && node.contains("TLS Web Server Authentication"), "{node}");
+    assert!(client.contains("URI:spiffe://t-1/org/cedar/crm/frontdesk"), "{client}");
     assert!(
         client.contains("TLS Web Client Authentication") && client.contains("Authority Key Identifier"),
         "{client}"
@@ -276,9 +172,7 @@ fn a_key_of_openssl_is_shown() {
     if openssl(&["genpkey", "-algorithm", "ed25519", "-out", text(&path)]).is_none() {
         return;
     }
-    let json = assent(&["keys", "show", text(&path), "--output", "json"])
-        .exits(0)
-        .json();
+    let json = assent(&["keys", "show", text(&path), "--output", "json"]).exits(0).json();
     let key = keyfile::from_pem(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(json["public_key"], hex::encode(key.verifying_key().to_bytes()));
     assert!(json["peer_id"].as_str().unwrap().starts_with("12D3KooW"));
@@ -295,15 +189,7 @@ fn genesis_takes_each_organization_once_and_says_the_hash() {
     }
     let out = folder.path().join("genesis.bin");
     let make = |chain_id: &str, cards: &[&str]| {
-        let arguments = [
-            "genesis",
-            "--output",
-            "json",
-            "--chain-id",
-            chain_id,
-            "--out",
-            text(&out),
-        ];
+        let arguments = ["genesis", "--output", "json", "--chain-id", chain_id, "--out", text(&out)];
         assent(&[arguments.as_slice(), cards].concat())
     };
     let all: Vec<&str> = cards.iter().map(String::as_str).collect();
@@ -315,10 +201,7 @@ fn genesis_takes_each_organization_once_and_says_the_hash() {
     let json = make("t-1", &all).exits(0).json();
     let genesis = check_genesis_file(&std::fs::read(&out).unwrap()).unwrap();
     assert_eq!(json["genesis_hash"], hex::encode(genesis.hash));
-    assert_eq!(
-        json["organizations"],
-        serde_json::json!(["birch", "cedar", "dogwood", "elm"])
-    );
+    assert_eq!(json["organizations"], serde_json::json!(["birch", "cedar", "dogwood", "elm"]));
     assert!(
         genesis.validators.validators.iter().all(|v| v.power == 1)
             && genesis.validators.validators.len() == 4
@@ -331,40 +214,21 @@ fn genesis_takes_each_organization_once_and_says_the_hash() {
 fn single_makes_a_network_of_one_and_a_client_for_every_role() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("d");
-    let json = init(&dir, "cedar", &["--single", "--output", "json"])
-        .exits(0)
-        .json();
+    let json = init(&dir, "cedar", &["--single", "--output", "json"]).exits(0).json();
     let genesis = check_genesis_file(&std::fs::read(dir.join("genesis.bin")).unwrap()).unwrap();
     assert_eq!(json["genesis_hash"], hex::encode(genesis.hash));
     assert_eq!(genesis.validators.validators.len(), 1);
-    for role in [
-        "crm",
-        "ehr",
-        "portal",
-        "registrar",
-        "officer",
-        "auditor",
-        "operator",
-    ] {
+    for role in ["crm", "ehr", "portal", "registrar", "officer", "auditor", "operator"] {
         let client = dir.join(format!("clients/{role}-local"));
         for file in ["cert.pem", "key.pem", "ca.pem"] {
             assert!(client.join(file).exists(), "{role} {file}");
         }
-        let profile: toml::Table = std::fs::read_to_string(client.join("profile.toml"))
-            .unwrap()
-            .parse()
-            .unwrap();
+        let profile: toml::Table =
+            std::fs::read_to_string(client.join("profile.toml")).unwrap().parse().unwrap();
         assert_eq!(profile["genesis_hash"].as_str(), json["genesis_hash"].as_str());
     }
     // Nobody listens there: the profile works as far as the connection.
     let profile = dir.join("clients/operator-local/profile.toml");
-    let run = assent(&[
-        "status",
-        "--profile",
-        text(&profile),
-        "--node",
-        "https://127.0.0.1:1",
-    ])
-    .exits(7);
+    let run = assent(&["status", "--profile", text(&profile), "--node", "https://127.0.0.1:1"]).exits(7);
     assert!(run.err.contains("assentd"), "{run:?}");
 }

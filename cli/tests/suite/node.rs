@@ -89,20 +89,14 @@ impl PatientService for Told {
     async fn get_slot(&self, request: Request<GetSlotRequest>) -> Result<Response<GetSlotResponse>, Status> {
         let mut script = self.0.lock().unwrap();
         script.asked = Some(request.into_inner());
-        Ok(Response::new(GetSlotResponse {
-            answer: None,
-            slot: Some(script.slot.clone()),
-        }))
+        Ok(Response::new(GetSlotResponse { answer: None, slot: Some(script.slot.clone()) }))
     }
     async fn withdraw(
         &self,
         request: Request<WithdrawRequest>,
     ) -> Result<Response<WithdrawResponse>, Status> {
         self.0.lock().unwrap().withdrawn = Some(request.into_inner());
-        Ok(Response::new(WithdrawResponse {
-            answer: None,
-            height: 7,
-        }))
+        Ok(Response::new(WithdrawResponse { answer: None, height: 7 }))
     }
     async fn get_history(
         &self,
@@ -143,33 +137,18 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("birch");
         let dir_text = dir.to_str().unwrap();
-        let arguments = [
-            "init",
-            "--dir",
-            dir_text,
-            "--organization",
-            "birch",
-            "--name",
-            "Birch",
-            "--chain-id",
-            CHAIN,
-        ];
+        let arguments =
+            ["init", "--dir", dir_text, "--organization", "birch", "--name", "Birch", "--chain-id", CHAIN];
         assent(&arguments).exits(0);
-        assent(&[
-            "keys", "issue", "--dir", dir_text, "--role", "crm", "--name", "desk",
-        ])
-        .exits(0);
+        assent(&["keys", "issue", "--dir", dir_text, "--role", "crm", "--name", "desk"]).exits(0);
 
         let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(read("tls/node.pem"), read("tls/node.key")))
             .client_ca_root(Certificate::from_pem(read("tls/ca.pem")))
             .client_auth_optional(true);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let told = Told::default();
         let guard = runtime.enter();
         let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -183,12 +162,7 @@ impl Node {
             .add_service(AuditServiceServer::new(told.clone()));
         runtime.spawn(server.serve_with_incoming(incoming));
         drop(guard);
-        Self {
-            folder,
-            told,
-            url,
-            _runtime: runtime,
-        }
+        Self { folder, told, url, _runtime: runtime }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -211,16 +185,7 @@ impl Node {
 
     fn request(&self, chain: &Chain, actor: &str) -> Run {
         let (out, hash) = (self.text("out"), chain.genesis_hash());
-        let more = [
-            "--actor",
-            actor,
-            "--out",
-            &out,
-            "--genesis-hash",
-            &hash,
-            "--output",
-            "json",
-        ];
+        let more = ["--actor", actor, "--out", &out, "--genesis-hash", &hash, "--output", "json"];
         self.crm(&[&["request"], QUERY, &more].concat())
     }
 }
@@ -242,15 +207,12 @@ fn refusal(code: Code, reason: &str) -> Status {
 }
 
 fn release(chain: &Chain, n: usize) -> Messages {
-    let first = RequestRecordsResponse {
-        answer: None,
-        receipt: Some(chain.receipt(n)),
-        resources: Vec::new(),
-    };
-    let rest = chain.resources.iter().map(|resource| RequestRecordsResponse {
-        resources: vec![resource.clone()],
-        ..Default::default()
-    });
+    let first =
+        RequestRecordsResponse { answer: None, receipt: Some(chain.receipt(n)), resources: Vec::new() };
+    let rest = chain
+        .resources
+        .iter()
+        .map(|resource| RequestRecordsResponse { resources: vec![resource.clone()], ..Default::default() });
     std::iter::once(first).chain(rest).map(Ok).collect()
 }
 
@@ -258,10 +220,7 @@ fn release(chain: &Chain, n: usize) -> Messages {
 fn a_refusal_has_the_exit_code_and_the_reason_of_its_kind() {
     let node = Node::start();
     let json = node.check().exits(0).json();
-    assert_eq!(
-        (&json["outcome"], &json["may_be_incomplete"]),
-        (&"PERMIT".into(), &true.into())
-    );
+    assert_eq!((&json["outcome"], &json["may_be_incomplete"]), (&"PERMIT".into(), &true.into()));
     for (code, reason, exit) in [
         (Code::PermissionDenied, "NOT_RELEASED", 5),
         (Code::PermissionDenied, "WRONG_ROLE", 8),
@@ -275,15 +234,8 @@ fn a_refusal_has_the_exit_code_and_the_reason_of_its_kind() {
         node.told.set(|script| script.check = Some(refusal(code, reason)));
         let run = node.check().exits(exit);
         let json = run.json();
-        assert_eq!(
-            (&json["error"]["reason"], &json["error"]["exit"]),
-            (&reason.into(), &exit.into())
-        );
-        assert!(
-            run.err
-                .starts_with(&format!("error: said by the node [{reason}]\nhelp: ")),
-            "{run:?}"
-        );
+        assert_eq!((&json["error"]["reason"], &json["error"]["exit"]), (&reason.into(), &exit.into()));
+        assert!(run.err.starts_with(&format!("error: said by the node [{reason}]\nhelp: ")), "{run:?}");
     }
     // Another domain's reason is not ours, and what a node says does not reach the terminal raw.
     let details =
@@ -291,10 +243,7 @@ fn a_refusal_has_the_exit_code_and_the_reason_of_its_kind() {
     let status = Status::with_error_details(Code::PermissionDenied, "\x1b[2J", details);
     node.told.set(|script| script.check = Some(status));
     let run = node.check().exits(8);
-    assert!(
-        !run.err.contains('\x1b') && run.err.contains("[PERMISSION_DENIED]"),
-        "{run:?}"
-    );
+    assert!(!run.err.contains('\x1b') && run.err.contains("[PERMISSION_DENIED]"), "{run:?}");
 }
 
 #[test]
@@ -306,14 +255,8 @@ fn a_foreign_certificate_on_either_side_is_refused() {
     let run = assent(&[&["check", "--profile", &profile, "--node", &node.url], QUERY].concat()).exits(1);
     assert!(run.err.contains("NODE_CERTIFICATE"), "{run:?}");
     // The node is right, the client is a stranger to it.
-    let run = assent(
-        &[
-            &["check", "--profile", &profile, "--node", &node.url, "--ca", &ca],
-            QUERY,
-        ]
-        .concat(),
-    )
-    .exits(8);
+    let run = assent(&[&["check", "--profile", &profile, "--node", &node.url, "--ca", &ca], QUERY].concat())
+        .exits(8);
     assert!(run.err.contains("TLS_REFUSED"), "{run:?}");
 }
 
@@ -332,14 +275,8 @@ fn a_release_is_written_only_when_everything_holds() {
     lies.push(("a resource missing", edit(&|m| drop(m.pop()))));
     lies.push(("a resource twice", edit(&|m| m.push(m[1].clone()))));
     lies.push(("other order", edit(&|m| m.swap(1, 2))));
-    lies.push((
-        "changed byte",
-        edit(&|m| m[1].as_mut().unwrap().resources[0][3] ^= 1),
-    ));
-    lies.push((
-        "two receipts",
-        edit(&|m| m[1].as_mut().unwrap().receipt = Some(chain.receipt(1))),
-    ));
+    lies.push(("changed byte", edit(&|m| m[1].as_mut().unwrap().resources[0][3] ^= 1)));
+    lies.push(("two receipts", edit(&|m| m[1].as_mut().unwrap().receipt = Some(chain.receipt(1)))));
     lies.push(("another's receipt", release(&chain, 0)));
     lies.push(("another chain", release(&Chain::new(2, [3; 32], None), 1)));
     for (what, messages) in lies {
@@ -349,28 +286,17 @@ fn a_release_is_written_only_when_everything_holds() {
         assert!(!out.exists(), "{what}");
     }
     // A stream that breaks off.
-    node.told
-        .set(|script| script.release = edit(&|m| m[2] = Err(Status::unavailable("slot changed"))));
+    node.told.set(|script| script.release = edit(&|m| m[2] = Err(Status::unavailable("slot changed"))));
     let run = node.request(&chain, "Dr Beech").exits(7);
     assert!(run.err.contains("--request-id"), "{run:?}");
     assert!(!out.exists());
-    assert_eq!(
-        std::fs::read_dir(node.folder.path()).unwrap().count(),
-        1,
-        "no temporary file stays"
-    );
+    assert_eq!(std::fs::read_dir(node.folder.path()).unwrap().count(), 1, "no temporary file stays");
 
     node.told.set(|script| script.release = release(&chain, 1));
     let json = node.request(&chain, "Dr Beech").exits(0).json();
     assert_eq!(json["access"]["resources"], 2);
     assert_eq!(std::fs::read(&out).unwrap(), chain.bundle());
-    assent(&[
-        "verify",
-        out.to_str().unwrap(),
-        "--genesis-hash",
-        &chain.genesis_hash(),
-    ])
-    .exits(0);
+    assent(&["verify", out.to_str().unwrap(), "--genesis-hash", &chain.genesis_hash()]).exits(0);
     // And never over a file that is there.
     node.request(&chain, "Dr Beech").exits(1);
 }
@@ -380,18 +306,11 @@ fn an_export_appears_only_when_it_is_complete() {
     let (node, chain) = (Node::start(), Chain::new(1, [3; 32], None));
     let (export, _) = chain.export();
     let out = node.text("export");
-    let chunk = |bytes: &[u8]| {
-        Ok(ExportLedgerResponse {
-            answer: None,
-            chunk: bytes.to_vec(),
-        })
-    };
-    node.told
-        .set(|script| script.export = vec![chunk(&export[..100]), Err(Status::unavailable("stopping"))]);
+    let chunk = |bytes: &[u8]| Ok(ExportLedgerResponse { answer: None, chunk: bytes.to_vec() });
+    node.told.set(|script| script.export = vec![chunk(&export[..100]), Err(Status::unavailable("stopping"))]);
     node.crm(&["audit", "export", "--out", &out]).exits(7);
     assert!(!node.path("export").exists());
-    node.told
-        .set(|script| script.export = export.chunks(100).map(chunk).collect());
+    node.told.set(|script| script.export = export.chunks(100).map(chunk).collect());
     node.crm(&["audit", "export", "--out", &out]).exits(0);
     assert_eq!(std::fs::read(&out).unwrap(), export);
     assent(&["audit", "verify", &out, "--genesis-hash", &chain.genesis_hash()]).exits(0);
@@ -402,43 +321,18 @@ fn a_patient_withdraws_and_sees_the_history_with_the_control_key_alone() {
     let node = Node::start();
     let (wallet, handle) = (node.text("wallet"), [3u8; 32]);
     assent(&["wallet", "create", "--out", &wallet, "--chain-id", CHAIN]).exits(0);
-    assent(&[
-        "wallet",
-        "add",
-        &wallet,
-        "--custodian",
-        "cedar",
-        "--handle",
-        &hex::encode(handle),
-    ])
-    .exits(0);
-    let shown = assent(&["wallet", "show", &wallet, "--custodian", "cedar"])
-        .exits(0)
-        .out;
+    assent(&["wallet", "add", &wallet, "--custodian", "cedar", "--handle", &hex::encode(handle)]).exits(0);
+    let shown = assent(&["wallet", "show", &wallet, "--custodian", "cedar"]).exits(0).out;
     let mut key = [0; 32];
     hex::decode_to_slice(shown.trim(), &mut key).unwrap();
 
     let ca = node.text("birch/tls/ca.pem");
     let patient = |command: &str, more: &[&str]| {
-        let arguments = [
-            command,
-            "--wallet",
-            &wallet,
-            "--custodian",
-            "cedar",
-            "--node",
-            &node.url,
-            "--ca",
-            &ca,
-        ];
+        let arguments =
+            [command, "--wallet", &wallet, "--custodian", "cedar", "--node", &node.url, "--ca", &ca];
         assent(&[arguments.as_slice(), more].concat())
     };
-    node.told.set(|script| {
-        script.slot = Slot {
-            withdraw_seq: 4,
-            ..Default::default()
-        }
-    });
+    node.told.set(|script| script.slot = Slot { withdraw_seq: 4, ..Default::default() });
     let json = patient("withdraw", &["--output", "json"]).exits(0).json();
     assert_eq!(
         (&json["height"], &json["withdraw_seq"], &json["already"]),
@@ -446,30 +340,13 @@ fn a_patient_withdraws_and_sees_the_history_with_the_control_key_alone() {
     );
     let (asked, withdrawn) = {
         let mut script = node.told.0.lock().unwrap();
-        (
-            script.asked.take().unwrap().proof.unwrap(),
-            script.withdrawn.take().unwrap().withdraw.unwrap(),
-        )
+        (script.asked.take().unwrap().proof.unwrap(), script.withdrawn.take().unwrap().withdraw.unwrap())
     };
-    let parts: [&[u8]; 5] = [
-        b"GetSlot",
-        b"cedar",
-        &handle,
-        &asked.nonce,
-        &asked.time_ms.to_be_bytes(),
-    ];
+    let parts: [&[u8]; 5] = [b"GetSlot", b"cedar", &handle, &asked.nonce, &asked.time_ms.to_be_bytes()];
     let message = framed(Context::PatientRequest, CHAIN, &parts);
-    assert!(verify(
-        &key,
-        &message,
-        asked.signature.as_slice().try_into().unwrap()
-    ));
+    assert!(verify(&key, &message, asked.signature.as_slice().try_into().unwrap()));
     let message = withdraw_sign_bytes(CHAIN, "cedar", &handle, 4);
-    assert!(verify(
-        &key,
-        &message,
-        withdrawn.patient_signature.as_slice().try_into().unwrap()
-    ));
+    assert!(verify(&key, &message, withdrawn.patient_signature.as_slice().try_into().unwrap()));
 
     // A slot that is frozen is not withdrawn again.
     node.told.set(|script| script.slot.frozen = true);
@@ -480,11 +357,9 @@ fn a_patient_withdraws_and_sees_the_history_with_the_control_key_alone() {
     let chain = Chain::new(1, handle, Some(key));
     let hash = chain.genesis_hash();
     let out = node.text("history");
-    for (lie, exit) in [
-        (chain.history(1), 3),
-        (Chain::new(1, [4; 32], None).history(2), 3),
-        (b"?".to_vec(), 3),
-    ] {
+    for (lie, exit) in
+        [(chain.history(1), 3), (Chain::new(1, [4; 32], None).history(2), 3), (b"?".to_vec(), 3)]
+    {
         node.told.set(|script| script.history = lie);
         patient("history", &["--genesis-hash", &hash, "--out", &out]).exits(exit);
         assert!(!node.path("history").exists());

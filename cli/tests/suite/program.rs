@@ -19,10 +19,7 @@ impl Run {
     pub fn json(&self) -> serde_json::Value {
         let value: serde_json::Value =
             serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"));
-        assert!(
-            value.is_object() && self.out.trim_end().lines().count() == 1,
-            "{self:?}"
-        );
+        assert!(value.is_object() && self.out.trim_end().lines().count() == 1, "{self:?}");
         value
     }
 
@@ -42,14 +39,9 @@ pub fn assent<S: AsRef<OsStr>>(arguments: &[S]) -> Run {
 /// The same with these variables.
 pub fn assent_with<S: AsRef<OsStr>>(environment: &[(&str, &str)], arguments: &[S]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_assent"));
-    for name in [
-        "ASSENT_NODE",
-        "ASSENT_CERT",
-        "ASSENT_KEY",
-        "ASSENT_CA",
-        "ASSENT_GENESIS_HASH",
-        "ASSENT_CHAIN_ID",
-    ] {
+    for name in
+        ["ASSENT_NODE", "ASSENT_CERT", "ASSENT_KEY", "ASSENT_CA", "ASSENT_GENESIS_HASH", "ASSENT_CHAIN_ID"]
+    {
         command.env_remove(name);
     }
     let output = command

@@ -39,20 +39,12 @@ fn help_fits_80_columns_and_names_every_command() {
         for flag in ["--help", "-h"] {
             let run = assent(&[command, [flag].as_slice()].concat()).exits(0);
             for line in run.out.lines() {
-                assert!(
-                    line.chars().count() <= 80,
-                    "assent {} {flag}: {line:?}",
-                    command.join(" ")
-                );
+                assert!(line.chars().count() <= 80, "assent {} {flag}: {line:?}", command.join(" "));
             }
         }
         if let [parents @ .., name] = command {
             let run = assent(&[parents, ["--help"].as_slice()].concat()).exits(0);
-            assert!(
-                run.out.lines().any(|line| line.trim_start().starts_with(name)),
-                "{name}: {}",
-                run.out
-            );
+            assert!(run.out.lines().any(|line| line.trim_start().starts_with(name)), "{name}: {}", run.out);
         }
     }
 }
@@ -92,38 +84,16 @@ fn what_a_node_command_lacks_is_said() {
     assert_eq!((&json["ok"], &json["error"]["exit"]), (&false.into(), &2.into()));
     assert_eq!(json["error"]["reason"], "NO_CLIENT_CERTIFICATE");
 
-    let query = [
-        "--custodian",
-        "cedar",
-        "--birth-date",
-        "2000-02-29",
-        "--purpose",
-        "TREAT",
-    ];
+    let query = ["--custodian", "cedar", "--birth-date", "2000-02-29", "--purpose", "TREAT"];
     for (identifier, exit) in [("no bar", 2), ("|v", 2), ("s|", 2)] {
         assent(&[["check", "--identifier", identifier].as_slice(), &query].concat()).exits(exit);
     }
-    let run = assent(
-        &[
-            ["request", "--identifier", "s|v", "--out", "/tmp/x"].as_slice(),
-            &query,
-        ]
-        .concat(),
-    )
-    .exits(2);
+    let run =
+        assent(&[["request", "--identifier", "s|v", "--out", "/tmp/x"].as_slice(), &query].concat()).exits(2);
     assert!(run.err.contains("NO_ANCHOR"), "{run:?}");
     for date in ["2000-02-30", "20000229", "2000-2-9", ""] {
-        let arguments = [
-            "check",
-            "--identifier",
-            "s|v",
-            "--custodian",
-            "c",
-            "--birth-date",
-            date,
-            "--purpose",
-            "TREAT",
-        ];
+        let arguments =
+            ["check", "--identifier", "s|v", "--custodian", "c", "--birth-date", date, "--purpose", "TREAT"];
         assent(&arguments).exits(2);
     }
 }
@@ -132,10 +102,7 @@ fn what_a_node_command_lacks_is_said() {
 fn piped_output_has_no_color() {
     for environment in [&[][..], &[("NO_COLOR", "1")], &[("CLICOLOR_FORCE", "0")]] {
         let run = assent_with(environment, &["status"]);
-        assert!(
-            run.err.starts_with("error: ") && !run.err.contains('\x1b'),
-            "{run:?}"
-        );
+        assert!(run.err.starts_with("error: ") && !run.err.contains('\x1b'), "{run:?}");
         assert!(run.err.contains("\nhelp: "), "{run:?}");
     }
 }

@@ -20,14 +20,7 @@ impl Folder {
 
     fn verify(&self, bytes: &[u8], genesis_hash: &str) -> Run {
         let path = self.write(bytes);
-        assent(&[
-            "verify",
-            path.to_str().unwrap(),
-            "--genesis-hash",
-            genesis_hash,
-            "--output",
-            "json",
-        ])
+        assent(&["verify", path.to_str().unwrap(), "--genesis-hash", genesis_hash, "--output", "json"])
     }
 }
 
@@ -38,17 +31,11 @@ fn chain() -> Chain {
 #[test]
 fn a_good_bundle_holds_and_says_what_it_shows() {
     let (folder, chain) = (Folder::new(), chain());
-    let json = folder
-        .verify(&chain.bundle(), &chain.genesis_hash())
-        .exits(0)
-        .json();
+    let json = folder.verify(&chain.bundle(), &chain.genesis_hash()).exits(0).json();
     assert_eq!(json["ok"], true);
     assert_eq!(json["resources"], 2);
     let access = &json["access"];
-    assert_eq!(
-        (&access["custodian"], &access["recipient"]),
-        (&"cedar".into(), &"birch".into())
-    );
+    assert_eq!((&access["custodian"], &access["recipient"]), (&"cedar".into(), &"birch".into()));
     assert_eq!(
         (&access["purpose"], &access["actor"], &access["height"]),
         (&"TREAT".into(), &"Dr Beech".into(), &4.into())
@@ -85,17 +72,12 @@ fn flipped_bytes_of_a_history_are_found() {
 #[test]
 fn a_history_shows_all_accesses_or_does_not_hold() {
     let (folder, chain) = (Folder::new(), chain());
-    let json = folder
-        .verify(&chain.history_file(2), &chain.genesis_hash())
-        .exits(0)
-        .json();
+    let json = folder.verify(&chain.history_file(2), &chain.genesis_hash()).exits(0).json();
     assert_eq!((&json["kind"], &json["n"]), (&"history".into(), &2.into()));
     assert_eq!(json["accesses"][0]["actor"], "Dr Ash");
     assert_eq!(json["accesses"][1]["n"], 2);
     for left in [0, 1] {
-        folder
-            .verify(&chain.history_file(left), &chain.genesis_hash())
-            .exits(3);
+        folder.verify(&chain.history_file(left), &chain.genesis_hash()).exits(3);
     }
 }
 
@@ -106,12 +88,8 @@ fn truncated_joined_and_foreign_files_do_not_hold() {
     for len in [0, 1, 7, 8, 9, bundle.len() / 2, bundle.len() - 1] {
         folder.verify(&bundle[..len], &hash).exits(3);
     }
-    folder
-        .verify(&[bundle.clone(), bundle.clone()].concat(), &hash)
-        .exits(3);
-    folder
-        .verify(&[bundle.as_slice(), b"\0"].concat(), &hash)
-        .exits(3);
+    folder.verify(&[bundle.clone(), bundle.clone()].concat(), &hash).exits(3);
+    folder.verify(&[bundle.as_slice(), b"\0"].concat(), &hash).exits(3);
     folder.verify(b"{\"resourceType\":\"Bundle\"}", &hash).exits(3);
     let run = folder.verify(&chain.export().0, &hash).exits(3);
     assert!(run.err.contains("assent audit verify"), "{run:?}");
@@ -128,9 +106,7 @@ fn another_genesis_or_none() {
         let run = assent(&["verify", path.to_str().unwrap()]).exits(4);
         assert!(run.out.starts_with("consistent, not anchored"), "{run:?}");
         assert!(run.out.contains(&chain.genesis_hash()));
-        let json = assent(&["verify", path.to_str().unwrap(), "--output", "json"])
-            .exits(4)
-            .json();
+        let json = assent(&["verify", path.to_str().unwrap(), "--output", "json"]).exits(4).json();
         assert_eq!((&json["ok"], &json["anchored"]), (&false.into(), &false.into()));
         // Without an anchor a broken file is still a broken file.
         let mut bad = file.clone();
@@ -149,16 +125,8 @@ fn the_anchor_comes_from_flag_then_environment_then_profile() {
     let profile_path = profile.to_str().unwrap();
     std::fs::write(&profile, format!("genesis_hash = \"{good}\"\n")).unwrap();
     assent(&["verify", path, "--profile", profile_path]).exits(0);
-    assent_with(
-        &[("ASSENT_GENESIS_HASH", &bad)],
-        &["verify", path, "--profile", profile_path],
-    )
-    .exits(3);
-    assent_with(
-        &[("ASSENT_GENESIS_HASH", &bad)],
-        &["verify", path, "--genesis-hash", &good],
-    )
-    .exits(0);
+    assent_with(&[("ASSENT_GENESIS_HASH", &bad)], &["verify", path, "--profile", profile_path]).exits(3);
+    assent_with(&[("ASSENT_GENESIS_HASH", &bad)], &["verify", path, "--genesis-hash", &good]).exits(0);
     std::fs::write(&profile, "genesis_hsah = \"\"\n").unwrap();
     let run = assent(&["verify", path, "--profile", profile_path]).exits(2);
     assert!(run.err.contains("genesis_hsah"), "{run:?}");
@@ -167,20 +135,8 @@ fn the_anchor_comes_from_flag_then_environment_then_profile() {
 #[test]
 fn paths_and_anchors_are_usage_errors() {
     let (folder, chain) = (Folder::new(), chain());
-    assent(&[
-        "verify",
-        "/nonexistent/file",
-        "--genesis-hash",
-        &chain.genesis_hash(),
-    ])
-    .exits(2);
-    assent(&[
-        "verify",
-        folder.0.path().to_str().unwrap(),
-        "--genesis-hash",
-        &chain.genesis_hash(),
-    ])
-    .exits(2);
+    assent(&["verify", "/nonexistent/file", "--genesis-hash", &chain.genesis_hash()]).exits(2);
+    assent(&["verify", folder.0.path().to_str().unwrap(), "--genesis-hash", &chain.genesis_hash()]).exits(2);
     let path = folder.write(&chain.bundle());
     let path = path.to_str().unwrap();
     for hash in ["", "12", "0x00", &"g".repeat(64), &"0".repeat(66)] {

@@ -97,22 +97,10 @@ pub struct Decision {
 
 /// Decides on every record, whatever the input: it cannot fail, and what it cannot tell it withholds.
 pub fn decide(input: &DecisionInput) -> Decision {
-    let resources: Vec<_> = input
-        .resources
-        .iter()
-        .map(|resource| on_resource(input, resource))
-        .collect();
-    let permitted = resources
-        .iter()
-        .map(|r| r.outcome)
-        .filter(|o| o.is_permitted())
-        .max();
+    let resources: Vec<_> = input.resources.iter().map(|resource| on_resource(input, resource)).collect();
+    let permitted = resources.iter().map(|r| r.outcome).filter(|o| o.is_permitted()).max();
     let least = || resources.iter().map(|r| r.outcome).min();
-    let without = if input.frozen {
-        Outcome::Deny
-    } else {
-        Outcome::NoConsent
-    };
+    let without = if input.frozen { Outcome::Deny } else { Outcome::NoConsent };
     Decision {
         outcome: permitted.or_else(least).unwrap_or(without),
         resources,
@@ -129,26 +117,16 @@ struct Found {
 
 impl Found {
     fn new(outcome: Outcome, decided_by: Vec<DecidedBy>) -> Self {
-        Self {
-            outcome,
-            decided_by,
-            obligations: BTreeSet::new(),
-        }
+        Self { outcome, decided_by, obligations: BTreeSet::new() }
     }
 }
 
 fn on_resource(input: &DecisionInput, resource: &ResourceDescriptor) -> ResourceDecision {
     let assumed = !input.frozen
         && resource.is_unlabelled()
-        && input
-            .policy
-            .is_some_and(|policy| policy.assumes_normal(&input.request.purpose));
+        && input.policy.is_some_and(|policy| policy.assumes_normal(&input.request.purpose));
     let labels = if assumed {
-        Labels {
-            assessed: true,
-            confidentiality: Some(Conf::N),
-            sensitivity: &[],
-        }
+        Labels { assessed: true, confidentiality: Some(Conf::N), sensitivity: &[] }
     } else {
         Labels {
             assessed: resource.assessed,
@@ -156,18 +134,10 @@ fn on_resource(input: &DecisionInput, resource: &ResourceDescriptor) -> Resource
             sensitivity: &resource.sensitivity,
         }
     };
-    let asked = Asked {
-        request: input.request,
-        resource,
-        labels,
-        at_ms: input.at_ms,
-    };
+    let asked = Asked { request: input.request, resource, labels, at_ms: input.at_ms };
     let found = least_favourable(input, &asked);
-    let obligations = if found.outcome.is_permitted() {
-        found.obligations.into_iter().collect()
-    } else {
-        Vec::new()
-    };
+    let obligations =
+        if found.outcome.is_permitted() { found.obligations.into_iter().collect() } else { Vec::new() };
     ResourceDecision {
         reference: resource.reference.clone(),
         outcome: found.outcome,
@@ -183,37 +153,22 @@ fn least_favourable(input: &DecisionInput, asked: &Asked) -> Found {
         return Found::new(Outcome::Deny, vec![FROZEN_SLOT]);
     }
     let about: BTreeSet<&str> = asked.resource.subjects.iter().map(String::as_str).collect();
-    let mut found: Vec<Found> = about
-        .iter()
-        .map(|subject| for_subject(input, asked, subject))
-        .collect();
+    let mut found: Vec<Found> = about.iter().map(|subject| for_subject(input, asked, subject)).collect();
     if about.is_empty() {
         // A record that names nobody: no consent permits it, and any patient's here may be what it is about.
         found.push(by_default(input, asked));
         let everyone: BTreeSet<&str> = input.consents.iter().map(|c| c.subject.as_str()).collect();
         found.extend(everyone.iter().map(|subject| for_subject(input, asked, subject)));
     }
-    let worst = found
-        .iter()
-        .map(|f| f.outcome)
-        .min()
-        .unwrap_or(Outcome::NoConsent);
+    let worst = found.iter().map(|f| f.outcome).min().unwrap_or(Outcome::NoConsent);
     let obligations = found.iter().flat_map(|f| f.obligations.iter().cloned()).collect();
     let mut decided_by = Vec::new();
-    for who in found
-        .into_iter()
-        .filter(|f| f.outcome == worst)
-        .flat_map(|f| f.decided_by)
-    {
+    for who in found.into_iter().filter(|f| f.outcome == worst).flat_map(|f| f.decided_by) {
         if !decided_by.contains(&who) {
             decided_by.push(who);
         }
     }
-    Found {
-        outcome: worst,
-        decided_by,
-        obligations,
-    }
+    Found { outcome: worst, decided_by, obligations }
 }
 
 fn for_subject(input: &DecisionInput, asked: &Asked, subject: &str) -> Found {
@@ -224,9 +179,7 @@ fn for_subject(input: &DecisionInput, asked: &Asked, subject: &str) -> Found {
         return Found::new(Outcome::Permit, vec![OWN_REQUEST]);
     }
     let standing = input.consents.iter().filter(|consent| consent.subject == subject);
-    let verdicts: Vec<_> = standing
-        .map(|consent| (consent, speaking::verdict(consent, asked)))
-        .collect();
+    let verdicts: Vec<_> = standing.map(|consent| (consent, speaking::verdict(consent, asked))).collect();
     across_consents(input, asked, &verdicts)
 }
 
@@ -238,11 +191,7 @@ fn across_consents(input: &DecisionInput, asked: &Asked, verdicts: &[(&Consent, 
             .flat_map(|(consent, verdict)| verdict.rules.iter().map(|rule| by_consent(consent, rule)))
             .collect()
     };
-    let says = verdicts
-        .iter()
-        .map(|(_, verdict)| verdict.says)
-        .max()
-        .unwrap_or(Says::Nothing);
+    let says = verdicts.iter().map(|(_, verdict)| verdict.says).max().unwrap_or(Says::Nothing);
     match says {
         Says::Deny => Found::new(Outcome::Deny, rules_that(Says::Deny)),
         Says::Indeterminate => Found::new(Outcome::Indeterminate, rules_that(Says::Indeterminate)),
@@ -253,19 +202,12 @@ fn across_consents(input: &DecisionInput, asked: &Asked, verdicts: &[(&Consent, 
 }
 
 fn by_consent(consent: &Consent, rule: &str) -> DecidedBy {
-    DecidedBy::Consent {
-        consent: consent.id.clone(),
-        rule: rule.to_owned(),
-    }
+    DecidedBy::Consent { consent: consent.id.clone(), rule: rule.to_owned() }
 }
 
 /// Some consent permits and none objects. Decision 3 says which permits count for this record; obligations are united.
 fn by_permits(asked: &Asked, verdicts: &[(&Consent, Verdict)]) -> Found {
-    let permits = || {
-        verdicts
-            .iter()
-            .filter(|(_, verdict)| verdict.says == Says::Permit)
-    };
+    let permits = || verdicts.iter().filter(|(_, verdict)| verdict.says == Says::Permit);
     let mut counting: Vec<_> = permits().collect();
     if is_psychotherapy_note(asked) {
         counting.retain(|(consent, _)| speaking::names_only_psychotherapy_notes(consent));
@@ -280,17 +222,11 @@ fn by_permits(asked: &Asked, verdicts: &[(&Consent, Verdict)]) -> Found {
         }
     }
     let rules = |(consent, verdict): &&(&Consent, Verdict)| -> Vec<DecidedBy> {
-        verdict
-            .rules
-            .iter()
-            .map(|rule| by_consent(consent, rule))
-            .collect()
+        verdict.rules.iter().map(|rule| by_consent(consent, rule)).collect()
     };
     let mut found = Found::new(Outcome::Permit, counting.iter().flat_map(rules).collect());
-    found.obligations = counting
-        .iter()
-        .flat_map(|(consent, _)| consent.obligations.iter().cloned())
-        .collect();
+    found.obligations =
+        counting.iter().flat_map(|(consent, _)| consent.obligations.iter().cloned()).collect();
     if is_part2(asked) {
         found.obligations.insert(NO_REDISCLOSURE.to_owned());
     }
@@ -302,9 +238,7 @@ fn by_default(input: &DecisionInput, asked: &Asked) -> Found {
     let Some(policy) = input.policy else {
         return Found::new(Outcome::NoConsent, Vec::new());
     };
-    let policy_said = vec![DecidedBy::DefaultPolicy {
-        id: policy.id.clone(),
-    }];
+    let policy_said = vec![DecidedBy::DefaultPolicy { id: policy.id.clone() }];
     match policy.says(asked.request) {
         Some(Effect::Deny) => Found::new(Outcome::Deny, policy_said),
         Some(Effect::Permit) if is_psychotherapy_note(asked) => Found::new(Outcome::NoConsent, vec![NOTES]),
@@ -327,11 +261,7 @@ fn not_after(input: &DecisionInput) -> Option<i64> {
     let matters = |state| matches!(state, ConsentState::Active | ConsentState::Revoked);
     let consents = input.consents.iter().filter(|consent| matters(consent.state));
     let periods = consents.flat_map(|consent| {
-        let rules = consent
-            .rules
-            .iter()
-            .chain(&consent.root_rule)
-            .map(|rule| rule.valid);
+        let rules = consent.rules.iter().chain(&consent.root_rule).map(|rule| rule.valid);
         std::iter::once(consent.context.valid).chain(rules)
     });
     periods.filter_map(|period| period.next_bound(input.at_ms)).min()

@@ -80,11 +80,7 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn new(reason: &'static str, expression: &str, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            expression: expression.to_owned(),
-            message: message.into(),
-        }
+        Self { reason, expression: expression.to_owned(), message: message.into() }
     }
 }
 

@@ -22,15 +22,10 @@ pub struct JsonFault {
 pub fn parse(bytes: &[u8], max_bytes: usize) -> Result<Value, JsonFault> {
     if bytes.len() > max_bytes {
         let message = format!("{} bytes, where at most {max_bytes} are read", bytes.len());
-        return Err(JsonFault {
-            reason: "too-large",
-            message,
-        });
+        return Err(JsonFault { reason: "too-large", message });
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0 }
-        .deserialize(&mut reader)
-        .and_then(|value| reader.end().map(|()| value));
+    let value = Strict { depth: 0 }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| {
         let message = error.to_string();
         let reason = match () {
@@ -53,13 +48,9 @@ struct Strict {
 impl Strict {
     fn deeper<E: Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format!(
-                "{TOO_DEEP}: at most {MAX_DEPTH} levels are read"
-            )));
+            return Err(E::custom(format!("{TOO_DEEP}: at most {MAX_DEPTH} levels are read")));
         }
-        Ok(Self {
-            depth: self.depth + 1,
-        })
+        Ok(Self { depth: self.depth + 1 })
     }
 }
 
@@ -95,9 +86,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("a number out of range"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -118,10 +107,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!(
-                    "{DUPLICATE}{} occurs twice",
-                    quoted(&key)
-                )));
+                return Err(A::Error::custom(format!("{DUPLICATE}{} occurs twice", quoted(&key))));
             }
             let value = entries.next_value_seed(inner)?;
             map.insert(key, value);

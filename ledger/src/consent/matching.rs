@@ -30,12 +30,7 @@ pub fn rule(rule: &Rule, context: &Context, asked: &Asked) -> Kleene {
         recipients(rule.recipients.as_deref(), request),
         actions(context.actions.as_deref(), request),
         actions(rule.actions.as_deref(), request),
-        purposes(
-            rule.effect,
-            context.purposes.as_deref(),
-            rule.purposes.as_deref(),
-            &request.purpose,
-        ),
+        purposes(rule.effect, context.purposes.as_deref(), rule.purposes.as_deref(), &request.purpose),
         data(rule.effect, &rule.data, asked),
     ])
 }
@@ -87,11 +82,7 @@ pub fn purposes(effect: Effect, outer: Option<&[String]>, own: Option<&[String]>
     };
     if !tables::is_purpose(asked) {
         let unconditional = innermost.is_none() && effect == Effect::Deny;
-        return if unconditional {
-            Kleene::True
-        } else {
-            Kleene::Unknown
-        };
+        return if unconditional { Kleene::True } else { Kleene::Unknown };
     }
     let within = |list: &[String]| Kleene::any(list.iter().map(|p| tables::purpose_within(asked, p).into()));
     let inner = match (effect, innermost) {
@@ -109,16 +100,12 @@ fn data(effect: Effect, filter: &DataFilter, asked: &Asked) -> Kleene {
     let types = filter.types.as_ref().map_or(Kleene::True, |types| {
         Kleene::any(types.iter().map(|t| (*t == asked.resource.resource_type).into()))
     });
-    let labels = filter
-        .labels
-        .as_ref()
-        .map_or(Kleene::True, |listed| match effect {
-            Effect::Permit => permit_labels(listed, &asked.labels),
-            Effect::Deny => deny_labels(listed, &asked.labels),
-        });
-    let confidentiality = filter
-        .confidentiality
-        .map_or(Kleene::True, |bound| within_bound(effect, bound, &asked.labels));
+    let labels = filter.labels.as_ref().map_or(Kleene::True, |listed| match effect {
+        Effect::Permit => permit_labels(listed, &asked.labels),
+        Effect::Deny => deny_labels(listed, &asked.labels),
+    });
+    let confidentiality =
+        filter.confidentiality.map_or(Kleene::True, |bound| within_bound(effect, bound, &asked.labels));
     Kleene::all([types, labels, confidentiality])
 }
 
@@ -140,11 +127,7 @@ fn permit_labels(listed: &[String], labels: &Labels) -> Kleene {
 
 /// A DENY catches any (CONSENT.md, Decision 8). A label that is there counts though labels were not assessed.
 fn deny_labels(listed: &[String], labels: &Labels) -> Kleene {
-    let unseen = if labels.assessed {
-        Kleene::False
-    } else {
-        Kleene::Unknown
-    };
+    let unseen = if labels.assessed { Kleene::False } else { Kleene::Unknown };
     let pairs = labels
         .sensitivity
         .iter()

@@ -54,11 +54,7 @@ impl Period {
 
     /// The first bound after `at_ms`, where an answer may change.
     pub fn next_bound(&self, at_ms: i64) -> Option<i64> {
-        [self.start_ms, self.end_ms]
-            .into_iter()
-            .flatten()
-            .filter(|bound| *bound > at_ms)
-            .min()
+        [self.start_ms, self.end_ms].into_iter().flatten().filter(|bound| *bound > at_ms).min()
     }
 }
 
@@ -75,10 +71,9 @@ impl Reference {
     /// INTERFACES.md's REF: `system|value`, or a literal `Type/id`.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('|') {
-            Some((system, value)) if !system.is_empty() && !value.is_empty() => Some(Self::Identifier {
-                system: system.to_owned(),
-                value: value.to_owned(),
-            }),
+            Some((system, value)) if !system.is_empty() && !value.is_empty() => {
+                Some(Self::Identifier { system: system.to_owned(), value: value.to_owned() })
+            }
             Some(_) => None,
             None => {
                 let (kind, id) = text.split_once('/')?;
@@ -254,12 +249,7 @@ pub(super) const ACTIONS: [&str; 5] = ["access", "collect", "correct", "disclose
 impl Request {
     /// A request for access by one organization, for one purpose.
     pub fn access(recipient: Vec<Reference>, purpose: &str) -> Self {
-        Self {
-            recipient,
-            actor: None,
-            purpose: purpose.to_owned(),
-            action: "access".to_owned(),
-        }
+        Self { recipient, actor: None, purpose: purpose.to_owned(), action: "access".to_owned() }
     }
 
     /// For the border: `decide` answers a request that fails this too, but cannot say why it withholds.

@@ -92,9 +92,7 @@ impl DefaultPolicy {
 
     fn check(&self) -> Result<(), PolicyFault> {
         if self.id.is_empty() {
-            return Err(PolicyFault::EmptyText {
-                path: "id".to_owned(),
-            });
+            return Err(PolicyFault::EmptyText { path: "id".to_owned() });
         }
         filled("rules", &self.rules)?;
         for (n, rule) in self.rules.iter().enumerate() {
@@ -129,18 +127,14 @@ impl DefaultPolicy {
                     && (holds == Kleene::True || (effect == Effect::Deny && holds != Kleene::False))
             })
         };
-        [Effect::Deny, Effect::Permit]
-            .into_iter()
-            .find(|effect| speaks(*effect))
+        [Effect::Deny, Effect::Permit].into_iter().find(|effect| speaks(*effect))
     }
 
     /// Whether unlabelled records count as assessed N for this purpose (CONSENT.md, Decision 5).
     pub(super) fn assumes_normal(&self, purpose: &str) -> bool {
-        self.unlabelled.as_ref().is_some_and(|rule| {
-            rule.purposes
-                .iter()
-                .any(|listed| tables::purpose_within(purpose, listed))
-        })
+        self.unlabelled
+            .as_ref()
+            .is_some_and(|rule| rule.purposes.iter().any(|listed| tables::purpose_within(purpose, listed)))
     }
 }
 
@@ -155,24 +149,15 @@ fn rule_holds(rule: &PolicyRule, request: &Request) -> Kleene {
         }
         Kleene::any(listed.iter().map(|text| {
             let reference = Reference::parse(text);
-            reference
-                .is_some_and(|reference| request.recipient.contains(&reference))
-                .into()
+            reference.is_some_and(|reference| request.recipient.contains(&reference)).into()
         }))
     });
-    organizations.and(matching::purposes(
-        rule.effect,
-        None,
-        rule.purposes.as_deref(),
-        &request.purpose,
-    ))
+    organizations.and(matching::purposes(rule.effect, None, rule.purposes.as_deref(), &request.purpose))
 }
 
 fn filled<T>(path: &str, list: &[T]) -> Result<(), PolicyFault> {
     if list.is_empty() {
-        return Err(PolicyFault::EmptyList {
-            path: path.to_owned(),
-        });
+        return Err(PolicyFault::EmptyList { path: path.to_owned() });
     }
     Ok(())
 }
@@ -180,10 +165,7 @@ fn filled<T>(path: &str, list: &[T]) -> Result<(), PolicyFault> {
 fn check_purposes(path: &str, purposes: &[String]) -> Result<(), PolicyFault> {
     filled(path, purposes)?;
     match purposes.iter().find(|code| !tables::is_purpose(code)) {
-        Some(code) => Err(PolicyFault::UnknownPurpose {
-            path: path.to_owned(),
-            code: code.clone(),
-        }),
+        Some(code) => Err(PolicyFault::UnknownPurpose { path: path.to_owned(), code: code.clone() }),
         None => Ok(()),
     }
 }
@@ -191,10 +173,7 @@ fn check_purposes(path: &str, purposes: &[String]) -> Result<(), PolicyFault> {
 fn check_references(path: &str, references: &[String]) -> Result<(), PolicyFault> {
     filled(path, references)?;
     match references.iter().find(|text| Reference::parse(text).is_none()) {
-        Some(text) => Err(PolicyFault::BadReference {
-            path: path.to_owned(),
-            text: text.clone(),
-        }),
+        Some(text) => Err(PolicyFault::BadReference { path: path.to_owned(), text: text.clone() }),
         None => Ok(()),
     }
 }

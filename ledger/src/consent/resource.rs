@@ -74,11 +74,7 @@ pub fn describe_resource(json: &[u8]) -> Result<ResourceDescriptor, Refusal> {
     };
     let resource_type = text(map, "resourceType")?;
     if !tables::is_resource_type(resource_type) {
-        return Err(Refusal::new(
-            "unknown-code",
-            "resourceType",
-            quoted(resource_type),
-        ));
+        return Err(Refusal::new("unknown-code", "resourceType", quoted(resource_type)));
     }
     if matches!(resource_type, "Bundle" | "Parameters") {
         let message = format!("a {resource_type} holds other records; describe each of them");
@@ -102,11 +98,7 @@ fn text<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a str, Refusal> 
     match map.get(key) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text),
         Some(_) => Err(Refusal::new("wrong-type", key, "expected text")),
-        None => Err(Refusal::new(
-            "missing-field",
-            key,
-            format!("the record has no {key}"),
-        )),
+        None => Err(Refusal::new("missing-field", key, format!("the record has no {key}"))),
     }
 }
 
@@ -147,20 +139,12 @@ fn read_label(system: &str, code: &str, found: &mut ResourceDescriptor) {
 
 /// `Type/id` as written, or `system|value`.
 fn reference_text(reference: &Value) -> Option<String> {
-    if let Some(literal) = reference
-        .get("reference")
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
+    if let Some(literal) = reference.get("reference").and_then(Value::as_str).filter(|text| !text.is_empty())
     {
         return Some(literal.to_owned());
     }
     let identifier = reference.get("identifier")?;
-    let part = |key| {
-        identifier
-            .get(key)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-    };
+    let part = |key| identifier.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     Some(format!("{}|{}", part("system")?, part("value")?))
 }
 
@@ -184,13 +168,8 @@ fn subjects(map: &Map<String, Value>, resource_type: &str, own: &str) -> Result<
     }
     for key in ["subject", "patient", "beneficiary"] {
         for reference in each(map.get(key)) {
-            let unclear = || {
-                Refusal::new(
-                    "unresolvable-reference",
-                    key,
-                    "whose record this is can't be told",
-                )
-            };
+            let unclear =
+                || Refusal::new("unresolvable-reference", key, "whose record this is can't be told");
             let who = reference_text(reference).ok_or_else(unclear)?;
             let kind = who.split_once('/').map_or("", |(kind, _)| kind);
             if !NOT_PATIENTS.contains(&kind) {
@@ -200,11 +179,8 @@ fn subjects(map: &Map<String, Value>, resource_type: &str, own: &str) -> Result<
     }
     let participants = each(map.get("participant")).flat_map(|p| [p.get("actor"), p.get("member")]);
     let members = each(map.get("member")).map(|m| m.get("entity"));
-    for reference in participants
-        .chain(members)
-        .chain([map.get("actor")])
-        .flatten()
-        .flat_map(|r| each(Some(r)))
+    for reference in
+        participants.chain(members).chain([map.get("actor")]).flatten().flat_map(|r| each(Some(r)))
     {
         let stated = reference.get("type").and_then(Value::as_str) == Some("Patient");
         match reference_text(reference) {
@@ -227,17 +203,12 @@ fn each(value: Option<&Value>) -> impl Iterator<Item = &Value> {
 /// code, medicationCodeableConcept, vaccineCode, type (CONSENT.md, Decision 8, "Codes").
 fn codes(map: &Map<String, Value>) -> Vec<Code> {
     let concepts = ["code", "medicationCodeableConcept", "vaccineCode", "type"];
-    let codings = concepts
-        .iter()
-        .flat_map(|key| each(map.get(*key)))
-        .flat_map(|concept| each(concept.get("coding")));
+    let codings =
+        concepts.iter().flat_map(|key| each(map.get(*key))).flat_map(|concept| each(concept.get("coding")));
     codings
         .filter_map(|coding| {
             let part = |key| coding.get(key).and_then(Value::as_str).map(str::to_owned);
-            Some(Code {
-                system: part("system"),
-                code: part("code")?,
-            })
+            Some(Code { system: part("system"), code: part("code")? })
         })
         .collect()
 }
@@ -255,22 +226,13 @@ fn clinical_date(map: &Map<String, Value>, resource_type: &str) -> Option<Clinic
         _ => &[],
     };
     stems.iter().find_map(|stem| {
-        let moment = ["", "DateTime", "Instant"]
-            .iter()
-            .find_map(|end| map.get(&format!("{stem}{end}")));
+        let moment = ["", "DateTime", "Instant"].iter().find_map(|end| map.get(&format!("{stem}{end}")));
         if let Some(day) = moment.and_then(day) {
-            return Some(ClinicalDate {
-                start: Some(day.clone()),
-                end: Some(day),
-            });
+            return Some(ClinicalDate { start: Some(day.clone()), end: Some(day) });
         }
-        let period = ["", "Period"]
-            .iter()
-            .find_map(|end| map.get(&format!("{stem}{end}")))?;
-        let bounds = ClinicalDate {
-            start: period.get("start").and_then(day),
-            end: period.get("end").and_then(day),
-        };
+        let period = ["", "Period"].iter().find_map(|end| map.get(&format!("{stem}{end}")))?;
+        let bounds =
+            ClinicalDate { start: period.get("start").and_then(day), end: period.get("end").and_then(day) };
         (bounds.start.is_some() || bounds.end.is_some()).then_some(bounds)
     })
 }
@@ -289,7 +251,5 @@ fn authors(map: &Map<String, Value>, resource_type: &str) -> Vec<String> {
         "DocumentReference" => "author",
         _ => return Vec::new(),
     };
-    each(map.get(key))
-        .filter_map(|p| reference_text(p.get("actor").unwrap_or(p)))
-        .collect()
+    each(map.get(key)).filter_map(|p| reference_text(p.get("actor").unwrap_or(p))).collect()
 }

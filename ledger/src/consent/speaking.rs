@@ -25,17 +25,11 @@ pub struct Verdict {
 
 impl Verdict {
     fn by_root(says: Says) -> Self {
-        Self {
-            says,
-            rules: vec!["0".to_owned()],
-        }
+        Self { says, rules: vec!["0".to_owned()] }
     }
 
     fn nothing() -> Self {
-        Self {
-            says: Says::Nothing,
-            rules: Vec::new(),
-        }
+        Self { says: Says::Nothing, rules: Vec::new() }
     }
 }
 
@@ -58,9 +52,7 @@ pub fn verdict(consent: &Consent, asked: &Asked) -> Verdict {
     }
     let (says, rules) = by_groups(consent, asked);
     let found = if says == Says::Nothing {
-        by_root_rule(consent, asked)
-            .or_else(|| by_base(consent, asked))
-            .unwrap_or_else(Verdict::nothing)
+        by_root_rule(consent, asked).or_else(|| by_base(consent, asked)).unwrap_or_else(Verdict::nothing)
     } else {
         Verdict { says, rules }
     };
@@ -74,73 +66,37 @@ pub fn verdict(consent: &Consent, asked: &Asked) -> Verdict {
 /// Decision 6, group by group, then the groups combined.
 fn by_groups(consent: &Consent, asked: &Asked) -> (Says, Vec<String>) {
     let mut groups: BTreeMap<u32, Vec<(usize, &Rule, Kleene)>> = BTreeMap::new();
-    for (n, rule) in consent
-        .rules
-        .iter()
-        .enumerate()
-        .filter(|(_, rule)| stands(consent.state, rule.effect))
-    {
+    for (n, rule) in consent.rules.iter().enumerate().filter(|(_, rule)| stands(consent.state, rule.effect)) {
         let holds = matching::rule(rule, &consent.context, asked);
         groups.entry(rule.group).or_default().push((n, rule, holds));
     }
     let answers: Vec<_> = groups.values().map(|rules| by_group(rules)).collect();
-    let says = answers
-        .iter()
-        .map(|(says, _)| *says)
-        .max()
-        .unwrap_or(Says::Nothing);
-    let mut deciding: Vec<_> = answers
-        .into_iter()
-        .filter(|(s, _)| *s == says)
-        .flat_map(|(_, rules)| rules)
-        .collect();
+    let says = answers.iter().map(|(says, _)| *says).max().unwrap_or(Says::Nothing);
+    let mut deciding: Vec<_> =
+        answers.into_iter().filter(|(s, _)| *s == says).flat_map(|(_, rules)| rules).collect();
     deciding.sort_unstable();
-    (
-        says,
-        deciding
-            .into_iter()
-            .filter_map(|n| consent.rules.get(n))
-            .map(|rule| rule.id.clone())
-            .collect(),
-    )
+    (says, deciding.into_iter().filter_map(|n| consent.rules.get(n)).map(|rule| rule.id.clone()).collect())
 }
 
 /// Decision 6: the deepest TRUE rules speak, DENY wins a tie, an UNKNOWN DENY as deep or deeper makes it INDETERMINATE.
 fn by_group(rules: &[(usize, &Rule, Kleene)]) -> (Says, Vec<usize>) {
-    let deepest = rules
-        .iter()
-        .filter(|(_, _, holds)| *holds == Kleene::True)
-        .map(|(_, r, _)| r.depth)
-        .max();
+    let deepest = rules.iter().filter(|(_, _, holds)| *holds == Kleene::True).map(|(_, r, _)| r.depth).max();
     let d = deepest.unwrap_or(0);
     let which = |effect: Effect, value: Kleene, from: u32, to: u32| -> Vec<usize> {
         let speaks = |r: &Rule, holds| r.effect == effect && holds == value && (from..=to).contains(&r.depth);
-        rules
-            .iter()
-            .filter(|(_, r, holds)| speaks(r, *holds))
-            .map(|(n, _, _)| *n)
-            .collect()
+        rules.iter().filter(|(_, r, holds)| speaks(r, *holds)).map(|(n, _, _)| *n).collect()
     };
     let in_order = [
         (Says::Deny, which(Effect::Deny, Kleene::True, d, d)),
-        (
-            Says::Indeterminate,
-            which(Effect::Deny, Kleene::Unknown, d, u32::MAX),
-        ),
+        (Says::Indeterminate, which(Effect::Deny, Kleene::Unknown, d, u32::MAX)),
         (Says::Permit, which(Effect::Permit, Kleene::True, d, d)),
     ];
-    in_order
-        .into_iter()
-        .find(|(_, found)| !found.is_empty())
-        .unwrap_or((Says::Nothing, Vec::new()))
+    in_order.into_iter().find(|(_, found)| !found.is_empty()).unwrap_or((Says::Nothing, Vec::new()))
 }
 
 /// Decision 6, last sentence: a root's data rule speaks where no group does.
 fn by_root_rule(consent: &Consent, asked: &Asked) -> Option<Verdict> {
-    let rule = consent
-        .root_rule
-        .as_ref()
-        .filter(|rule| stands(consent.state, rule.effect))?;
+    let rule = consent.root_rule.as_ref().filter(|rule| stands(consent.state, rule.effect))?;
     match (rule.effect, matching::rule(rule, &consent.context, asked)) {
         (Effect::Deny, Kleene::True) => Some(Verdict::by_root(Says::Deny)),
         (Effect::Deny, Kleene::Unknown) => Some(Verdict::by_root(Says::Indeterminate)),
@@ -183,17 +139,10 @@ fn any_permit_holds(consent: &Consent, asked: &Asked) -> bool {
 
 /// Decision 3: a consent that names psychotherapy notes and nothing else among what it permits.
 pub fn names_only_psychotherapy_notes(consent: &Consent) -> bool {
-    let mut permits = consent
-        .rules
-        .iter()
-        .chain(&consent.root_rule)
-        .filter(|r| r.effect == Effect::Permit)
-        .peekable();
+    let mut permits =
+        consent.rules.iter().chain(&consent.root_rule).filter(|r| r.effect == Effect::Permit).peekable();
     let only = |rule: &Rule| {
-        rule.data
-            .labels
-            .as_deref()
-            .is_some_and(|l| l.len() == 1 && l.iter().all(|l| l == "PSYTHPN"))
+        rule.data.labels.as_deref().is_some_and(|l| l.len() == 1 && l.iter().all(|l| l == "PSYTHPN"))
     };
     consent.base != Base::Permit && permits.peek().is_some() && permits.all(only)
 }

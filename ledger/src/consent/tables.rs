@@ -18,9 +18,8 @@ pub fn tables_sha256() -> [u8; 32] {
 
 /// Purposes that a PERMIT covers only where it names them (CONSENT.md, Decision 8). HMARKT, the last one, is
 /// Decision 3's: never inherited, whatever the tree says, and never a default.
-const NAMED_ONLY: [&str; 9] = [
-    "BTG", "CLINTRL", "POPHLTH", "MILCDM", "HLEGAL", "FRAUD", "DONAT", "GOV", "HMARKT",
-];
+const NAMED_ONLY: [&str; 9] =
+    ["BTG", "CLINTRL", "POPHLTH", "MILCDM", "HLEGAL", "FRAUD", "DONAT", "GOV", "HMARKT"];
 
 /// What BH's definition covers beside its subtree; the table doesn't say so, and only a DENY reads it that way.
 const BEHAVIORAL: [&str; 4] = ["MH", "PSY", "PSYTHPN", "SUD"];
@@ -57,9 +56,8 @@ fn rows(kind: &'static str) -> impl Iterator<Item = (&'static str, &'static str)
 }
 
 fn tree(kind: &'static str) -> Tree {
-    let parents: BTreeMap<_, Vec<_>> = rows(kind)
-        .map(|(code, list)| (code, list.split(',').filter(|p| !p.is_empty()).collect()))
-        .collect();
+    let parents: BTreeMap<_, Vec<_>> =
+        rows(kind).map(|(code, list)| (code, list.split(',').filter(|p| !p.is_empty()).collect())).collect();
     let mut all = Tree::new();
     for code in parents.keys().copied() {
         let mut above = BTreeSet::new();

@@ -44,11 +44,7 @@ fn context(context: &Context) -> String {
 }
 
 fn rule(rule: &Rule) -> String {
-    let verb = if rule.effect == Effect::Permit {
-        "permit"
-    } else {
-        "deny"
-    };
+    let verb = if rule.effect == Effect::Permit { "permit" } else { "deny" };
     let mut parts = vec![format!("{verb} {}", data(rule.effect, &rule.data))];
     parts.extend(actions(rule.actions.as_deref()).map(|actions| format!("for {actions}")));
     parts.extend(recipients(rule.recipients.as_deref()));
@@ -58,14 +54,11 @@ fn rule(rule: &Rule) -> String {
 }
 
 fn data(effect: Effect, filter: &DataFilter) -> String {
-    let kinds = filter.types.as_ref().map_or_else(
-        || "records".to_owned(),
-        |types| format!("{} records", either(types)),
-    );
-    let labels = filter
-        .labels
+    let kinds = filter
+        .types
         .as_ref()
-        .map(|labels| format!("labelled {}", either(labels)));
+        .map_or_else(|| "records".to_owned(), |types| format!("{} records", either(types)));
+    let labels = filter.labels.as_ref().map(|labels| format!("labelled {}", either(labels)));
     let bound = filter.confidentiality.map(|bound| match effect {
         Effect::Permit => format!("of confidentiality {} or lower", level(bound)),
         Effect::Deny => format!("of confidentiality {} or higher", level(bound)),
@@ -109,10 +102,7 @@ fn either(items: &[String]) -> String {
 
 /// Whole days are named by their last one, as the patient wrote them; anything else by the moment it ends.
 fn period(valid: &Period) -> Option<String> {
-    let from = valid
-        .start_ms
-        .and_then(moment)
-        .map(|at| format!("from {}", written(at)));
+    let from = valid.start_ms.and_then(moment).map(|at| format!("from {}", written(at)));
     let to = valid.end_ms.and_then(moment).map(|at| match last_day(at) {
         Some(day) => format!("through {day}"),
         None => format!("before {}", written(at)),
@@ -135,8 +125,5 @@ fn written(at: OffsetDateTime) -> String {
 
 fn last_day(end: OffsetDateTime) -> Option<Date> {
     let midnight = end.time() == time::Time::MIDNIGHT;
-    midnight.then(|| {
-        end.checked_sub(Duration::milliseconds(1))
-            .map(OffsetDateTime::date)
-    })?
+    midnight.then(|| end.checked_sub(Duration::milliseconds(1)).map(OffsetDateTime::date))?
 }

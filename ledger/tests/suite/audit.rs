@@ -9,9 +9,7 @@ use crate::chain::{export, Chain, CHAIN};
 use crate::records::{op, set_policy, three_accesses};
 
 fn fault(bytes: &[u8], chain: &Chain) -> Fault {
-    verify_export(bytes, Some(chain.genesis.hash), |_| {})
-        .1
-        .expect_err("nothing found")
+    verify_export(bytes, Some(chain.genesis.hash), |_| {}).1.expect_err("nothing found")
 }
 
 fn height_and_kind(bytes: &[u8], chain: &Chain) -> (u64, &'static str) {
@@ -31,9 +29,8 @@ fn records(parts: &[(RecordKind, &[u8])]) -> Vec<u8> {
 fn an_honest_export_is_verified_and_counted() {
     let (chain, ..) = three_accesses();
     let mut heights = Vec::new();
-    let (verifier, outcome) = verify_export(&chain.export(), Some(chain.genesis.hash), |height| {
-        heights.push(height)
-    });
+    let (verifier, outcome) =
+        verify_export(&chain.export(), Some(chain.genesis.hash), |height| heights.push(height));
     assert_eq!(outcome, Ok(()));
     assert_eq!(heights, [0, 1, 2, 3, 4, 4]);
     assert_eq!(verifier.tip(), Some(&chain.tip));
@@ -44,10 +41,7 @@ fn an_honest_export_is_verified_and_counted() {
     assert_eq!(verify_export(&chain.export(), None, |_| {}).1, Ok(()));
     // A chain that has not begun.
     let young = Chain::new();
-    assert_eq!(
-        verify_export(&young.export(), Some(young.genesis.hash), |_| {}).1,
-        Ok(())
-    );
+    assert_eq!(verify_export(&young.export(), Some(young.genesis.hash), |_| {}).1, Ok(()));
 }
 
 #[test]
@@ -87,34 +81,15 @@ fn records_out_of_order_are_refused() {
         (vec![(G, g), (B, &b[1])], (1, "certificate-or-header")),
         (vec![(G, g), (B, &b[0]), (B, &b[2])], (2, "certificate-or-header")),
         (vec![(G, g), (B, &b[0]), (B, &b[0])], (2, "certificate-or-header")),
-        (
-            vec![(G, g), (B, &b[0]), (B, &b[1]), (B, &b[3]), (B, &b[2]), (C, c)],
-            (3, "certificate-or-header"),
-        ),
+        (vec![(G, g), (B, &b[0]), (B, &b[1]), (B, &b[3]), (B, &b[2]), (C, c)], (3, "certificate-or-header")),
         (vec![(G, g), (B, &b[0]), (B, &b[1]), (C, c)], (2, "certificate")),
         (vec![(G, g), (B, &b[0])], (1, "truncated")),
         (
-            vec![
-                (G, g),
-                (B, &b[0]),
-                (B, &b[1]),
-                (B, &b[2]),
-                (B, &b[3]),
-                (C, c),
-                (C, c),
-            ],
+            vec![(G, g), (B, &b[0]), (B, &b[1]), (B, &b[2]), (B, &b[3]), (C, c), (C, c)],
             (4, "trailing-record"),
         ),
         (
-            vec![
-                (G, g),
-                (B, &b[0]),
-                (B, &b[1]),
-                (B, &b[2]),
-                (B, &b[3]),
-                (C, c),
-                (B, &b[3]),
-            ],
+            vec![(G, g), (B, &b[0]), (B, &b[1]), (B, &b[2]), (B, &b[3]), (C, c), (B, &b[3])],
             (4, "trailing-record"),
         ),
     ];
@@ -156,16 +131,10 @@ fn a_chain_made_with_other_keys_is_refused() {
     let (chain, ..) = three_accesses();
     let mut other = Chain::of(2, &crate::chain::FOUR);
     other.commit(vec![]);
-    assert_eq!(
-        verify_export(&other.export(), Some(other.genesis.hash), |_| {}).1,
-        Ok(())
-    );
+    assert_eq!(verify_export(&other.export(), Some(other.genesis.hash), |_| {}).1, Ok(()));
     assert_eq!(height_and_kind(&other.export(), &chain), (0, "genesis-hash"));
     // The right genesis with the other chain's blocks.
-    assert_eq!(
-        fault(&export(&chain.file, &other.blocks, &other.certificate), &chain).height,
-        1
-    );
+    assert_eq!(fault(&export(&chain.file, &other.blocks, &other.certificate), &chain).height, 1);
 }
 
 /// The last certificate may be any quorum's; nobody has to have all four.
@@ -178,10 +147,7 @@ fn any_quorum_seals_the_export() {
         let mut three = chain.names.clone();
         three.remove(left_out);
         chain.certificate = chain.certify(1, &chain.tip.header_hash, &three).encode_to_vec();
-        assert_eq!(
-            verify_export(&chain.export(), Some(chain.genesis.hash), |_| {}).1,
-            Ok(())
-        );
+        assert_eq!(verify_export(&chain.export(), Some(chain.genesis.hash), |_| {}).1, Ok(()));
     }
 }
 
@@ -203,12 +169,7 @@ fn a_changed_time_or_round_is_found_at_its_own_height() {
             let fault = fault(&export(&chain.file, &blocks, &chain.certificate), &chain);
             assert_eq!(fault.height, at as u64 + 1, "{fault:?}");
             if at == 3 {
-                assert!(
-                    fault
-                        .found
-                        .contains(&hex::encode(header_hash(CHAIN, &block.header))),
-                    "{fault:?}"
-                );
+                assert!(fault.found.contains(&hex::encode(header_hash(CHAIN, &block.header))), "{fault:?}");
             }
         }
     }

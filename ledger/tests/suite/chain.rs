@@ -64,12 +64,7 @@ impl Store {
         if let Some(update) = &applied.tree {
             self.nodes.apply(update.clone());
         }
-        self.log.extend(
-            applied
-                .log_nodes
-                .iter()
-                .map(|(level, index, hash)| ((*level, *index), *hash)),
-        );
+        self.log.extend(applied.log_nodes.iter().map(|(level, index, hash)| ((*level, *index), *hash)));
     }
 }
 
@@ -107,15 +102,10 @@ impl Chain {
             entry_key: public(&key(seed, "entry", name)).to_vec(),
             ..Default::default()
         });
-        let set = ValidatorSet {
-            validators: validators.collect(),
-        };
+        let set = ValidatorSet { validators: validators.collect() };
         let (file, genesis) = make_genesis_file(CHAIN, START_MS, set, organizations.collect()).unwrap();
         let (tip, changes, update) = apply_genesis(&genesis).unwrap();
-        let mut store = Store {
-            values: MemoryState(changes),
-            ..Default::default()
-        };
+        let mut store = Store { values: MemoryState(changes), ..Default::default() };
         store.nodes.apply(update);
         Self {
             seed,
@@ -146,13 +136,7 @@ impl Chain {
 
     pub fn body(&self, author: &str, sequence: u64, operations: Vec<Operation>) -> EntryBody {
         let not_after_ms = self.next_ms() + 60_000;
-        EntryBody {
-            chain_id: CHAIN.into(),
-            author: author.into(),
-            sequence,
-            not_after_ms,
-            operations,
-        }
+        EntryBody { chain_id: CHAIN.into(), author: author.into(), sequence, not_after_ms, operations }
     }
 
     /// Signed by the author's key, under the sequence that the body names.
@@ -170,10 +154,7 @@ impl Chain {
 
     /// Whose turn a round of the next height is.
     pub fn turn(&self, round: u32) -> Hash {
-        self.tip
-            .bench
-            .proposer(&self.tip.validators, self.tip.height + 1, round)
-            .unwrap()
+        self.tip.bench.proposer(&self.tip.validators, self.tip.height + 1, round).unwrap()
     }
 
     pub fn proposal(&self) -> Proposal {
@@ -197,9 +178,8 @@ impl Chain {
     pub fn take(&mut self, block: Vec<u8>) {
         let applied = self.apply(&block).unwrap();
         self.store.take(&applied);
-        self.certificate = self
-            .certify(applied.tip.height, &applied.tip.header_hash, &self.names)
-            .encode_to_vec();
+        self.certificate =
+            self.certify(applied.tip.height, &applied.tip.header_hash, &self.names).encode_to_vec();
         self.tip = applied.tip;
         self.blocks.push(block);
         self.headers.push(applied.header_bytes);
@@ -215,17 +195,10 @@ impl Chain {
 
     /// Precommits of `signers` over a header.
     pub fn certify(&self, height: u64, header_hash: &Hash, signers: &[impl AsRef<str>]) -> Certificate {
-        let mut signatures: Vec<CommitSignature> = signers
-            .iter()
-            .map(|name| self.precommit(height, header_hash, name.as_ref()))
-            .collect();
+        let mut signatures: Vec<CommitSignature> =
+            signers.iter().map(|name| self.precommit(height, header_hash, name.as_ref())).collect();
         signatures.sort_by(|a, b| a.address.cmp(&b.address));
-        Certificate {
-            height,
-            round: 0,
-            header_hash: header_hash.to_vec(),
-            signatures,
-        }
+        Certificate { height, round: 0, header_hash: header_hash.to_vec(), signatures }
     }
 
     fn precommit(&self, height: u64, header_hash: &Hash, signer: &str) -> CommitSignature {

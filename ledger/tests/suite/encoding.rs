@@ -24,15 +24,7 @@ fn check(body: &EntryBody) -> Result<(), EncodingError> {
 
 /// An entry with these bytes as its body.
 fn check_raw(body: Vec<u8>) -> Result<(), EncodingError> {
-    check_entry(
-        CHAIN,
-        &Entry {
-            body,
-            signature: vec![1; 64],
-        }
-        .encode_to_vec(),
-    )
-    .map(|_| ())
+    check_entry(CHAIN, &Entry { body, signature: vec![1; 64] }.encode_to_vec()).map(|_| ())
 }
 
 fn not_canonical(message: &'static str) -> Result<(), EncodingError> {
@@ -61,36 +53,18 @@ fn other_encodings_of_an_entry_body_are_refused() {
     let (head, operations) = good.split_at(good.len() - 38);
     // Unknown field 9; a default written out (sequence 0); a field twice; a field out of order; a number in too many bytes.
     assert_eq!(fields(&[&good, &[0x48, 1]]), not_canonical("EntryBody"));
-    assert_eq!(
-        fields(&[chain_id, &good[17..24], &[0x18, 0], operations]),
-        not_canonical("EntryBody")
-    );
+    assert_eq!(fields(&[chain_id, &good[17..24], &[0x18, 0], operations]), not_canonical("EntryBody"));
     assert_eq!(fields(&[chain_id, &good]), not_canonical("EntryBody"));
     assert_eq!(fields(&[operations, head]), not_canonical("EntryBody"));
     assert_eq!(good[24..26], [0x18, 1]);
-    assert_eq!(
-        fields(&[&good[..24], &[0x18, 0x81, 0], &good[26..]]),
-        not_canonical("EntryBody")
-    );
+    assert_eq!(fields(&[&good[..24], &[0x18, 0x81, 0], &good[26..]]), not_canonical("EntryBody"));
     // Unknown field inside the operation; the oneof given twice, with two variants.
     let inner = &operations[2..];
-    assert_eq!(
-        fields(&[head, &[0x2a, 38], inner, &[0x48, 1]]),
-        not_canonical("EntryBody")
-    );
+    assert_eq!(fields(&[head, &[0x2a, 38], inner, &[0x48, 1]]), not_canonical("EntryBody"));
     let both = [inner, inner].concat();
-    assert_eq!(
-        fields(&[head, &[0x2a, both.len() as u8], &both]),
-        not_canonical("EntryBody")
-    );
+    assert_eq!(fields(&[head, &[0x2a, both.len() as u8], &both]), not_canonical("EntryBody"));
     // Trailing bytes that are no field at all.
-    assert!(matches!(
-        fields(&[&good, &[0]]),
-        Err(EncodingError::Undecodable {
-            message: "EntryBody",
-            ..
-        })
-    ));
+    assert!(matches!(fields(&[&good, &[0]]), Err(EncodingError::Undecodable { message: "EntryBody", .. })));
     for cut in 1..good.len() {
         assert!(check_raw(good[..cut].to_vec()).is_err(), "cut at {cut}");
     }
@@ -105,10 +79,7 @@ fn other_encodings_of_an_entry_are_refused() {
     assert_eq!(check(&[&good, &[0x18, 1]]), not_canonical("Entry"));
     assert_eq!(check(&[&good[split..], &good[..split]]), not_canonical("Entry"));
     assert_eq!(check(&[&good, &good[split..]]), not_canonical("Entry"));
-    assert!(matches!(
-        check(&[&good, &[0]]),
-        Err(EncodingError::Undecodable { message: "Entry", .. })
-    ));
+    assert!(matches!(check(&[&good, &[0]]), Err(EncodingError::Undecodable { message: "Entry", .. })));
     assert_eq!(refused(check(&[&good[..split]])), ("Entry", "signature"));
     assert!(check(&[]).is_err());
 }
@@ -131,64 +102,21 @@ fn doubled_messages_are_refused() {
         );
     }
     let unknown = [0xf8, 0x07, 1]; // field 127
-    refuses(
-        "Header",
-        &Header {
-            height: 1,
-            chain_id: CHAIN.into(),
-            ..Default::default()
-        },
-        &unknown,
-    );
-    refuses(
-        "Block",
-        &Block {
-            header: vec![1],
-            ..Default::default()
-        },
-        &unknown,
-    );
-    refuses(
-        "Certificate",
-        &Certificate {
-            height: 1,
-            ..Default::default()
-        },
-        &unknown,
-    );
-    refuses(
-        "Slot",
-        &Slot {
-            consent_seq: 1,
-            frozen: true,
-            ..Default::default()
-        },
-        &unknown,
-    );
-    refuses(
-        "DataRequest",
-        &DataRequest {
-            nonce: vec![1; 32],
-            ..Default::default()
-        },
-        &unknown,
-    );
+    refuses("Header", &Header { height: 1, chain_id: CHAIN.into(), ..Default::default() }, &unknown);
+    refuses("Block", &Block { header: vec![1], ..Default::default() }, &unknown);
+    refuses("Certificate", &Certificate { height: 1, ..Default::default() }, &unknown);
+    refuses("Slot", &Slot { consent_seq: 1, frozen: true, ..Default::default() }, &unknown);
+    refuses("DataRequest", &DataRequest { nonce: vec![1; 32], ..Default::default() }, &unknown);
 }
 
 #[test]
 fn a_boolean_has_one_encoding() {
     let good = request("birch", 1);
-    let bytes = DataRequest {
-        check_only: true,
-        ..good
-    }
-    .encode_to_vec();
+    let bytes = DataRequest { check_only: true, ..good }.encode_to_vec();
     let two = [&bytes[..bytes.len() - 1], &[2]].concat();
     assert_eq!(
         decode::<DataRequest>("DataRequest", &two, 1 << 20).err(),
-        Some(EncodingError::NotCanonical {
-            message: "DataRequest"
-        })
+        Some(EncodingError::NotCanonical { message: "DataRequest" })
     );
 }
 
@@ -202,62 +130,32 @@ fn fields_of_a_wrong_form_are_refused_by_name() {
     };
     assert_eq!(with(vec![]), ("EntryBody", "operations"));
     assert_eq!(with(vec![Operation { kind: None }]), ("Operation", "kind"));
-    assert_eq!(
-        consent(|op| op.custodian = "Cedar".into()),
-        ("SetConsent", "custodian")
-    );
-    assert_eq!(
-        consent(|op| op.custodian = "c".repeat(33)),
-        ("SetConsent", "custodian")
-    );
+    assert_eq!(consent(|op| op.custodian = "Cedar".into()), ("SetConsent", "custodian"));
+    assert_eq!(consent(|op| op.custodian = "c".repeat(33)), ("SetConsent", "custodian"));
     assert_eq!(consent(|op| op.handle.truncate(31)), ("SetConsent", "handle"));
     assert_eq!(consent(|op| op.commitment.push(0)), ("SetConsent", "commitment"));
     // prost keeps an empty optional apart from an absent one, and re-encoding does not see a difference.
-    assert_eq!(
-        consent(|op| op.control_key = Some(vec![])),
-        ("SetConsent", "control_key")
-    );
-    assert_eq!(
-        consent(|op| op.control_signature = Some(vec![])),
-        ("SetConsent", "control_signature")
-    );
+    assert_eq!(consent(|op| op.control_key = Some(vec![])), ("SetConsent", "control_key"));
+    assert_eq!(consent(|op| op.control_signature = Some(vec![])), ("SetConsent", "control_signature"));
     let withdrawal = withdraw("cedar", 0, &patient());
     let mut short = withdrawal.clone();
     short.patient_signature.pop();
     assert_eq!(with(vec![op(short)]), ("Withdraw", "patient_signature"));
-    assert_eq!(
-        with(vec![op(withdrawal), op(set_policy(0, 1))]),
-        ("EntryBody", "operations")
-    );
+    assert_eq!(with(vec![op(withdrawal), op(set_policy(0, 1))]), ("EntryBody", "operations"));
     let mut access = record_access("cedar", 1, 0, [1; 32]);
     access.commitment.clear();
     assert_eq!(with(vec![op(access)]), ("RecordAccess", "commitment"));
     let mut policy = set_policy(0, 1);
     policy.commitment.clear();
     assert_eq!(with(vec![op(policy)]), ("SetPolicy", "commitment"));
-    assert_eq!(
-        refused(check(&EntryBody {
-            author: "".into(),
-            ..body()
-        })),
-        ("EntryBody", "author")
-    );
-    assert_eq!(
-        refused(check(&EntryBody {
-            author: "a b".into(),
-            ..body()
-        })),
-        ("EntryBody", "author")
-    );
+    assert_eq!(refused(check(&EntryBody { author: "".into(), ..body() })), ("EntryBody", "author"));
+    assert_eq!(refused(check(&EntryBody { author: "a b".into(), ..body() })), ("EntryBody", "author"));
     assert!(matches!(body().operations[0].kind, Some(Kind::SetPolicy(_))));
 }
 
 #[test]
 fn another_networks_entry_is_refused() {
-    let other = EntryBody {
-        chain_id: "testnet-cedar-2".into(),
-        ..body()
-    };
+    let other = EntryBody { chain_id: "testnet-cedar-2".into(), ..body() };
     assert_eq!(refused(check(&other)), ("EntryBody", "chain_id"));
 }
 
@@ -265,11 +163,7 @@ fn another_networks_entry_is_refused() {
 #[test]
 fn a_refusal_does_not_repeat_a_strangers_text() {
     let secret = format!("{}\u{1b}[2J", "MRN-000005 ".repeat(1000));
-    let error = check(&EntryBody {
-        chain_id: secret.clone(),
-        ..body()
-    })
-    .unwrap_err();
+    let error = check(&EntryBody { chain_id: secret.clone(), ..body() }).unwrap_err();
     assert!(error.to_string().len() < 200, "{} bytes", error.to_string().len());
     let chain = Chain::new();
     let (block, _, _) = chain.propose(vec![]);
@@ -279,39 +173,23 @@ fn a_refusal_does_not_repeat_a_strangers_text() {
     block.header = header.encode_to_vec();
     let error = chain.apply(&block.encode_to_vec()).unwrap_err();
     assert!(error.to_string().len() < 200, "{} bytes", error.to_string().len());
-    assert!(matches!(
-        error,
-        BlockError::Encoding(_) | BlockError::Header { .. }
-    ));
+    assert!(matches!(error, BlockError::Encoding(_) | BlockError::Header { .. }));
 }
 
 #[test]
 fn sizes_have_limits() {
-    let many = |n| EntryBody {
-        operations: vec![op(set_policy(0, 1)); n],
-        ..body()
-    };
+    let many = |n| EntryBody { operations: vec![op(set_policy(0, 1)); n], ..body() };
     assert_eq!(check(&many(MAX_ENTRY_OPERATIONS)), Ok(()));
     assert_eq!(refused(check(&many(257))), ("EntryBody", "operations"));
     // One byte too many is refused before anything is decoded; the limit itself is not the reason.
-    let too_long = |len| EncodingError::TooLong {
-        message: "Entry",
-        len,
-        max: MAX_ENTRY_BYTES,
-    };
+    let too_long = |len| EncodingError::TooLong { message: "Entry", len, max: MAX_ENTRY_BYTES };
     assert_eq!(check_entry(CHAIN, &[0; 65_536]).err(), Some(too_long(65_536)));
-    assert!(matches!(
-        check_entry(CHAIN, &[0; 65_535]),
-        Err(EncodingError::Undecodable { .. })
-    ));
+    assert!(matches!(check_entry(CHAIN, &[0; 65_535]), Err(EncodingError::Undecodable { .. })));
     let chain = Chain::new();
     let huge = vec![0; assent_ledger::block::MAX_BLOCK_BYTES + 1];
     assert!(matches!(
         chain.apply(&huge),
-        Err(BlockError::Encoding(EncodingError::TooLong {
-            message: "Block",
-            ..
-        }))
+        Err(BlockError::Encoding(EncodingError::TooLong { message: "Block", .. }))
     ));
 }
 
@@ -340,31 +218,11 @@ fn a_genesis_that_breaks_a_rule_is_refused() {
     assert_eq!(make(CHAIN, START_MS, one().0, one().1), Ok(()));
     refused("chain_id", make("Testnet", START_MS, one().0, one().1));
     refused("0 validators", make(CHAIN, START_MS, vec![], one().1));
-    refused(
-        "power 0",
-        make(CHAIN, START_MS, vec![validator("cedar", 1, 0)], one().1),
-    );
-    refused(
-        "power 4294967297",
-        make(
-            CHAIN,
-            START_MS,
-            vec![validator("cedar", 1, (1 << 32) + 1)],
-            one().1,
-        ),
-    );
-    refused(
-        "ascending order of vote key",
-        make(CHAIN, START_MS, [one().0, one().0].concat(), one().1),
-    );
-    refused(
-        "ascending order of id",
-        make(CHAIN, START_MS, one().0, [one().1, one().1].concat()),
-    );
-    refused(
-        "not among the organizations",
-        make(CHAIN, START_MS, vec![validator("birch", 1, 1)], one().1),
-    );
+    refused("power 0", make(CHAIN, START_MS, vec![validator("cedar", 1, 0)], one().1));
+    refused("power 4294967297", make(CHAIN, START_MS, vec![validator("cedar", 1, (1 << 32) + 1)], one().1));
+    refused("ascending order of vote key", make(CHAIN, START_MS, [one().0, one().0].concat(), one().1));
+    refused("ascending order of id", make(CHAIN, START_MS, one().0, [one().1, one().1].concat()));
+    refused("not among the organizations", make(CHAIN, START_MS, vec![validator("birch", 1, 1)], one().1));
     refused(
         "Validator.organization",
         make(CHAIN, START_MS, vec![validator("Cedar Hospital", 1, 1)], one().1),
@@ -376,18 +234,11 @@ fn a_genesis_that_breaks_a_rule_is_refused() {
     // A time that nothing can come after would stop the chain at its first block.
     refused("time", make(CHAIN, u64::MAX, one().0, one().1));
 
-    let file = make_genesis_file(CHAIN, START_MS, ValidatorSet { validators: one().0 }, one().1)
-        .unwrap()
-        .0;
+    let file = make_genesis_file(CHAIN, START_MS, ValidatorSet { validators: one().0 }, one().1).unwrap().0;
     for cut in 0..file.len() {
         assert!(check_genesis_file(&file[..cut]).is_err(), "cut at {cut}");
     }
     let unknown = [&file[..], &[0x48, 1]].concat();
-    let canonical = EncodingError::NotCanonical {
-        message: "GenesisFile",
-    };
-    assert_eq!(
-        check_genesis_file(&unknown).err(),
-        Some(GenesisError::Encoding(canonical))
-    );
+    let canonical = EncodingError::NotCanonical { message: "GenesisFile" };
+    assert_eq!(check_genesis_file(&unknown).err(), Some(GenesisError::Encoding(canonical)));
 }

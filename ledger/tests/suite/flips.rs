@@ -41,9 +41,7 @@ fn one_bit(at: usize) -> u8 {
 /// A small export in which headers have a round and times have slack, so that a flip can stay plausible.
 fn small_chain() -> Chain {
     let mut chain = Chain::of(1, &["birch", "cedar"]);
-    for (n, entries) in [vec![("cedar", 0)], vec![], vec![("birch", 0), ("cedar", 1)]]
-        .into_iter()
-        .enumerate()
+    for (n, entries) in [vec![("cedar", 0)], vec![], vec![("birch", 0), ("cedar", 1)]].into_iter().enumerate()
     {
         let entries = entries
             .into_iter()
@@ -73,37 +71,20 @@ fn every_flip_in_an_export_is_found_at_its_height() {
     }
     heights.resize(export.len(), chain.tip.height);
     // In the heads of records every bit: a kind that becomes another kind is the hard case.
-    let starts: Vec<usize> = (8..export.len())
-        .filter(|at| at == &8 || heights[*at] != heights[*at - 1])
-        .collect();
+    let starts: Vec<usize> =
+        (8..export.len()).filter(|at| at == &8 || heights[*at] != heights[*at - 1]).collect();
     let last = export.len() - chain.certificate.len() - 5;
-    let in_head = |at: usize| {
-        starts
-            .iter()
-            .chain([&last])
-            .any(|start| (*start..start + 5).contains(&at))
-    };
+    let in_head = |at: usize| starts.iter().chain([&last]).any(|start| (*start..start + 5).contains(&at));
     each_flip(
         &export,
         |at| if in_head(at) { 0xff } else { one_bit(at) },
         |at, bytes| {
-            let fault = verify_export(bytes, Some(chain.genesis.hash), |_| {})
-                .1
-                .expect_err("a flip was not found");
-            assert_eq!(
-                fault.height,
-                heights[at],
-                "byte {at} of {}: {fault:?}",
-                export.len()
-            );
+            let fault =
+                verify_export(bytes, Some(chain.genesis.hash), |_| {}).1.expect_err("a flip was not found");
+            assert_eq!(fault.height, heights[at], "byte {at} of {}: {fault:?}", export.len());
             // Without an anchor a damaged genesis shows only in what builds on it.
-            let unanchored = verify_export(bytes, None, |_| {})
-                .1
-                .expect_err("a flip was not found");
-            assert!(
-                unanchored.height == heights[at] || heights[at] == 0,
-                "byte {at}: {unanchored:?}"
-            );
+            let unanchored = verify_export(bytes, None, |_| {}).1.expect_err("a flip was not found");
+            assert!(unanchored.height == heights[at] || heights[at] == 0, "byte {at}: {unanchored:?}");
         },
     );
 }
@@ -117,10 +98,7 @@ fn every_flip_in_a_bundle_is_refused() {
         assert!(verify_bundle(&chain.genesis.hash, bytes).is_err(), "byte {at}");
     });
     for cut in 0..bytes.len() {
-        assert!(
-            verify_bundle(&chain.genesis.hash, &bytes[..cut]).is_err(),
-            "cut at {cut}"
-        );
+        assert!(verify_bundle(&chain.genesis.hash, &bytes[..cut]).is_err(), "cut at {cut}");
     }
 }
 
@@ -133,9 +111,6 @@ fn every_flip_in_a_history_is_refused() {
         assert!(verify_history(&chain.genesis.hash, bytes).is_err(), "byte {at}");
     });
     for cut in 0..bytes.len() {
-        assert!(
-            verify_history(&chain.genesis.hash, &bytes[..cut]).is_err(),
-            "cut at {cut}"
-        );
+        assert!(verify_history(&chain.genesis.hash, &bytes[..cut]).is_err(), "cut at {cut}");
     }
 }

@@ -33,11 +33,7 @@ impl Lines {
 
     /// For what is too long to read: length and SHA-256.
     fn add_long(&mut self, name: &str, bytes: &[u8]) {
-        self.0.push(format!(
-            "{name} {} bytes, sha256 {}",
-            bytes.len(),
-            hex::encode(sha256(bytes))
-        ));
+        self.0.push(format!("{name} {} bytes, sha256 {}", bytes.len(), hex::encode(sha256(bytes))));
     }
 }
 
@@ -47,14 +43,8 @@ fn entries(lines: &mut Lines) {
     let operations = [
         ("set-consent-plain", op(set_consent("cedar", 3, 7))),
         ("set-consent-key", op(with_key(set_consent("cedar", 0, 7), &old))),
-        (
-            "set-consent-signed",
-            op(by_patient(set_consent("cedar", 3, 7), &old)),
-        ),
-        (
-            "set-consent-key-signed",
-            op(by_patient(with_key(set_consent("cedar", 3, 7), &new), &old)),
-        ),
+        ("set-consent-signed", op(by_patient(set_consent("cedar", 3, 7), &old))),
+        ("set-consent-key-signed", op(by_patient(with_key(set_consent("cedar", 3, 7), &new), &old))),
         ("withdraw", op(withdraw("cedar", 2, &old))),
         ("record-access", op(record_access("cedar", 3, 1, [8; 32]))),
         ("set-policy", op(set_policy(1, 9))),
@@ -82,29 +72,17 @@ fn sign_bytes(lines: &mut Lines) {
     lines.add("vote/precommit", commit.encode_to_vec());
     lines.add("sign/vote-prevote-nil", vote_sign_bytes(CHAIN, &nil));
     lines.add("sign/vote-precommit", vote_sign_bytes(CHAIN, &commit));
-    lines.add(
-        "sign/proposal",
-        proposal_sign_bytes(CHAIN, 7, 2, None, &hash, &address),
-    );
-    lines.add(
-        "sign/proposal-locked",
-        proposal_sign_bytes(CHAIN, 7, 2, Some(0), &hash, &address),
-    );
+    lines.add("sign/proposal", proposal_sign_bytes(CHAIN, 7, 2, None, &hash, &address));
+    lines.add("sign/proposal-locked", proposal_sign_bytes(CHAIN, 7, 2, Some(0), &hash, &address));
     lines.add("sign/entry", entry_sign_bytes(CHAIN, b"body"));
-    lines.add(
-        "sign/control",
-        control_sign_bytes(CHAIN, "cedar", &HANDLE, 3, &[7; 32], None),
-    );
+    lines.add("sign/control", control_sign_bytes(CHAIN, "cedar", &HANDLE, 3, &[7; 32], None));
     lines.add(
         "sign/control-new-key",
         control_sign_bytes(CHAIN, "cedar", &HANDLE, 3, &[7; 32], Some(&[5; 32])),
     );
     lines.add("sign/withdraw", withdraw_sign_bytes(CHAIN, "cedar", &HANDLE, 2));
     let parts: [&[u8]; 5] = [b"GetSlot", b"cedar", &HANDLE, b"nonce", &9u64.to_be_bytes()];
-    lines.add(
-        "sign/patient-request",
-        framed(Context::PatientRequest, CHAIN, &parts),
-    );
+    lines.add("sign/patient-request", framed(Context::PatientRequest, CHAIN, &parts));
     let signer = Chain::new().entry_key("birch");
     let body = request("birch", 1).encode_to_vec();
     lines.add("message/request", &body);
@@ -120,10 +98,7 @@ fn sign_bytes(lines: &mut Lines) {
         let signed = sign_message(context, CHAIN, "birch", &signer, b"body".to_vec());
         lines.add(&format!("signed/{context:?}"), signed.encode_to_vec());
     }
-    let answer = NotReleased {
-        request_hash: vec![1; 32],
-        time_ms: START_MS,
-    };
+    let answer = NotReleased { request_hash: vec![1; 32], time_ms: START_MS };
     lines.add("message/not-released", answer.encode_to_vec());
     let decision = Decision {
         request_hash: vec![1; 32],
@@ -146,25 +121,12 @@ fn hashes(lines: &mut Lines) {
     lines.add("state-key/slot", slot_key(CHAIN, "cedar", &HANDLE));
     lines.add("state-key/policy", policy_key(CHAIN, "cedar"));
     lines.add("state-key/organization", organization_key(CHAIN, "cedar"));
-    for context in [
-        Context::ConsentCommitment,
-        Context::AccessCommitment,
-        Context::PolicyCommitment,
-    ] {
-        lines.add(
-            &format!("commitment/{context:?}"),
-            commit(context, CHAIN, &[6; 32], b"exact bytes"),
-        );
+    for context in [Context::ConsentCommitment, Context::AccessCommitment, Context::PolicyCommitment] {
+        lines.add(&format!("commitment/{context:?}"), commit(context, CHAIN, &[6; 32], b"exact bytes"));
     }
-    let leaf = |id: &str, n| ConsentLeaf {
-        id: id.into(),
-        commitment: [n; 32],
-    };
+    let leaf = |id: &str, n| ConsentLeaf { id: id.into(), commitment: [n; 32] };
     lines.add("commitment/slot-empty", slot_commitment(CHAIN, &[6; 32], &[]));
-    lines.add(
-        "commitment/slot-two",
-        slot_commitment(CHAIN, &[6; 32], &[leaf("c2", 2), leaf("c1", 1)]),
-    );
+    lines.add("commitment/slot-two", slot_commitment(CHAIN, &[6; 32], &[leaf("c2", 2), leaf("c1", 1)]));
     let head = next_access_head(CHAIN, None, 1, &[7; 32]);
     lines.add("access-head/1", head);
     lines.add("access-head/2", next_access_head(CHAIN, Some(&head), 2, &[8; 32]));
@@ -177,10 +139,7 @@ fn chain(lines: &mut Lines) {
     let (chain, accesses, receipts, bundles) = three_accesses();
     lines.add("genesis/file", &chain.file);
     lines.add("genesis/hash", chain.genesis.hash);
-    lines.add(
-        "validator-set-hash",
-        validator_set_hash(CHAIN, &chain.genesis.validators),
-    );
+    lines.add("validator-set-hash", validator_set_hash(CHAIN, &chain.genesis.validators));
     lines.add("block/1", &chain.blocks[0]);
     lines.add("block/2", &chain.blocks[1]);
     lines.add("header/4", &chain.headers[3]);
@@ -209,17 +168,9 @@ fn formats_are_as_approved() {
     hashes(&mut lines);
     chain(&mut lines);
     let found = lines.0.join("\n") + "\n";
-    let differing: Vec<_> = lines
-        .0
-        .iter()
-        .zip(GOLDEN.lines())
-        .filter(|(found, golden)| found != golden)
-        .collect();
-    assert!(
-        found == GOLDEN,
-        "first difference: {:#?}\nall bytes now:\n{found}",
-        differing.first()
-    );
+    let differing: Vec<_> =
+        lines.0.iter().zip(GOLDEN.lines()).filter(|(found, golden)| found != golden).collect();
+    assert!(found == GOLDEN, "first difference: {:#?}\nall bytes now:\n{found}", differing.first());
 }
 
 /// By hand from the .proto file and the framing rule: nothing of the code under test makes these bytes.

@@ -48,11 +48,8 @@ impl LogRead for Pair {
 
 impl Pair {
     fn of(size: u64) -> Self {
-        let mut pair = Pair {
-            roots: vec![empty_root()],
-            oracle: Some(MemoryBackedTree::new()),
-            ..Default::default()
-        };
+        let mut pair =
+            Pair { roots: vec![empty_root()], oracle: Some(MemoryBackedTree::new()), ..Default::default() };
         for n in 0..size {
             let data = n.to_be_bytes().to_vec();
             let leaf = leaf_hash(&data);
@@ -101,10 +98,7 @@ fn roots_and_inclusion_agree_with_the_oracle_for_all_small_sizes() {
     for size in 1..=70u64 {
         let pair = Pair::of(size);
         let root = pair.frontier.root();
-        assert_eq!(
-            root,
-            <Hash>::try_from(pair.oracle().root().as_bytes().as_slice()).unwrap()
-        );
+        assert_eq!(root, <Hash>::try_from(pair.oracle().root().as_bytes().as_slice()).unwrap());
         assert_eq!(root, root_of(&pair.leaves));
         for index in 0..size {
             let path = inclusion_proof(&pair, index, size).unwrap();
@@ -116,10 +110,7 @@ fn roots_and_inclusion_agree_with_the_oracle_for_all_small_sizes() {
             let leaf = pair.leaves[index as usize];
             assert!(verify_inclusion(&leaf, index, size, &root, &path));
             for other in (0..size + 3).filter(|other| *other != index) {
-                assert!(
-                    !verify_inclusion(&leaf, other, size, &root, &path),
-                    "{index} as {other} of {size}"
-                );
+                assert!(!verify_inclusion(&leaf, other, size, &root, &path), "{index} as {other} of {size}");
             }
             assert!(!verify_inclusion(&leaf, index, size, &[0; 32], &path));
             assert!(!verify_inclusion(&[0; 32], index, size, &root, &path));
@@ -148,10 +139,7 @@ fn consistency_agrees_with_the_oracle_for_all_small_sizes() {
             assert!(!verify_consistency(old, new, &old_root, &[0; 32], &path));
             if new <= 20 {
                 for path in spoiled(&path) {
-                    assert!(
-                        !verify_consistency(old, new, &old_root, &new_root, &path),
-                        "{old} to {new}"
-                    );
+                    assert!(!verify_consistency(old, new, &old_root, &new_root, &path), "{old} to {new}");
                 }
             }
         }
@@ -163,41 +151,16 @@ fn large_logs_agree_with_the_oracle() {
     let size = 5000;
     let pair = Pair::of(size);
     let root = pair.frontier.root();
-    assert_eq!(
-        root,
-        <Hash>::try_from(pair.oracle().root().as_bytes().as_slice()).unwrap()
-    );
+    assert_eq!(root, <Hash>::try_from(pair.oracle().root().as_bytes().as_slice()).unwrap());
     // A fixed walk over the range: enough odd places, the same in every run.
     for step in 0..300u64 {
         let index = (step * step * 2_654_435_761 + 17) % size;
         let path = inclusion_proof(&pair, index, size).unwrap();
-        assert_eq!(
-            path,
-            hashes(pair.oracle().prove_inclusion(index as usize).as_bytes())
-        );
-        assert!(verify_inclusion(
-            &pair.leaves[index as usize],
-            index,
-            size,
-            &root,
-            &path
-        ));
+        assert_eq!(path, hashes(pair.oracle().prove_inclusion(index as usize).as_bytes()));
+        assert!(verify_inclusion(&pair.leaves[index as usize], index, size, &root, &path));
         let path = consistency_proof(&pair, index + 1, size).unwrap();
-        assert_eq!(
-            path,
-            hashes(
-                pair.oracle()
-                    .prove_consistency((size - index - 1) as usize)
-                    .as_bytes()
-            )
-        );
-        assert!(verify_consistency(
-            index + 1,
-            size,
-            &pair.roots[index as usize + 1],
-            &root,
-            &path
-        ));
+        assert_eq!(path, hashes(pair.oracle().prove_consistency((size - index - 1) as usize).as_bytes()));
+        assert!(verify_consistency(index + 1, size, &pair.roots[index as usize + 1], &root, &path));
         // An older log's proofs come from the same nodes.
         let older = index + 1;
         let path = inclusion_proof(&pair, older / 2, older).unwrap();
@@ -215,10 +178,7 @@ fn large_logs_agree_with_the_oracle() {
 fn edges_that_interfaces_md_fixes() {
     let pair = Pair::of(5);
     let (root, leaf) = (pair.frontier.root(), pair.leaves[0]);
-    assert_eq!(
-        hex::encode(empty_root()),
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    );
+    assert_eq!(hex::encode(empty_root()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     // Equal sizes: empty proof and equal roots.
     assert!(verify_consistency(5, 5, &root, &root, &[]));
     assert!(!verify_consistency(5, 5, &root, &leaf, &[]));
@@ -254,14 +214,8 @@ fn leaf_node_entry_and_header_hashes_differ() {
     let data = [9; 64];
     let node = assent_ledger::log::node_hash(&[9; 32], &[9; 32]);
     assert_ne!(leaf_hash(&data), node);
-    assert_ne!(
-        tagged_leaf_hash(LEAF_ENTRY, &data),
-        tagged_leaf_hash(LEAF_HEADER, &data)
-    );
-    assert_eq!(
-        tagged_leaf_hash(LEAF_ENTRY, &data),
-        leaf_hash(&[&[LEAF_ENTRY][..], &data].concat())
-    );
+    assert_ne!(tagged_leaf_hash(LEAF_ENTRY, &data), tagged_leaf_hash(LEAF_HEADER, &data));
+    assert_eq!(tagged_leaf_hash(LEAF_ENTRY, &data), leaf_hash(&[&[LEAF_ENTRY][..], &data].concat()));
 }
 
 #[test]

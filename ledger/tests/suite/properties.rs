@@ -143,10 +143,7 @@ fn a_heartbeat_leaves_the_state_alone() {
     let mut chain = Chain::new();
     let before = chain.tip.clone();
     chain.commit(vec![]);
-    assert_eq!(
-        (chain.tip.state_root, chain.tip.state_version),
-        (before.state_root, 0)
-    );
+    assert_eq!((chain.tip.state_root, chain.tip.state_version), (before.state_root, 0));
     assert_eq!((chain.tip.height, chain.tip.log.size()), (1, 1));
     assert!(chain.tip.time_ms > before.time_ms);
     assert!(chain.store.value(&[0; 32]).unwrap().is_none());

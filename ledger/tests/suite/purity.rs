@@ -31,33 +31,18 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// What a source names that the ledger must not, comments aside.
 fn faults(source: &str) -> Vec<String> {
-    let code: String = source
-        .lines()
-        .map(|l| l.split("//").next().unwrap_or("").to_owned() + "\n")
-        .collect();
-    let mut found: Vec<String> = FORBIDDEN
-        .iter()
-        .filter(|word| code.contains(**word))
-        .map(|word| word.to_string())
-        .collect();
+    let code: String = source.lines().map(|l| l.split("//").next().unwrap_or("").to_owned() + "\n").collect();
+    let mut found: Vec<String> =
+        FORBIDDEN.iter().filter(|word| code.contains(**word)).map(|word| word.to_string()).collect();
     for (at, _) in code.match_indices("std::") {
         let rest = &code[at + 5..];
         // Either `std::fs` or a list `std::{collections::BTreeMap, fs}`.
         let names: Vec<&str> = match rest.strip_prefix('{') {
-            Some(list) => list
-                .split(';')
-                .next()
-                .unwrap_or("")
-                .split(['{', '}', ','])
-                .collect(),
+            Some(list) => list.split(';').next().unwrap_or("").split(['{', '}', ',']).collect(),
             None => vec![rest],
         };
         for name in names {
-            let word: String = name
-                .trim()
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect();
+            let word: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             if FORBIDDEN_STD.contains(&word.as_str()) {
                 found.push(format!("std::{word}"));
             }
@@ -96,15 +81,7 @@ fn the_scan_finds_what_it_looks_for() {
 #[test]
 fn clippy_is_told_too() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("clippy.toml")).unwrap();
-    for word in [
-        "HashMap",
-        "HashSet",
-        "Instant",
-        "SystemTime",
-        "std::fs",
-        "std::net",
-        "std::env",
-    ] {
+    for word in ["HashMap", "HashSet", "Instant", "SystemTime", "std::fs", "std::net", "std::env"] {
         assert!(text.contains(word), "clippy.toml does not name {word}");
     }
 }
@@ -113,43 +90,17 @@ fn clippy_is_told_too() {
 #[test]
 fn no_runtime_network_or_database_is_reached() {
     let output = std::process::Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--offline",
-            "--locked",
-            "-p",
-            "assent-ledger",
-            "-e",
-            "normal",
-            "--prefix",
-            "none",
-        ])
+        .args(["tree", "--offline", "--locked", "-p", "assent-ledger", "-e", "normal", "--prefix", "none"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).unwrap();
     assert!(tree.contains("jmt"), "{tree}");
     for line in tree.lines() {
         let name = line.split(' ').next().unwrap_or("");
-        let bad = [
-            "tokio",
-            "tonic",
-            "rocksdb",
-            "librocksdb-sys",
-            "libp2p",
-            "mio",
-            "socket2",
-            "hyper",
-        ]
-        .contains(&name);
-        assert!(
-            !bad && !name.starts_with("libp2p-") && !name.starts_with("arc-malachitebft"),
-            "{name}"
-        );
+        let bad = ["tokio", "tonic", "rocksdb", "librocksdb-sys", "libp2p", "mio", "socket2", "hyper"]
+            .contains(&name);
+        assert!(!bad && !name.starts_with("libp2p-") && !name.starts_with("arc-malachitebft"), "{name}");
     }
 }

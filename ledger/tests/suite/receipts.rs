@@ -12,9 +12,7 @@ use crate::records::{
 };
 
 fn refusal(chain: &Chain, history: &AccessHistory) -> String {
-    verify_history(&chain.genesis.hash, &history.encode_to_vec())
-        .expect_err("verified")
-        .to_string()
+    verify_history(&chain.genesis.hash, &history.encode_to_vec()).expect_err("verified").to_string()
 }
 
 #[test]
@@ -24,10 +22,7 @@ fn a_bundle_shows_what_was_released_to_whom_and_why() {
         let (access, again) = verify_bundle(&chain.genesis.hash, &bundle.encode_to_vec()).unwrap();
         assert_eq!((&access.event, &again), (&accesses[n].event, bundle));
         assert_eq!(access.height, n as u64 + 2);
-        assert_eq!(
-            access.request,
-            request(if n == 1 { "dogwood" } else { "birch" }, n as u8 + 1)
-        );
+        assert_eq!(access.request, request(if n == 1 { "dogwood" } else { "birch" }, n as u8 + 1));
     }
 }
 
@@ -47,29 +42,17 @@ fn a_history_shows_all_accesses() {
 fn a_bundle_claims_no_number() {
     let (chain, _, receipts, bundles) = three_accesses();
     let verify = |receipt: &AccessReceipt| {
-        let bundle = RecordBundle {
-            receipt: Some(receipt.clone()),
-            resources: bundles[1].resources.clone(),
-        };
+        let bundle = RecordBundle { receipt: Some(receipt.clone()), resources: bundles[1].resources.clone() };
         verify_bundle(&chain.genesis.hash, &bundle.encode_to_vec()).map(|(access, _)| access.access_seq)
     };
     let good = bundles[1].receipt.clone().unwrap();
     assert_eq!(verify(&good), Ok(0));
-    let numbered = AccessReceipt {
-        access_seq: 2,
-        ..good.clone()
-    };
+    let numbered = AccessReceipt { access_seq: 2, ..good.clone() };
     assert!(matches!(verify(&numbered), Err(ReceiptError::Rule(_))));
-    let headed = AccessReceipt {
-        previous_access_head: receipts[1].previous_access_head.clone(),
-        ..good
-    };
+    let headed = AccessReceipt { previous_access_head: receipts[1].previous_access_head.clone(), ..good };
     assert!(matches!(verify(&headed), Err(ReceiptError::Rule(_))));
     // By itself such a receipt proves the access, but no number.
-    assert_eq!(
-        verify_receipt(&chain.genesis.hash, &numbered).map(|access| access.access_seq),
-        Ok(0)
-    );
+    assert_eq!(verify_receipt(&chain.genesis.hash, &numbered).map(|access| access.access_seq), Ok(0));
 }
 
 #[test]
@@ -77,15 +60,10 @@ fn another_genesis_is_refused() {
     let (_, _, receipts, bundles) = three_accesses();
     let other = Chain::of(2, &crate::chain::FOUR);
     let outcome = verify_bundle(&other.genesis.hash, &bundles[0].encode_to_vec());
-    assert!(
-        matches!(outcome, Err(ReceiptError::GenesisHash { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(ReceiptError::GenesisHash { .. })), "{outcome:?}");
     // The receipt of this chain behind the genesis that the verifier trusts.
-    let borrowed = AccessReceipt {
-        genesis: other.genesis.bytes.clone(),
-        ..bundles[0].receipt.clone().unwrap()
-    };
+    let borrowed =
+        AccessReceipt { genesis: other.genesis.bytes.clone(), ..bundles[0].receipt.clone().unwrap() };
     assert!(verify_receipt(&other.genesis.hash, &borrowed).is_err());
     assert!(verify_receipt(&other.genesis.hash, &receipts[0]).is_err());
 }
@@ -95,10 +73,7 @@ fn another_genesis_is_refused() {
 fn a_request_that_the_recipient_did_not_sign_is_refused() {
     let forge = |edit: &dyn Fn(&Chain, &mut Signed)| {
         let mut chain = Chain::new();
-        let first = chain.entry(
-            "cedar",
-            vec![op(with_key(set_consent("cedar", 0, 1), &patient()))],
-        );
+        let first = chain.entry("cedar", vec![op(with_key(set_consent("cedar", 0, 1), &patient()))]);
         chain.commit(vec![first]);
         let mut access = Access::new(&chain, "birch", 1, 1);
         let mut signed = Signed::decode(access.event.request.as_slice()).unwrap();
@@ -124,22 +99,12 @@ fn a_request_that_the_recipient_did_not_sign_is_refused() {
         &|c, s| *s = sign_message(Context::Decision, CHAIN, "birch", &c.entry_key("birch"), body(c))
     )
     .is_err());
-    assert!(forge(&|c, s| *s = sign_message(
-        Context::Request,
-        CHAIN,
-        "dogwood",
-        &c.entry_key("dogwood"),
-        body(c)
-    ))
+    assert!(forge(
+        &|c, s| *s = sign_message(Context::Request, CHAIN, "dogwood", &c.entry_key("dogwood"), body(c))
+    )
     .is_err());
     let stranger = |c: &Chain| {
-        sign_message(
-            Context::Request,
-            CHAIN,
-            "fir",
-            &c.entry_key("fir"),
-            request("fir", 1).encode_to_vec(),
-        )
+        sign_message(Context::Request, CHAIN, "fir", &c.entry_key("fir"), request("fir", 1).encode_to_vec())
     };
     assert!(forge(&|c, s| *s = stranger(c)).is_err());
 }
@@ -147,73 +112,26 @@ fn a_request_that_the_recipient_did_not_sign_is_refused() {
 #[test]
 fn parts_of_two_receipts_do_not_mix() {
     let (chain, _, _, bundles) = three_accesses();
-    let (a, b) = (
-        bundles[0].receipt.clone().unwrap(),
-        bundles[2].receipt.clone().unwrap(),
-    );
+    let (a, b) = (bundles[0].receipt.clone().unwrap(), bundles[2].receipt.clone().unwrap());
     let mixes: Vec<AccessReceipt> = vec![
-        AccessReceipt {
-            event: b.event.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            event: b.event.clone(),
-            salt: b.salt.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            salt: b.salt.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            entry: b.entry.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            inclusion: b.inclusion.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            inclusion: None,
-            ..a.clone()
-        },
-        AccessReceipt {
-            header: b.header.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            certificate: b.certificate.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            certificate: None,
-            ..a.clone()
-        },
-        AccessReceipt {
-            header: b.header.clone(),
-            certificate: b.certificate.clone(),
-            ..a.clone()
-        },
-        AccessReceipt {
-            operation: 1,
-            ..a.clone()
-        },
-        AccessReceipt {
-            operation: u32::MAX,
-            ..a.clone()
-        },
+        AccessReceipt { event: b.event.clone(), ..a.clone() },
+        AccessReceipt { event: b.event.clone(), salt: b.salt.clone(), ..a.clone() },
+        AccessReceipt { salt: b.salt.clone(), ..a.clone() },
+        AccessReceipt { entry: b.entry.clone(), ..a.clone() },
+        AccessReceipt { inclusion: b.inclusion.clone(), ..a.clone() },
+        AccessReceipt { inclusion: None, ..a.clone() },
+        AccessReceipt { header: b.header.clone(), ..a.clone() },
+        AccessReceipt { certificate: b.certificate.clone(), ..a.clone() },
+        AccessReceipt { certificate: None, ..a.clone() },
+        AccessReceipt { header: b.header.clone(), certificate: b.certificate.clone(), ..a.clone() },
+        AccessReceipt { operation: 1, ..a.clone() },
+        AccessReceipt { operation: u32::MAX, ..a.clone() },
     ];
     for (number, mixed) in mixes.iter().enumerate() {
-        assert!(
-            verify_receipt(&chain.genesis.hash, mixed).is_err(),
-            "mix {number}"
-        );
+        assert!(verify_receipt(&chain.genesis.hash, mixed).is_err(), "mix {number}");
     }
     let resources = |resources: Vec<Vec<u8>>| {
-        let bundle = RecordBundle {
-            receipt: Some(a.clone()),
-            resources,
-        };
+        let bundle = RecordBundle { receipt: Some(a.clone()), resources };
         verify_bundle(&chain.genesis.hash, &bundle.encode_to_vec()).is_ok()
     };
     let good = bundles[0].resources.clone();
@@ -224,11 +142,7 @@ fn parts_of_two_receipts_do_not_mix() {
     assert!(!resources([good.clone(), vec![vec![]]].concat()));
     assert!(verify_bundle(
         &chain.genesis.hash,
-        &RecordBundle {
-            receipt: None,
-            resources: good
-        }
-        .encode_to_vec()
+        &RecordBundle { receipt: None, resources: good }.encode_to_vec()
     )
     .is_err());
 }

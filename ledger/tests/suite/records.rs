@@ -77,17 +77,12 @@ pub fn record_access(custodian: &str, consent_seq: u64, policy_seq: u64, commitm
 }
 
 pub fn set_policy(seq: u64, commitment: u8) -> SetPolicy {
-    SetPolicy {
-        expected_policy_seq: seq,
-        commitment: vec![commitment; 32],
-    }
+    SetPolicy { expected_policy_seq: seq, commitment: vec![commitment; 32] }
 }
 
 /// An operation of any kind.
 pub fn op(kind: impl Into<Wrapped>) -> Operation {
-    Operation {
-        kind: Some(kind.into().0),
-    }
+    Operation { kind: Some(kind.into().0) }
 }
 
 pub struct Wrapped(Kind);
@@ -130,13 +125,7 @@ impl Access {
     pub fn new(chain: &Chain, recipient: &str, nonce: u8, consent_seq: u64) -> Self {
         let resources = vec![br#"{"resourceType":"Observation"}"#.to_vec(), vec![nonce; 5]];
         let body = request(recipient, nonce).encode_to_vec();
-        let signed = sign_message(
-            Context::Request,
-            CHAIN,
-            recipient,
-            &chain.entry_key(recipient),
-            body,
-        );
+        let signed = sign_message(Context::Request, CHAIN, recipient, &chain.entry_key(recipient), body);
         let event = AccessEvent {
             custodian: "cedar".into(),
             handle: HANDLE.to_vec(),
@@ -150,26 +139,12 @@ impl Access {
             digests_root: digests_root(resources.iter().map(Vec::as_slice)).to_vec(),
             time_ms: chain.tip.time_ms,
         };
-        Self {
-            event,
-            salt: [nonce; 32],
-            resources,
-        }
+        Self { event, salt: [nonce; 32], resources }
     }
 
     pub fn operation(&self) -> Operation {
-        let commitment = commit(
-            Context::AccessCommitment,
-            CHAIN,
-            &self.salt,
-            &self.event.encode_to_vec(),
-        );
-        op(record_access(
-            &self.event.custodian,
-            self.event.consent_seq,
-            self.event.policy_seq,
-            commitment,
-        ))
+        let commitment = commit(Context::AccessCommitment, CHAIN, &self.salt, &self.event.encode_to_vec());
+        op(record_access(&self.event.custodian, self.event.consent_seq, self.event.policy_seq, commitment))
     }
 }
 
@@ -210,28 +185,19 @@ pub fn lone_receipt(chain: &Chain, access: &Access) -> AccessReceipt {
 /// A chain on which Cedar recorded three accesses of Birch's, Dogwood's and Birch's, with the receipts made on the way.
 pub fn three_accesses() -> (Chain, Vec<Access>, Vec<AccessReceipt>, Vec<RecordBundle>) {
     let mut chain = Chain::new();
-    let first = chain.entry(
-        "cedar",
-        vec![op(with_key(set_consent("cedar", 0, 1), &patient()))],
-    );
+    let first = chain.entry("cedar", vec![op(with_key(set_consent("cedar", 0, 1), &patient()))]);
     chain.commit(vec![first]);
     let (mut accesses, mut receipts, mut bundles) = (vec![], vec![], vec![]);
     for (n, recipient) in ["birch", "dogwood", "birch"].into_iter().enumerate() {
         let access = Access::new(&chain, recipient, n as u8 + 1, 1);
-        let before = slot(&chain.store, CHAIN, "cedar", &HANDLE)
-            .unwrap()
-            .unwrap()
-            .access_head
-            .unwrap_or_default();
+        let before =
+            slot(&chain.store, CHAIN, "cedar", &HANDLE).unwrap().unwrap().access_head.unwrap_or_default();
         let other = chain.entry("elm", vec![op(set_policy(n as u64, n as u8))]);
         let entry = chain.entry("cedar", vec![access.operation()]);
         chain.commit(vec![other, entry]);
         receipts.push(numbered_receipt(&chain, &access, n as u64 + 1, &before));
         let receipt = lone_receipt(&chain, &access);
-        bundles.push(RecordBundle {
-            receipt: Some(receipt),
-            resources: access.resources.clone(),
-        });
+        bundles.push(RecordBundle { receipt: Some(receipt), resources: access.resources.clone() });
         accesses.push(access);
     }
     (chain, accesses, receipts, bundles)
@@ -240,13 +206,8 @@ pub fn three_accesses() -> (Chain, Vec<Access>, Vec<AccessReceipt>, Vec<RecordBu
 pub fn history(chain: &Chain, receipts: Vec<AccessReceipt>) -> AccessHistory {
     let slot = slot(&chain.store, CHAIN, "cedar", &HANDLE).unwrap().unwrap();
     let key = slot_key(CHAIN, "cedar", &HANDLE);
-    let proof = tree::prove(
-        &chain.store,
-        chain.tip.state_version,
-        &key,
-        Some(&slot.encode_to_vec()),
-    )
-    .unwrap();
+    let proof =
+        tree::prove(&chain.store, chain.tip.state_version, &key, Some(&slot.encode_to_vec())).unwrap();
     AccessHistory {
         genesis: chain.genesis.bytes.clone(),
         custodian: "cedar".into(),

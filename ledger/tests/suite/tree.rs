@@ -44,10 +44,7 @@ fn presence_and_absence_are_proven() {
             assert!(!verify(&root, &key(n), Some(&n.to_be_bytes()), &proof));
             assert!(!verify(&[0; 32], &key(n), None, &proof));
             for present in values.keys() {
-                assert!(
-                    !verify(&root, present, None, &proof),
-                    "a proof of absence hides a present key"
-                );
+                assert!(!verify(&root, present, None, &proof), "a proof of absence hides a present key");
             }
         }
     }
@@ -59,10 +56,7 @@ fn every_changed_byte_of_a_proof_is_refused() {
     let (present, value) = values.first_key_value().unwrap();
     let proof = prove(&nodes, 0, present, Some(value)).unwrap();
     let absence = prove(&nodes, 0, &key(99), None).unwrap();
-    let cases = [
-        (*present, Some(value.as_slice()), proof),
-        (key(99), None, absence),
-    ];
+    let cases = [(*present, Some(value.as_slice()), proof), (key(99), None, absence)];
     for (key, value, proof) in cases {
         assert!(verify(&root, &key, value, &proof));
         for i in 0..proof.len() {
@@ -76,18 +70,8 @@ fn every_changed_byte_of_a_proof_is_refused() {
         assert!(!verify(&root, &key, value, &[&proof[..], &[0]].concat()));
     }
     assert!(!verify(&root, present, Some(value), &[]));
-    assert!(!verify(
-        &root,
-        present,
-        Some(value),
-        &vec![0xff; MAX_STATE_PROOF_BYTES]
-    ));
-    assert!(!verify(
-        &root,
-        present,
-        Some(value),
-        &vec![0; MAX_STATE_PROOF_BYTES + 1]
-    ));
+    assert!(!verify(&root, present, Some(value), &vec![0xff; MAX_STATE_PROOF_BYTES]));
+    assert!(!verify(&root, present, Some(value), &vec![0; MAX_STATE_PROOF_BYTES + 1]));
 }
 
 /// The longest proof that can be: two keys that share 255 bits. It has to fit the limit.
@@ -112,12 +96,7 @@ fn pruning_keeps_the_latest_version_provable() {
     let mut version = 0;
     for step in 0..200u64 {
         let changes: Values = (0..1 + step % 5)
-            .map(|i| {
-                (
-                    key((step * 7 + i * 13) % 60),
-                    [step.to_be_bytes(), i.to_be_bytes()].concat(),
-                )
-            })
+            .map(|i| (key((step * 7 + i * 13) % 60), [step.to_be_bytes(), i.to_be_bytes()].concat()))
             .collect();
         version += 1;
         let change = update(&nodes, version, &changes).unwrap();
@@ -129,20 +108,14 @@ fn pruning_keeps_the_latest_version_provable() {
             for n in 0..60 {
                 let value = values.get(&key(n)).map(Vec::as_slice);
                 let proof = prove(&nodes, version, &key(n), value).unwrap();
-                assert!(
-                    verify(&root, &key(n), value, &proof),
-                    "key {n} at version {version}"
-                );
+                assert!(verify(&root, &key(n), value, &proof), "key {n} at version {version}");
             }
         }
     }
     // What is left is no more than a tree made at once needs: nothing leaked.
     let mut fresh = MemoryNodes::default();
     let at_once = update(&fresh, 0, &values).unwrap();
-    assert_eq!(
-        at_once.root, root,
-        "the root depends on the content only, not on its history"
-    );
+    assert_eq!(at_once.root, root, "the root depends on the content only, not on its history");
     let needed = at_once.nodes.len();
     fresh.apply(at_once);
     assert_eq!(Counted::of(&nodes, &root, &values, version), needed);
@@ -165,10 +138,7 @@ impl Counted {
         }
         // Whatever is left beside the new nodes would be a leak.
         let mut only_new = MemoryNodes::default();
-        only_new.apply(assent_ledger::tree::TreeUpdate {
-            stale: vec![],
-            ..change
-        });
+        only_new.apply(assent_ledger::tree::TreeUpdate { stale: vec![], ..change });
         assert_eq!(after, only_new);
         stale
     }

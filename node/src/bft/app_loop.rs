@@ -80,9 +80,7 @@ pub struct App<R> {
 
 /// The engine no longer listens: it has stopped.
 pub(super) fn answer<T>(reply: Reply<T>, value: T) -> Result<(), Fatal> {
-    reply
-        .send(value)
-        .map_err(|_| Fatal::Engine("it takes no answer any more".into()))
+    reply.send(value).map_err(|_| Fatal::Engine("it takes no answer any more".into()))
 }
 
 impl<R: Replica> App<R> {
@@ -119,13 +117,7 @@ impl<R: Replica> App<R> {
         let result = self.serve(&shutdown).await;
         // Unanswered questions would keep the engine's actors waiting.
         self.held = None;
-        let Engine {
-            mut channels,
-            handle,
-            network,
-            listen,
-            ..
-        } = self.engine;
+        let Engine { mut channels, handle, network, listen, .. } = self.engine;
         let stopped = tokio::time::timeout(STOP, async {
             // Fails only if it has ended before.
             let _ = network.stop_and_wait(Some("shutdown".into()), None).await;
@@ -181,18 +173,13 @@ impl<R: Replica> App<R> {
                 let next = Height(self.replica.tip() + 1);
                 answer(reply, (next, self.params()?))
             }
-            AppMsg::StartedRound {
-                height,
-                round,
-                reply_value,
-                ..
-            } => {
+            AppMsg::StartedRound { height, round, reply_value, .. } => {
                 let values = self.started(height.0, number(round)?)?;
                 answer(reply_value, values)
             }
-            AppMsg::GetValue {
-                height, round, reply, ..
-            } => self.propose(height.0, number(round)?, reply).await,
+            AppMsg::GetValue { height, round, reply, .. } => {
+                self.propose(height.0, number(round)?, reply).await
+            }
             AppMsg::ReceivedProposalPart { part, reply, .. } => {
                 let value = match part.content.into_data() {
                     Some(part) => self.receive(part)?,
@@ -200,19 +187,10 @@ impl<R: Replica> App<R> {
                 };
                 answer(reply, value)
             }
-            AppMsg::RestreamProposal {
-                height,
-                round,
-                valid_round,
-                value_id,
-                ..
-            } => {
-                self.restream(height.0, number(round)?, valid_round.as_u32(), value_id)
-                    .await
+            AppMsg::RestreamProposal { height, round, valid_round, value_id, .. } => {
+                self.restream(height.0, number(round)?, valid_round.as_u32(), value_id).await
             }
-            AppMsg::Decided {
-                certificate, reply, ..
-            } => {
+            AppMsg::Decided { certificate, reply, .. } => {
                 let certificate = certificate::to_proto(&certificate)
                     .ok_or_else(|| Fatal::Engine("it decided in no round".into()))?;
                 block_in_place(|| self.replica.commit(certificate))?;
@@ -232,27 +210,15 @@ impl<R: Replica> App<R> {
                 let values = self.serve_decided(range.start().0, range.end().0)?;
                 answer(reply, values)
             }
-            AppMsg::ProcessSyncedValue {
-                height,
-                round,
-                proposer,
-                value_bytes,
-                reply,
-            } => {
+            AppMsg::ProcessSyncedValue { height, round, proposer, value_bytes, reply } => {
                 let outcome = self.synced(height.0, number(round)?, proposer, value_bytes)?;
                 answer(reply, outcome)
             }
             AppMsg::ExtendVote { reply, .. } => answer(reply, None),
             // There are none, so the list is empty; whatever came would carry nothing.
-            AppMsg::VerifyVoteExtensions {
-                extensions, reply, ..
-            } => answer(
-                reply,
-                extensions
-                    .into_iter()
-                    .map(|(address, ())| (address, Ok(())))
-                    .collect(),
-            ),
+            AppMsg::VerifyVoteExtensions { extensions, reply, .. } => {
+                answer(reply, extensions.into_iter().map(|(address, ())| (address, Ok(()))).collect())
+            }
         }
     }
 
@@ -280,7 +246,5 @@ pub(super) fn value(c: &Candidate, validity: Validity) -> ProposedValue<BftConte
 }
 
 fn number(round: Round) -> Result<u32, Fatal> {
-    round
-        .as_u32()
-        .ok_or_else(|| Fatal::Engine("it asked about no round".into()))
+    round.as_u32().ok_or_else(|| Fatal::Engine("it asked about no round".into()))
 }

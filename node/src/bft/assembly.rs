@@ -154,17 +154,9 @@ impl Assembly {
     /// Hands out the complete blocks of a height, in order of round.
     pub fn take(&mut self, height: u64) -> Vec<Assembled> {
         let mut out = Vec::new();
-        for entry in self
-            .blocks
-            .values_mut()
-            .flatten()
-            .filter(|e| e.header.height == height)
-        {
+        for entry in self.blocks.values_mut().flatten().filter(|e| e.header.height == height) {
             if let State::Complete(bytes) = &entry.state {
-                out.push(Assembled {
-                    header: entry.header.clone(),
-                    bytes: bytes.clone(),
-                });
+                out.push(Assembled { header: entry.header.clone(), bytes: bytes.clone() });
                 entry.state = State::Done;
             }
         }
@@ -188,16 +180,7 @@ fn insert(entries: &mut Vec<Entry>, header: PartHeader) -> usize {
     }
     let key = (header.height, header.round);
     let at = entries.partition_point(|e| (e.header.height, e.header.round) <= key);
-    entries.insert(
-        at,
-        Entry {
-            header,
-            state: State::Open {
-                parts: BTreeMap::new(),
-                size: 0,
-            },
-        },
-    );
+    entries.insert(at, Entry { header, state: State::Open { parts: BTreeMap::new(), size: 0 } });
     at
 }
 
@@ -239,12 +222,7 @@ pub fn cut(
     let part = |(index, data): (usize, Bytes)| {
         let (header, index) = (header.clone(), index as u32);
         let signature = signer.sign_part(&header, index, &data);
-        ProposalPart {
-            header,
-            signature,
-            index,
-            data,
-        }
+        ProposalPart { header, signature, index, data }
     };
     pieces.into_iter().enumerate().map(part).collect()
 }

@@ -11,11 +11,7 @@ use super::types::{Address, BftContext, BlockHash, Height};
 
 /// The ledger's form, with signatures in ascending order of address.
 pub fn to_proto(c: &CommitCertificate<BftContext>) -> Option<proto::Certificate> {
-    let mut signatures: Vec<_> = c
-        .commit_signatures
-        .iter()
-        .map(|s| (s.address.0, s.signature.0))
-        .collect();
+    let mut signatures: Vec<_> = c.commit_signatures.iter().map(|s| (s.address.0, s.signature.0)).collect();
     signatures.sort_unstable();
     signatures.dedup_by_key(|s| s.0);
     Some(proto::Certificate {
@@ -24,10 +20,7 @@ pub fn to_proto(c: &CommitCertificate<BftContext>) -> Option<proto::Certificate>
         header_hash: c.value_id.0.to_vec(),
         signatures: signatures
             .into_iter()
-            .map(|(a, s)| proto::CommitSignature {
-                address: a.to_vec(),
-                signature: s.to_vec(),
-            })
+            .map(|(a, s)| proto::CommitSignature { address: a.to_vec(), signature: s.to_vec() })
             .collect(),
     })
 }
@@ -38,11 +31,7 @@ pub fn from_proto(c: &proto::Certificate) -> Option<ExtendedCommitCertificate<Bf
     let signature = |s: &proto::CommitSignature| {
         let address: Hash = s.address.as_slice().try_into().ok()?;
         let signature: [u8; 64] = s.signature.as_slice().try_into().ok()?;
-        Some(ExtendedCommitSignature::new(
-            Address(address),
-            Signature(signature),
-            None,
-        ))
+        Some(ExtendedCommitSignature::new(Address(address), Signature(signature), None))
     };
     Some(ExtendedCommitCertificate {
         height: Height(c.height),

@@ -97,23 +97,19 @@ impl Codec<SignedConsensusMsg<BftContext>> for WireCodec {
             }
             (None, Some(proposal)) => {
                 let (proposal, signature) = proposal.parse()?;
-                Ok(SignedConsensusMsg::Proposal(SignedMessage::new(
-                    proposal, signature,
-                )))
+                Ok(SignedConsensusMsg::Proposal(SignedMessage::new(proposal, signature)))
             }
             _ => err("neither one vote nor one proposal"),
         }
     }
     fn encode(&self, m: &SignedConsensusMsg<BftContext>) -> Result<Bytes, CodecError> {
         write(&match m {
-            SignedConsensusMsg::Vote(v) => ConsensusWire {
-                vote: Some(VoteWire::of(&v.message, &v.signature)?),
-                proposal: None,
-            },
-            SignedConsensusMsg::Proposal(p) => ConsensusWire {
-                vote: None,
-                proposal: Some(ProposalWire::of(&p.message, &p.signature)?),
-            },
+            SignedConsensusMsg::Vote(v) => {
+                ConsensusWire { vote: Some(VoteWire::of(&v.message, &v.signature)?), proposal: None }
+            }
+            SignedConsensusMsg::Proposal(p) => {
+                ConsensusWire { vote: None, proposal: Some(ProposalWire::of(&p.message, &p.signature)?) }
+            }
         })
     }
 }
@@ -150,9 +146,7 @@ fn skip_wire(c: &RoundCertificate<BftContext>) -> Result<CertificateWire, CodecE
             RoundCertificateType::Precommit => 2,
         },
         signatures: pack::pack_votes(
-            c.round_signatures
-                .iter()
-                .map(|s| (s.vote_type, s.value_id, s.address, s.signature)),
+            c.round_signatures.iter().map(|s| (s.vote_type, s.value_id, s.address, s.signature)),
         ),
     })
 }
@@ -212,11 +206,7 @@ impl Codec<ValidatorProof<BftContext>> for WireCodec {
     type Error = CodecError;
     fn decode(&self, bytes: Bytes) -> Result<ValidatorProof<BftContext>, CodecError> {
         let m: ProofWire = read(bytes, MAX_CONSENSUS)?;
-        Ok(ValidatorProof::new(
-            m.public_key.to_vec(),
-            m.peer_id.to_vec(),
-            pack::signature(&m.signature)?,
-        ))
+        Ok(ValidatorProof::new(m.public_key.to_vec(), m.peer_id.to_vec(), pack::signature(&m.signature)?))
     }
     fn encode(&self, p: &ValidatorProof<BftContext>) -> Result<Bytes, CodecError> {
         write(&ProofWire {

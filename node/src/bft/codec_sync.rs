@@ -27,11 +27,7 @@ impl Codec<Status<BftContext>> for WireCodec {
         let m: StatusWire = read(bytes, MAX_CONSENSUS)?;
         let peer_id = PeerId::from_bytes(&m.peer_id).map_err(|e| CodecError(e.to_string()))?;
         self.reported_tip.fetch_max(m.tip, Ordering::Relaxed);
-        Ok(Status {
-            peer_id,
-            tip_height: Height(m.tip),
-            history_min_height: Height(m.history_min),
-        })
+        Ok(Status { peer_id, tip_height: Height(m.tip), history_min_height: Height(m.history_min) })
     }
     fn encode(&self, s: &Status<BftContext>) -> Result<Bytes, CodecError> {
         write(&StatusWire {
@@ -46,16 +42,11 @@ impl Codec<Request<BftContext>> for WireCodec {
     type Error = CodecError;
     fn decode(&self, bytes: Bytes) -> Result<Request<BftContext>, CodecError> {
         let m: RequestWire = read(bytes, MAX_CONSENSUS)?;
-        Ok(Request::ValueRequest(ValueRequest::new(
-            Height(m.from)..=Height(m.to),
-        )))
+        Ok(Request::ValueRequest(ValueRequest::new(Height(m.from)..=Height(m.to))))
     }
     fn encode(&self, r: &Request<BftContext>) -> Result<Bytes, CodecError> {
         let Request::ValueRequest(r) = r;
-        write(&RequestWire {
-            from: r.range.start().0,
-            to: r.range.end().0,
-        })
+        write(&RequestWire { from: r.range.start().0, to: r.range.end().0 })
     }
 }
 
@@ -96,14 +87,9 @@ impl Codec<Response<BftContext>> for WireCodec {
     type Error = CodecError;
     fn decode(&self, bytes: Bytes) -> Result<Response<BftContext>, CodecError> {
         let m: ResponseWire = read(bytes, MAX_RESPONSE)?;
-        let values = pack::unframe(m.values, SYNC_BATCH)?
-            .into_iter()
-            .map(decided)
-            .collect::<Result<_, _>>()?;
-        Ok(Response::ValueResponse(ValueResponse::new(
-            Height(m.start),
-            values,
-        )))
+        let values =
+            pack::unframe(m.values, SYNC_BATCH)?.into_iter().map(decided).collect::<Result<_, _>>()?;
+        Ok(Response::ValueResponse(ValueResponse::new(Height(m.start), values)))
     }
     fn encode(&self, r: &Response<BftContext>) -> Result<Bytes, CodecError> {
         let Response::ValueResponse(r) = r;

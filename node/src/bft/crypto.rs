@@ -41,9 +41,7 @@ pub struct ChainVerifier {
 impl ChainVerifier {
     /// A verifier for signatures of this chain.
     pub fn new(chain_id: &str) -> Self {
-        Self {
-            chain_id: chain_id.to_owned(),
-        }
+        Self { chain_id: chain_id.to_owned() }
     }
 
     /// Whether `signature` is by the vote's own address.
@@ -110,10 +108,7 @@ pub struct ChainSigner {
 impl ChainSigner {
     /// A signer with this vote key.
     pub fn new(chain_id: &str, key: SigningKey) -> Self {
-        Self {
-            key,
-            verifier: ChainVerifier::new(chain_id),
-        }
+        Self { key, verifier: ChainVerifier::new(chain_id) }
     }
 
     /// The validator's address.
@@ -148,9 +143,7 @@ impl Verifier<BftContext> for ChainVerifier {
         signature: &Signature,
         key: &PublicKey,
     ) -> Result<VerificationResult, Error> {
-        let holds = self
-            .proposal(proposal)
-            .is_some_and(|m| keys::verify(&key.0, &m, &signature.0));
+        let holds = self.proposal(proposal).is_some_and(|m| keys::verify(&key.0, &m, &signature.0));
         Ok(VerificationResult::from_bool(holds))
     }
 
@@ -207,10 +200,7 @@ impl Signer<BftContext> for ChainSigner {
         public_key: Vec<u8>,
         peer_id: Vec<u8>,
     ) -> Result<ValidatorProof<BftContext>, Error> {
-        let signature = self.sign(&ValidatorProof::<BftContext>::signing_bytes(
-            &public_key,
-            &peer_id,
-        ));
+        let signature = self.sign(&ValidatorProof::<BftContext>::signing_bytes(&public_key, &peer_id));
         Ok(ValidatorProof::new(public_key, peer_id, signature))
     }
 }

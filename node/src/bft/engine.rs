@@ -66,51 +66,27 @@ pub async fn start<R: Replica>(
 
     // The network is started here and not by the builder, because only its owner can stop it in order: when its
     // supervisor ends, it is killed, and its swarm keeps the port until the next packet.
-    let fail = |e| {
-        fatal(
-            format!("cannot start on {} with log {}", config.listen, wal.display()),
-            e,
-        )
-    };
+    let fail = |e| fatal(format!("cannot start on {} with log {}", config.listen, wal.display()), e);
     let registry = SharedRegistry::global().with_moniker(&config.moniker);
-    let (network, sender) = spawn_network_actor(
-        identity,
-        &settings.consensus,
-        &settings.value_sync,
-        &registry,
-        codec.clone(),
-    )
-    .await
-    .map_err(fail)?;
+    let (network, sender) =
+        spawn_network_actor(identity, &settings.consensus, &settings.value_sync, &registry, codec.clone())
+            .await
+            .map_err(fail)?;
     let verifier = Box::new(ChainVerifier::new(&config.chain_id));
     let (channels, handle) = EngineBuilder::new(BftContext, settings)
         .with_default_wal(WalContext::new(wal.clone(), codec.clone()))
         .with_custom_network(network.clone(), sender)
         .with_default_sync(SyncContext::new(codec.clone()))
-        .with_default_consensus(ConsensusContext::new_validator(
-            address,
-            verifier,
-            Box::new(signer.clone()),
-        ))
+        .with_default_consensus(ConsensusContext::new_validator(address, verifier, Box::new(signer.clone())))
         .with_default_request(RequestContext::new(16))
         .build()
         .await
         .map_err(fail)?;
 
-    let engine = Engine {
-        channels,
-        handle,
-        network,
-        codec,
-        signer,
-        listen,
-        timeouts: linear(&config.timeouts),
-    };
+    let engine =
+        Engine { channels, handle, network, codec, signer, listen, timeouts: linear(&config.timeouts) };
     let (app, status) = App::new(&config.chain_id, replica, engine);
-    Ok(BftHandle {
-        task: tokio::spawn(app.run(shutdown)),
-        status,
-    })
+    Ok(BftHandle { task: tokio::spawn(app.run(shutdown)), status })
 }
 
 fn linear(t: &Timeouts) -> LinearTimeouts {
@@ -133,18 +109,12 @@ fn socket(listen: &Multiaddr) -> Result<SocketAddr, Fatal> {
     let (ip, port) = match parts.as_slice() {
         ["", "ip4" | "ip6", ip, "tcp", port] => (ip.parse::<IpAddr>(), port.parse::<u16>()),
         _ => {
-            return Err(fatal(
-                format!("listen address {text}"),
-                "must be /ip4/…/tcp/PORT or /ip6/…/tcp/PORT",
-            ))
+            return Err(fatal(format!("listen address {text}"), "must be /ip4/…/tcp/PORT or /ip6/…/tcp/PORT"))
         }
     };
     match (ip, port) {
         (Ok(ip), Ok(port)) if port != 0 => Ok(SocketAddr::new(ip, port)),
-        _ => Err(fatal(
-            format!("listen address {text}"),
-            "has no address, or no port above 0",
-        )),
+        _ => Err(fatal(format!("listen address {text}"), "has no address, or no port above 0")),
     }
 }
 
@@ -157,15 +127,9 @@ struct Settings {
 
 impl Settings {
     fn new(config: &BftConfig) -> Result<Self, Fatal> {
-        let parse = |text: &String| {
-            text.parse::<Multiaddr>()
-                .map_err(|e| fatal(format!("address {text}"), e))
-        };
-        let peers = config
-            .persistent_peers
-            .iter()
-            .map(parse)
-            .collect::<Result<Vec<_>, _>>()?;
+        let parse =
+            |text: &String| text.parse::<Multiaddr>().map_err(|e| fatal(format!("address {text}"), e));
+        let peers = config.persistent_peers.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         // Without the id anybody who gets the address would be taken for the validator.
         if let Some(peer) = config.persistent_peers.iter().find(|p| !p.contains("/p2p/")) {
             return Err(fatal(format!("peer {peer}"), "must end in /p2p/<peer id>"));

@@ -67,9 +67,7 @@ impl<R: Replica> App<R> {
         to: u64,
     ) -> Result<Vec<RawDecidedValue<BftContext>>, Fatal> {
         let from = from.max(self.replica.history_min()).max(1);
-        let to = to
-            .min(self.replica.tip())
-            .min(from.saturating_add(SYNC_BATCH as u64 - 1));
+        let to = to.min(self.replica.tip()).min(from.saturating_add(SYNC_BATCH as u64 - 1));
         if from > to {
             return Ok(Vec::new());
         }
@@ -98,39 +96,28 @@ impl<R: Replica> App<R> {
         if height != self.replica.tip() + 1 {
             return Ok(SyncedValueOutcome::LocalTransientError);
         }
-        let header = (bytes.len() <= MAX_BLOCK_BYTES)
-            .then(|| header_of(&self.chain_id, &bytes))
-            .flatten();
+        let header = (bytes.len() <= MAX_BLOCK_BYTES).then(|| header_of(&self.chain_id, &bytes)).flatten();
         let Some((hash, built)) = header else {
             return Ok(SyncedValueOutcome::PeerFault);
         };
         let bytes = self.known(height, &hash)?.unwrap_or(bytes);
         // Decided in a later round than it was built for: it was proposed again.
         let pol_round = (built < round).then_some(built);
-        let candidate = Candidate {
-            height,
-            round,
-            pol_round,
-            proposer: proposer.0,
-            hash,
-            bytes,
-        };
-        Ok(
-            match block_in_place(|| self.replica.validate(&candidate, false))? {
-                Verdict::Valid(same) if same == hash => {
-                    self.synced = height;
-                    SyncedValueOutcome::Verdict(value(&candidate, Validity::Valid))
-                }
-                Verdict::Valid(_) => {
-                    return Err(Fatal::Corrupt("a block was validated under another hash".into()))
-                }
-                // More than 2/3 found this header valid, so the peer changed what stands behind it. (Or we are wrong: then
-                // every peer is at fault, and this line repeats.)
-                Verdict::Invalid(reason) => {
-                    tracing::error!(height, reason, "a decided block is invalid: asking another peer");
-                    SyncedValueOutcome::PeerFault
-                }
-            },
-        )
+        let candidate = Candidate { height, round, pol_round, proposer: proposer.0, hash, bytes };
+        Ok(match block_in_place(|| self.replica.validate(&candidate, false))? {
+            Verdict::Valid(same) if same == hash => {
+                self.synced = height;
+                SyncedValueOutcome::Verdict(value(&candidate, Validity::Valid))
+            }
+            Verdict::Valid(_) => {
+                return Err(Fatal::Corrupt("a block was validated under another hash".into()))
+            }
+            // More than 2/3 found this header valid, so the peer changed what stands behind it. (Or we are wrong: then
+            // every peer is at fault, and this line repeats.)
+            Verdict::Invalid(reason) => {
+                tracing::error!(height, reason, "a decided block is invalid: asking another peer");
+                SyncedValueOutcome::PeerFault
+            }
+        })
     }
 }

@@ -29,14 +29,12 @@ impl<R: Replica> App<R> {
                 self.reported = 0;
             }
             let params = self.params()?;
-            self.status
-                .send_modify(|s| (s.idle, s.last_progress) = (false, now));
+            self.status.send_modify(|s| (s.idle, s.last_progress) = (false, now));
             if let Some((reply, _)) = self.held.take() {
                 return answer(reply, Next::Start(Height(tip + 1), params));
             }
         }
-        self.status
-            .send_modify(|s| (s.idle, s.last_progress, s.last_message) = (true, now, now));
+        self.status.send_modify(|s| (s.idle, s.last_progress, s.last_message) = (true, now, now));
         Ok(())
     }
 

@@ -131,9 +131,7 @@ impl BftHandle {
 
     /// Resolves when the engine has stopped and its ports and files are free: `Ok` after a shutdown.
     pub async fn wait(self) -> Result<(), Fatal> {
-        self.task
-            .await
-            .unwrap_or_else(|e| Err(Fatal::Engine(format!("its task ended: {e}"))))
+        self.task.await.unwrap_or_else(|e| Err(Fatal::Engine(format!("its task ended: {e}"))))
     }
 }
 

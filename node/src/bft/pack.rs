@@ -27,9 +27,7 @@ const MAX_ROUND: u32 = 1 << 20;
 const MAX_SIGNATURES: usize = assent_ledger::certificate::MAX_VALIDATORS;
 
 fn array<const N: usize>(what: &str, bytes: &[u8]) -> Result<[u8; N], CodecError> {
-    bytes
-        .try_into()
-        .map_err(|_| CodecError(format!("{what}: {} bytes, {N} needed", bytes.len())))
+    bytes.try_into().map_err(|_| CodecError(format!("{what}: {} bytes, {N} needed", bytes.len())))
 }
 
 pub(super) fn address(bytes: &[u8]) -> Result<Address, CodecError> {
@@ -93,9 +91,7 @@ pub(super) fn pack<'a>(pairs: impl Iterator<Item = (&'a Address, &'a Signature)>
 
 /// The (address, signature) pairs of [`pack`].
 pub(super) fn unpack(bytes: &[u8]) -> Result<Vec<(Address, Signature)>, CodecError> {
-    entries(bytes, 96)?
-        .map(|e| Ok((address(&e[..32])?, signature(&e[32..])?)))
-        .collect()
+    entries(bytes, 96)?.map(|e| Ok((address(&e[..32])?, signature(&e[32..])?))).collect()
 }
 
 /// One vote inside a round certificate.
@@ -127,12 +123,7 @@ pub(super) fn unpack_votes(bytes: &[u8]) -> Result<Vec<RoundVote>, CodecError> {
                 1 => NilOrVal::Val(block_hash(&e[2..34])?),
                 other => return err(format!("neither nil nor a value: {other}")),
             };
-            Ok((
-                kind(e[0].into())?,
-                value,
-                address(&e[34..66])?,
-                signature(&e[66..])?,
-            ))
+            Ok((kind(e[0].into())?, value, address(&e[34..66])?, signature(&e[66..])?))
         })
         .collect()
 }

@@ -57,12 +57,8 @@ impl<R: Replica> App<R> {
             )));
         }
         self.validated.insert((round, block.hash));
-        answer(
-            reply,
-            LocallyProposedValue::new(Height(height), Round::new(round), BlockHash(block.hash)),
-        )?;
-        self.publish(height, round, block.pol_round, block.hash, &block.bytes)
-            .await
+        answer(reply, LocallyProposedValue::new(Height(height), Round::new(round), BlockHash(block.hash)))?;
+        self.publish(height, round, block.pol_round, block.hash, &block.bytes).await
     }
 
     /// A part came. A block that it completes is judged at once if the engine works on its height.

@@ -29,19 +29,13 @@ impl core::SigningScheme for Ed25519 {
     type PrivateKey = ed25519_dalek::SigningKey;
 
     fn decode_signature(bytes: &[u8]) -> Result<Signature, &'static str> {
-        bytes
-            .try_into()
-            .map(Signature)
-            .map_err(|_| "a signature is 64 bytes long")
+        bytes.try_into().map(Signature).map_err(|_| "a signature is 64 bytes long")
     }
     fn encode_signature(signature: &Signature) -> Vec<u8> {
         signature.0.to_vec()
     }
     fn decode_public_key(bytes: &[u8]) -> Result<PublicKey, &'static str> {
-        bytes
-            .try_into()
-            .map(PublicKey)
-            .map_err(|_| "a public key is 32 bytes long")
+        bytes.try_into().map(PublicKey).map_err(|_| "a public key is 32 bytes long")
     }
     fn encode_public_key(key: &PublicKey) -> Vec<u8> {
         key.0.to_vec()

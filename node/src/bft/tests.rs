@@ -34,28 +34,15 @@ fn signer(seed: u8) -> ChainSigner {
 fn set(signers: &[&ChainSigner]) -> ValidatorSet {
     let mut keys: Vec<_> = signers.iter().map(|s| s.address().0).collect();
     keys.sort_unstable();
-    let validator = |k: [u8; 32]| proto::Validator {
-        organization: "o".into(),
-        vote_key: k.to_vec(),
-        power: 1,
-    };
-    ValidatorSet::from_proto(&proto::ValidatorSet {
-        validators: keys.into_iter().map(validator).collect(),
-    })
-    .unwrap()
+    let validator =
+        |k: [u8; 32]| proto::Validator { organization: "o".into(), vote_key: k.to_vec(), power: 1 };
+    ValidatorSet::from_proto(&proto::ValidatorSet { validators: keys.into_iter().map(validator).collect() })
+        .unwrap()
 }
 
 fn block(height: u64, size: usize) -> (BlockHash, Bytes) {
-    let header = proto::Header {
-        height,
-        ..Default::default()
-    }
-    .encode_to_vec();
-    let block = proto::Block {
-        header,
-        previous_certificate: vec![],
-        entries: vec![vec![1; size]],
-    };
+    let header = proto::Header { height, ..Default::default() }.encode_to_vec();
+    let block = proto::Block { header, previous_certificate: vec![], entries: vec![vec![1; size]] };
     let bytes = Bytes::from(block.encode_to_vec());
     (BlockHash(header_of(CHAIN, &bytes).unwrap().0), bytes)
 }
@@ -89,65 +76,33 @@ where
 
 fn votes() -> Vec<SignedMessage<BftContext, Vote>> {
     let address = Address([3; 32]);
-    let vote = |kind, value| Vote {
-        kind,
-        height: Height(u64::MAX),
-        round: Round::new(7),
-        value,
-        address,
-    };
-    [
-        vote(VoteType::Prevote, NilOrVal::Nil),
-        vote(VoteType::Precommit, NilOrVal::Val(BlockHash([5; 32]))),
-    ]
-    .map(|v| SignedMessage::new(v, Signature([9; 64])))
-    .into()
+    let vote = |kind, value| Vote { kind, height: Height(u64::MAX), round: Round::new(7), value, address };
+    [vote(VoteType::Prevote, NilOrVal::Nil), vote(VoteType::Precommit, NilOrVal::Val(BlockHash([5; 32])))]
+        .map(|v| SignedMessage::new(v, Signature([9; 64])))
+        .into()
 }
 
 #[test]
 fn every_message_survives_the_wire_and_hostile_bytes() {
-    let (height, round, hash, address, signature) = (
-        Height(4),
-        Round::new(2),
-        BlockHash([5; 32]),
-        Address([3; 32]),
-        Signature([9; 64]),
-    );
+    let (height, round, hash, address, signature) =
+        (Height(4), Round::new(2), BlockHash([5; 32]), Address([3; 32]), Signature([9; 64]));
     for vote in votes() {
         survives(&SignedConsensusMsg::Vote(vote.clone()));
         survives(&LivenessMsg::Vote(vote));
     }
     for pol_round in [Round::Nil, Round::ZERO] {
-        let proposal = Proposal {
-            height,
-            round,
-            value: hash,
-            pol_round,
-            address,
-        };
-        survives(&SignedConsensusMsg::<BftContext>::Proposal(SignedMessage::new(
-            proposal, signature,
-        )));
+        let proposal = Proposal { height, round, value: hash, pol_round, address };
+        survives(&SignedConsensusMsg::<BftContext>::Proposal(SignedMessage::new(proposal, signature)));
         let (proposer, value) = (address, hash);
         for validity in [Validity::Valid, Validity::Invalid] {
-            let p: ProposedValue<BftContext> = ProposedValue {
-                height,
-                round,
-                valid_round: pol_round,
-                proposer,
-                value,
-                validity,
-            };
+            let p: ProposedValue<BftContext> =
+                ProposedValue { height, round, valid_round: pol_round, proposer, value, validity };
             survives(&p);
         }
     }
     let polka_signatures = vec![PolkaSignature::new(address, signature); 3];
-    let polka: PolkaCertificate<BftContext> = PolkaCertificate {
-        height,
-        round,
-        value_id: hash,
-        polka_signatures,
-    };
+    let polka: PolkaCertificate<BftContext> =
+        PolkaCertificate { height, round, value_id: hash, polka_signatures };
     survives(&polka);
     survives(&LivenessMsg::PolkaCertificate(polka));
     for cert_type in [RoundCertificateType::Skip, RoundCertificateType::Precommit] {
@@ -155,12 +110,7 @@ fn every_message_survives_the_wire_and_hostile_bytes() {
             .into_iter()
             .map(|v| RoundSignature::new(v.message.kind, v.message.value, v.message.address, v.signature))
             .collect();
-        let c: RoundCertificate<BftContext> = RoundCertificate {
-            height,
-            round,
-            cert_type,
-            round_signatures,
-        };
+        let c: RoundCertificate<BftContext> = RoundCertificate { height, round, cert_type, round_signatures };
         survives(&LivenessMsg::SkipRoundCertificate(c));
     }
     let part = parts(&signer(1), 4, 2, 100).remove(0);
@@ -168,37 +118,21 @@ fn every_message_survives_the_wire_and_hostile_bytes() {
     let stream = StreamId::new(Bytes::from_static(b"stream"));
     survives(&StreamMessage::new(stream.clone(), 3, StreamContent::Data(part)));
     survives(&StreamMessage::<ProposalPart>::new(stream, 4, StreamContent::Fin));
-    survives(&ValidatorProof::<BftContext>::new(
-        vec![1; 32],
-        vec![2; 38],
-        signature,
-    ));
+    survives(&ValidatorProof::<BftContext>::new(vec![1; 32], vec![2; 38], signature));
     let peer: PeerId = peer_id(&[1; 32]).parse().unwrap();
-    survives(&Status::<BftContext> {
-        peer_id: peer,
-        tip_height: Height(9),
-        history_min_height: Height(1),
-    });
-    survives(&Request::<BftContext>::ValueRequest(ValueRequest::new(
-        Height(2)..=Height(6),
-    )));
+    survives(&Status::<BftContext> { peer_id: peer, tip_height: Height(9), history_min_height: Height(1) });
+    survives(&Request::<BftContext>::ValueRequest(ValueRequest::new(Height(2)..=Height(6))));
     let certificate = certificate::from_proto(&proto::Certificate {
         height: 4,
         round: 2,
         header_hash: vec![5; 32],
-        signatures: vec![proto::CommitSignature {
-            address: vec![3; 32],
-            signature: vec![9; 64],
-        }],
+        signatures: vec![proto::CommitSignature { address: vec![3; 32], signature: vec![9; 64] }],
     });
     let value = RawDecidedValue::new(block(4, 10).1, certificate.unwrap());
     let response = Response::ValueResponse(ValueResponse::new(Height(4), vec![value; 5]));
     survives(&response);
     let codec = WireCodec::default();
-    assert_eq!(
-        codec.encoded_len(&response).unwrap(),
-        codec.encode(&response).unwrap().len()
-    );
+    assert_eq!(codec.encoded_len(&response).unwrap(), codec.encode(&response).unwrap().len());
 }
 
 #[test]
@@ -225,10 +159,7 @@ fn parts_in_any_order_make_the_block() {
     for (i, piece) in pieces.iter().enumerate() {
         let added = assembly.add(piece.clone(), 6, &set);
         assert!(matches!((i, added), (0 | 1, Added::Taken) | (2, Added::Complete)));
-        assert!(
-            matches!(assembly.add(piece.clone(), 6, &set), Added::Taken),
-            "a duplicate"
-        );
+        assert!(matches!(assembly.add(piece.clone(), 6, &set), Added::Taken), "a duplicate");
     }
     let taken = assembly.take(7);
     assert_eq!((taken.len(), &taken[0].bytes), (1, &block(7, 700_000).1));
@@ -250,14 +181,8 @@ fn parts_that_do_not_fit_are_refused() {
         refused(part, 6)
     };
     assert_eq!(refused(good.clone(), 7), "height is not one of the next");
-    assert_eq!(
-        refused(parts(&a, 17, 0, 1).remove(0), 0),
-        "height is not one of the next"
-    );
-    assert_eq!(
-        refused(parts(&stranger, 7, 0, 1).remove(0), 6),
-        "publisher is no validator"
-    );
+    assert_eq!(refused(parts(&a, 17, 0, 1).remove(0), 0), "height is not one of the next");
+    assert_eq!(refused(parts(&stranger, 7, 0, 1).remove(0), 6), "publisher is no validator");
     assert_eq!(change(&|p| p.index = 3), "index or total");
     assert_eq!(change(&|p| p.header.total = 65), "index or total");
     assert_eq!(change(&|p| p.header.total = 2), "signature");
@@ -270,24 +195,15 @@ fn parts_that_do_not_fit_are_refused() {
     let mut assembly = Assembly::new(CHAIN);
     let mut small = parts(&a, 7, 0, 10).remove(0);
     small.data = block(7, 11).1;
-    assert!(matches!(
-        assembly.add(small, 6, &set),
-        Added::Refused("signature")
-    ));
+    assert!(matches!(assembly.add(small, 6, &set), Added::Refused("signature")));
     assert!(assembly.take(7).is_empty());
     // Signed, but the header is another block's.
     let wrong = cut(&a, 7, 0, None, [1; 32], &block(7, 10).1).remove(0);
     assert_eq!(refused(wrong, 6), "hash");
     // Longer than a block may be.
     let mut assembly = Assembly::new(CHAIN);
-    let last = parts(&a, 7, 0, 1_300_000)
-        .into_iter()
-        .map(|p| assembly.add(p, 6, &set))
-        .last();
-    assert!(
-        matches!(last, Some(Added::Refused("block is too long") | Added::Taken)),
-        "{last:?}"
-    );
+    let last = parts(&a, 7, 0, 1_300_000).into_iter().map(|p| assembly.add(p, 6, &set)).last();
+    assert!(matches!(last, Some(Added::Refused("block is too long") | Added::Taken)), "{last:?}");
     assert!(assembly.take(7).is_empty());
 }
 
@@ -307,10 +223,7 @@ fn a_publisher_spoils_only_its_own_share() {
         assembly.take(8).iter().map(|b| b.bytes.len()).sum::<usize>()
             <= 16 * assent_ledger::block::MAX_BLOCK_BYTES
     );
-    assert!(matches!(
-        assembly.add(honest[1].clone(), 6, &set),
-        Added::Complete
-    ));
+    assert!(matches!(assembly.add(honest[1].clone(), 6, &set), Added::Complete));
     assert_eq!(assembly.take(7).len(), 1);
 }
 
@@ -328,17 +241,10 @@ async fn a_precommit_is_the_ledgers() {
     let signed = signer.sign_vote(vote.clone()).await.unwrap();
     let plain = assent_ledger::certificate::precommit(3, 1, &[5; 32], &address.0);
     let bytes = assent_ledger::certificate::vote_sign_bytes(CHAIN, &plain);
-    assert!(assent_ledger::keys::verify(
-        &address.0,
-        &bytes,
-        &signed.signature.0
-    ));
+    assert!(assent_ledger::keys::verify(&address.0, &bytes, &signed.signature.0));
     assert!(ChainVerifier::new(CHAIN).vote_holds(&vote, &signed.signature));
     assert!(!ChainVerifier::new("other").vote_holds(&vote, &signed.signature));
-    let nil = Vote {
-        value: NilOrVal::Nil,
-        ..vote
-    };
+    let nil = Vote { value: NilOrVal::Nil, ..vote };
     assert!(!ChainVerifier::new(CHAIN).vote_holds(&nil, &signed.signature));
 }
 
@@ -355,11 +261,7 @@ fn everybody_proposes_in_turn() {
 
 #[test]
 fn odd_validator_sets_are_refused() {
-    let v = |key: u8, power| proto::Validator {
-        organization: String::new(),
-        vote_key: vec![key; 32],
-        power,
-    };
+    let v = |key: u8, power| proto::Validator { organization: String::new(), vote_key: vec![key; 32], power };
     let parse = |validators| ValidatorSet::from_proto(&proto::ValidatorSet { validators }).is_ok();
     assert!(parse(vec![v(1, 1), v(2, 1)]));
     assert!(!parse(vec![]));

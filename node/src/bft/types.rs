@@ -227,13 +227,7 @@ impl core::Context for BftContext {
         pol_round: Round,
         address: Address,
     ) -> Proposal {
-        Proposal {
-            height,
-            round,
-            value,
-            pol_round,
-            address,
-        }
+        Proposal { height, round, value, pol_round, address }
     }
 
     fn new_prevote(
@@ -243,13 +237,7 @@ impl core::Context for BftContext {
         value: NilOrVal<BlockHash>,
         address: Address,
     ) -> Vote {
-        Vote {
-            kind: VoteType::Prevote,
-            height,
-            round,
-            value,
-            address,
-        }
+        Vote { kind: VoteType::Prevote, height, round, value, address }
     }
 
     fn new_precommit(
@@ -259,12 +247,6 @@ impl core::Context for BftContext {
         value: NilOrVal<BlockHash>,
         address: Address,
     ) -> Vote {
-        Vote {
-            kind: VoteType::Precommit,
-            height,
-            round,
-            value,
-            address,
-        }
+        Vote { kind: VoteType::Precommit, height, round, value, address }
     }
 }

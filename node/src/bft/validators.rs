@@ -49,10 +49,7 @@ impl core::ValidatorSet<BftContext> for ValidatorSet {
         self.members.iter().map(|v| v.power).sum()
     }
     fn get_by_address(&self, address: &Address) -> Option<&Validator> {
-        self.members
-            .binary_search_by(|v| v.address.cmp(address))
-            .ok()
-            .map(|i| &self.members[i])
+        self.members.binary_search_by(|v| v.address.cmp(address)).ok().map(|i| &self.members[i])
     }
     fn get_by_index(&self, index: usize) -> Option<&Validator> {
         self.members.get(index)
@@ -65,32 +62,19 @@ impl ValidatorSet {
         let mut total = 0u64;
         let mut validators: Vec<Validator> = Vec::with_capacity(set.validators.len());
         for v in &set.validators {
-            let key: Hash = v
-                .vote_key
-                .as_slice()
-                .try_into()
-                .map_err(|_| "vote key is not 32 bytes long".to_owned())?;
+            let key: Hash =
+                v.vote_key.as_slice().try_into().map_err(|_| "vote key is not 32 bytes long".to_owned())?;
             if validators.last().is_some_and(|last| last.address.0 >= key) {
                 return Err("validators are not in ascending order".into());
             }
             total = total.saturating_add(v.power);
-            validators.push(Validator {
-                address: Address(key),
-                key: PublicKey(key),
-                power: v.power,
-            });
+            validators.push(Validator { address: Address(key), key: PublicKey(key), power: v.power });
         }
         if validators.is_empty() || total == 0 || total > MAX_TOTAL_POWER {
-            return Err(format!(
-                "{} validators with a power of {total} together",
-                validators.len()
-            ));
+            return Err(format!("{} validators with a power of {total} together", validators.len()));
         }
         let proposers = (0..validators.len()).collect();
-        Ok(Self {
-            members: validators.into(),
-            proposers,
-        })
+        Ok(Self { members: validators.into(), proposers })
     }
 
     /// The same set with these as proposers, in order of turn; whoever is no member is left out.

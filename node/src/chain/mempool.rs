@@ -53,13 +53,7 @@ pub enum AdmitError {
 /// What an entry that waits does on top of a view, alone. Its signature was checked when it was admitted.
 fn alone(view: &View<'_>, time_ms: u64, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
     let mut unchecked = Signatures::Collect(Vec::new());
-    let outcome = execute_entry(
-        &mut Overlay::new(view),
-        &view.tip.chain_id,
-        time_ms,
-        entry,
-        &mut unchecked,
-    );
+    let outcome = execute_entry(&mut Overlay::new(view), &view.tip.chain_id, time_ms, entry, &mut unchecked);
     match outcome {
         Ok(()) => Ok(None),
         Err(ExecuteError::Read(error)) => Err(Fatal::Storage(error.to_string())),
@@ -108,10 +102,7 @@ pub struct Mempool {
 impl Mempool {
     /// An empty one; `wake` is pinged when something arrives.
     pub fn new(wake: Arc<Notify>) -> Self {
-        Self {
-            inner: Arc::default(),
-            wake,
-        }
+        Self { inner: Arc::default(), wake }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -131,13 +122,7 @@ impl Mempool {
             return Ok((hash, Admitted::Committed));
         }
         let time = next_time(&view.tip, now_ms());
-        execute_entry(
-            &mut Overlay::new(&view),
-            chain_id,
-            time,
-            &entry,
-            &mut Signatures::Immediate,
-        )?;
+        execute_entry(&mut Overlay::new(&view), chain_id, time, &entry, &mut Signatures::Immediate)?;
         self.queue(entry)?;
         // Committed since the view was taken: the commit may have cleared this mempool before the entry came.
         if store.entry_place(&hash)?.is_some() {

@@ -70,11 +70,8 @@ impl LedgerReplica {
         wake: Arc<Notify>,
     ) -> Result<(Self, watch::Receiver<TipInfo>, mpsc::UnboundedReceiver<Outcome>), Fatal> {
         let tip = Arc::new(store.tip()?);
-        let (tips, tips_rx) = watch::channel(TipInfo {
-            tip: tip.clone(),
-            at: Instant::now(),
-            signers: Vec::new(),
-        });
+        let (tips, tips_rx) =
+            watch::channel(TipInfo { tip: tip.clone(), at: Instant::now(), signers: Vec::new() });
         let (outcomes, outcomes_rx) = mpsc::unbounded_channel();
         let replica = Self {
             store,
@@ -129,17 +126,12 @@ impl Replica for LedgerReplica {
     }
 
     fn proposers(&self) -> Vec<Hash> {
-        self.tip
-            .bench
-            .proposers(&self.tip.validators, self.tip.height + 1)
+        self.tip.bench.proposers(&self.tip.validators, self.tip.height + 1)
     }
 
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal> {
         if height != self.tip.height + 1 {
-            return Err(Fatal::Engine(format!(
-                "asked to build height {height} on tip {}",
-                self.tip.height
-            )));
+            return Err(Fatal::Engine(format!("asked to build height {height} on tip {}", self.tip.height)));
         }
         if let Some(hash) = self.store.built(height, round)? {
             let stored = self.undecided_by_hash(height, &hash)?;
@@ -153,12 +145,7 @@ impl Replica for LedgerReplica {
                 .certificate(tip)?
                 .ok_or_else(|| Fatal::Corrupt(format!("no certificate for {tip}")))?,
         };
-        let proposal = Proposal {
-            proposer: self.address,
-            round,
-            now_ms: now_ms(),
-            previous_certificate,
-        };
+        let proposal = Proposal { proposer: self.address, round, now_ms: now_ms(), previous_certificate };
         let view = self.store.view()?;
         let built = build_block(&self.tip, &view, self.mempool.select(), &proposal);
         let (bytes, applied, dropped) = match built {
@@ -212,9 +199,7 @@ impl Replica for LedgerReplica {
         }
         if fresh && candidate.pol_round.is_none() {
             if (header.round, header.proposer.as_slice()) != (candidate.round, &candidate.proposer) {
-                return Ok(Verdict::Invalid(
-                    "the header names another round or proposer".into(),
-                ));
+                return Ok(Verdict::Invalid("the header names another round or proposer".into()));
             }
             if !time_is_plausible(&self.tip, header.time_ms, now_ms()) {
                 return Ok(Verdict::Invalid(format!(
@@ -235,11 +220,7 @@ impl Replica for LedgerReplica {
     }
 
     fn undecided_by_hash(&self, height: u64, hash: &Hash) -> Result<Option<Candidate>, Fatal> {
-        Ok(self
-            .store
-            .undecided(height, None)?
-            .into_iter()
-            .find(|c| c.hash == *hash))
+        Ok(self.store.undecided(height, None)?.into_iter().find(|c| c.hash == *hash))
     }
 
     fn commit(&mut self, certificate: Certificate) -> Result<(), Fatal> {
@@ -249,14 +230,8 @@ impl Replica for LedgerReplica {
             .try_into()
             .map_err(|_| Fatal::Engine("decided a value that is no header hash".into()))?;
         let height = self.tip.height + 1;
-        verify_certificate(
-            &self.tip.chain_id,
-            &self.tip.validators,
-            height,
-            &hash,
-            &certificate,
-        )
-        .map_err(|e| Fatal::Engine(format!("decided with a certificate that proves nothing: {e}")))?;
+        verify_certificate(&self.tip.chain_id, &self.tip.validators, height, &hash, &certificate)
+            .map_err(|e| Fatal::Engine(format!("decided with a certificate that proves nothing: {e}")))?;
         let candidate = self
             .undecided_by_hash(height, &hash)?
             .ok_or_else(|| Fatal::Engine(format!("decided {} without its bytes", hex::encode(hash))))?;
@@ -277,11 +252,7 @@ impl Replica for LedgerReplica {
         self.mempool.remove(applied.entries.iter().map(|e| &e.hash));
         // The tip first: whoever hears of a commit finds it there.
         let signers = certificate.signatures.into_iter().map(|s| s.address).collect();
-        self.tips.send_replace(TipInfo {
-            tip: self.tip.clone(),
-            at: self.committed_at,
-            signers,
-        });
+        self.tips.send_replace(TipInfo { tip: self.tip.clone(), at: self.committed_at, signers });
         for entry in &applied.entries {
             let _ = self.outcomes.send(Outcome::Committed(entry.hash, height));
         }
@@ -321,7 +292,5 @@ impl Replica for LedgerReplica {
 
 /// Header hash that an encoded block has, when it has one.
 pub fn block_hash(chain_id: &str, bytes: &[u8]) -> Option<Hash> {
-    Block::decode(bytes)
-        .ok()
-        .map(|b| header_hash(chain_id, &b.header))
+    Block::decode(bytes).ok().map(|b| header_hash(chain_id, &b.header))
 }

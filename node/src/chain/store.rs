@@ -28,18 +28,8 @@ use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
 use crate::order::{Candidate, Fatal};
 
-const FAMILIES: [&str; 10] = [
-    "meta",
-    "blocks",
-    "certificates",
-    "entries",
-    "state",
-    "nodes",
-    "log",
-    "accesses",
-    "undecided",
-    "built",
-];
+const FAMILIES: [&str; 10] =
+    ["meta", "blocks", "certificates", "entries", "state", "nodes", "log", "accesses", "undecided", "built"];
 
 /// The ledger's database. Cheap to clone.
 #[derive(Clone)]
@@ -106,10 +96,7 @@ impl Store {
             )),
             other => other,
         })?;
-        let store = Self {
-            db: Arc::new(db),
-            options: Arc::new(options),
-        };
+        let store = Self { db: Arc::new(db), options: Arc::new(options) };
         match store.get("meta", b"genesis")? {
             None => store.write_genesis(genesis_file, genesis)?,
             Some(stored) if stored == genesis_file => {}
@@ -128,11 +115,7 @@ impl Store {
         let (tip, changes, update) = apply_genesis(genesis).map_err(|e| Fatal::Storage(e.to_string()))?;
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family("meta")?, b"genesis", genesis_file);
-        batch.put_cf(
-            self.family("meta")?,
-            b"tip",
-            StoredTip::from(&tip).encode_to_vec(),
-        );
+        batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(&tip).encode_to_vec());
         for (key, value) in changes {
             batch.put_cf(self.family("state")?, key, value);
         }
@@ -143,9 +126,7 @@ impl Store {
     }
 
     pub(super) fn family(&self, name: &'static str) -> Result<&rocksdb::ColumnFamily, Fatal> {
-        self.db
-            .cf_handle(name)
-            .ok_or_else(|| Fatal::Corrupt(format!("column family {name} is missing")))
+        self.db.cf_handle(name).ok_or_else(|| Fatal::Corrupt(format!("column family {name} is missing")))
     }
 
     fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
@@ -159,9 +140,7 @@ impl Store {
 
     /// The end of the chain as stored.
     pub fn tip(&self) -> Result<Tip, Fatal> {
-        let bytes = self
-            .get("meta", b"tip")?
-            .ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
+        let bytes = self.get("meta", b"tip")?.ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
         StoredTip::decode(bytes.as_slice())
             .ok()
             .and_then(StoredTip::into_tip)
@@ -181,9 +160,7 @@ impl Store {
     /// True when an entry is in the ledger, and where.
     pub fn entry_place(&self, hash: &Hash) -> Result<Option<EntryPlace>, Fatal> {
         let bytes = self.get("entries", hash)?;
-        bytes
-            .map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string())))
-            .transpose()
+        bytes.map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
     }
 
     /// Stores an undecided block; `built` marks it as this node's own proposal for (height, round). Synced: after a crash the
@@ -191,17 +168,9 @@ impl Store {
     pub fn put_undecided(&self, candidate: &Candidate, built: bool) -> Result<(), Fatal> {
         let mut batch = WriteBatch::default();
         let key = candidate_key(candidate.height, candidate.round, &candidate.hash);
-        batch.put_cf(
-            self.family("undecided")?,
-            key,
-            StoredCandidate::from(candidate).encode_to_vec(),
-        );
+        batch.put_cf(self.family("undecided")?, key, StoredCandidate::from(candidate).encode_to_vec());
         if built {
-            let key = [
-                &candidate.height.to_be_bytes()[..],
-                &candidate.round.to_be_bytes(),
-            ]
-            .concat();
+            let key = [&candidate.height.to_be_bytes()[..], &candidate.round.to_be_bytes()].concat();
             batch.put_cf(self.family("built")?, key, candidate.hash);
         }
         self.db.write_opt(batch, &synced()).map_err(storage)
@@ -209,10 +178,7 @@ impl Store {
 
     /// Hash of the block that this node built for (height, round).
     pub fn built(&self, height: u64, round: u32) -> Result<Option<Hash>, Fatal> {
-        let bytes = self.get(
-            "built",
-            &[&height.to_be_bytes()[..], &round.to_be_bytes()].concat(),
-        )?;
+        let bytes = self.get("built", &[&height.to_be_bytes()[..], &round.to_be_bytes()].concat())?;
         Ok(bytes.and_then(|b| b.try_into().ok()))
     }
 
@@ -230,11 +196,7 @@ impl Store {
                 break;
             }
             let stored = StoredCandidate::decode(&value[..]).map_err(|e| Fatal::Corrupt(e.to_string()))?;
-            found.push(
-                stored
-                    .into_candidate()
-                    .ok_or_else(|| Fatal::Corrupt("undecided block".into()))?,
-            );
+            found.push(stored.into_candidate().ok_or_else(|| Fatal::Corrupt("undecided block".into()))?);
         }
         Ok(found)
     }
@@ -245,11 +207,7 @@ impl Store {
         let mut batch = WriteBatch::default();
         let height = applied.tip.height;
         batch.put_cf(self.family("blocks")?, height_key(height), block);
-        batch.put_cf(
-            self.family("certificates")?,
-            height_key(height),
-            certificate.encode_to_vec(),
-        );
+        batch.put_cf(self.family("certificates")?, height_key(height), certificate.encode_to_vec());
         let first_leaf = applied.header.log_size - applied.entries.len() as u64;
         for (leaf, entry) in (first_leaf..).zip(&applied.entries) {
             let place = EntryPlace { height, leaf };
@@ -270,11 +228,7 @@ impl Store {
                 batch.delete_cf(self.family("nodes")?, key);
             }
         }
-        batch.put_cf(
-            self.family("meta")?,
-            b"tip",
-            StoredTip::from(&applied.tip).encode_to_vec(),
-        );
+        batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(&applied.tip).encode_to_vec());
         for family in ["undecided", "built"] {
             batch.delete_range_cf(self.family(family)?, [0; 8], height_key(height + 1));
         }
@@ -313,11 +267,7 @@ impl Store {
                     commitment: op.commitment.clone(),
                     previous_head: head,
                 };
-                batch.put_cf(
-                    self.family("accesses")?,
-                    access_key(&key, seq + 1),
-                    place.encode_to_vec(),
-                );
+                batch.put_cf(self.family("accesses")?, access_key(&key, seq + 1), place.encode_to_vec());
                 heads.insert(key, (seq + 1, next.to_vec()));
             }
         }
@@ -326,7 +276,6 @@ impl Store {
 
     /// Number of write-ahead-log syncs since open (RocksDB's own ticker).
     pub fn syncs(&self) -> u64 {
-        self.options
-            .get_ticker_count(rocksdb::statistics::Ticker::WalFileSynced)
+        self.options.get_ticker_count(rocksdb::statistics::Ticker::WalFileSynced)
     }
 }

@@ -49,11 +49,7 @@ pub struct StoredAbsence {
 }
 
 fn absence(address: &Hash, absence: &Absence) -> StoredAbsence {
-    StoredAbsence {
-        address: address.to_vec(),
-        missed: absence.missed,
-        until: absence.until,
-    }
+    StoredAbsence { address: address.to_vec(), missed: absence.missed, until: absence.until }
 }
 
 impl From<&Tip> for StoredTip {
@@ -68,12 +64,7 @@ impl From<&Tip> for StoredTip {
             log_size: tip.log.size(),
             log_peaks: tip.log.peaks().iter().map(|p| p.to_vec()).collect(),
             validators: Some(tip.validators.clone()),
-            bench: tip
-                .bench
-                .0
-                .iter()
-                .map(|(address, a)| absence(address, a))
-                .collect(),
+            bench: tip.bench.0.iter().map(|(address, a)| absence(address, a)).collect(),
         }
     }
 }
@@ -81,20 +72,9 @@ impl From<&Tip> for StoredTip {
 impl StoredTip {
     /// The tip; none when what is stored is not one.
     pub fn into_tip(self) -> Option<Tip> {
-        let peaks = self
-            .log_peaks
-            .iter()
-            .map(|p| hash(p))
-            .collect::<Option<Vec<_>>>()?;
-        let seat = |a: &StoredAbsence| {
-            Some((
-                hash(&a.address)?,
-                Absence {
-                    missed: a.missed,
-                    until: a.until,
-                },
-            ))
-        };
+        let peaks = self.log_peaks.iter().map(|p| hash(p)).collect::<Option<Vec<_>>>()?;
+        let seat =
+            |a: &StoredAbsence| Some((hash(&a.address)?, Absence { missed: a.missed, until: a.until }));
         let bench = self.bench.iter().map(seat).collect::<Option<_>>()?;
         Some(Tip {
             chain_id: self.chain_id,

@@ -77,8 +77,7 @@ impl Numbers {
         not_after_ms: u64,
         reserved: u64,
     ) -> Option<u64> {
-        self.given
-            .retain(|number, given| given.not_after_ms > tip_ms && sequence_is_free(state, *number));
+        self.given.retain(|number, given| given.not_after_ms > tip_ms && sequence_is_free(state, *number));
         if self.given.len() as u64 >= SEQUENCE_WINDOW - reserved {
             return None;
         }
@@ -89,21 +88,12 @@ impl Numbers {
             .find(|n| sequence_is_free(state, *n) && !self.given.contains_key(n))?;
         self.next = number + 1;
         let offered = false;
-        self.given.insert(
-            number,
-            Given {
-                not_after_ms,
-                offered,
-            },
-        );
+        self.given.insert(number, Given { not_after_ms, offered });
         Some(number)
     }
 
     fn offered(&mut self, body: &EntryBody) {
-        let given = Given {
-            not_after_ms: body.not_after_ms,
-            offered: true,
-        };
+        let given = Given { not_after_ms: body.not_after_ms, offered: true };
         self.given.insert(body.sequence, given);
     }
 
@@ -155,14 +145,10 @@ impl Submitter {
             )));
         }
         drop(view);
-        let used = state
-            .sequence_window
-            .iter()
-            .rposition(|b| *b != 0)
-            .map_or(0, |i| {
-                let top = 8 - state.sequence_window[i].leading_zeros() as u64;
-                i as u64 * 8 + top
-            });
+        let used = state.sequence_window.iter().rposition(|b| *b != 0).map_or(0, |i| {
+            let top = 8 - state.sequence_window[i].leading_zeros() as u64;
+            i as u64 * 8 + top
+        });
         let fresh = state.sequence_floor == 0 && used == 0;
         let next = state.sequence_floor + used + if fresh { 1 } else { RESTART_SKIP };
         let submitter = Self(Arc::new(Inner {
@@ -171,10 +157,7 @@ impl Submitter {
             chain_id,
             organization,
             key,
-            numbers: Mutex::new(Numbers {
-                next,
-                given: BTreeMap::new(),
-            }),
+            numbers: Mutex::new(Numbers { next, given: BTreeMap::new() }),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             withdrawals_in_flight: Semaphore::new(MAX_WITHDRAWALS_IN_FLIGHT),
             waiters: Mutex::default(),
@@ -209,9 +192,7 @@ impl Submitter {
             true => 0,
             false => NUMBERS_FOR_WITHDRAWALS,
         };
-        let number = inner
-            .numbers()
-            .take(&state, view.tip.time_ms, not_after_ms, reserved);
+        let number = inner.numbers().take(&state, view.tip.time_ms, not_after_ms, reserved);
         let sequence = number.ok_or_else(|| {
             SubmitError::Busy(format!(
                 "{} entries of this node are not settled yet: wait for the ledger, then retry",
@@ -310,23 +291,15 @@ impl Inner {
     fn wait_for(&self, hash: Hash) -> Waiting<'_> {
         let (sender, outcome) = oneshot::channel();
         self.waiters().entry(hash).or_default().push(sender);
-        Waiting {
-            inner: self,
-            hash,
-            outcome,
-        }
+        Waiting { inner: self, hash, outcome }
     }
 
     fn waiters(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.waiters.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn numbers(&self) -> MutexGuard<'_, Numbers> {
-        self.numbers
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.numbers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -335,23 +308,13 @@ mod tests {
     use super::*;
 
     fn used(floor: u64) -> OrganizationState {
-        OrganizationState {
-            sequence_floor: floor,
-            ..Default::default()
-        }
+        OrganizationState { sequence_floor: floor, ..Default::default() }
     }
 
     #[test]
     fn numbers_come_back_when_their_entries_came_to_nothing() {
-        let mut numbers = Numbers {
-            next: 1,
-            given: BTreeMap::new(),
-        };
-        let body = |sequence| EntryBody {
-            sequence,
-            not_after_ms: 500,
-            ..Default::default()
-        };
+        let mut numbers = Numbers { next: 1, given: BTreeMap::new() };
+        let body = |sequence| EntryBody { sequence, not_after_ms: 500, ..Default::default() };
         let state = used(0);
         for n in 1..=SEQUENCE_WINDOW - NUMBERS_FOR_WITHDRAWALS {
             assert_eq!(numbers.take(&state, 100, 500, NUMBERS_FOR_WITHDRAWALS), Some(n));

@@ -90,20 +90,13 @@ impl<'a> View<'a> {
         let block = Block::decode(block_bytes.as_slice()).map_err(|_| corrupt("block"))?;
         let header = Header::decode(block.header.as_slice()).map_err(|_| corrupt("header"))?;
         let certificate = Certificate::decode(certificate.as_slice()).map_err(|_| corrupt("certificate"))?;
-        Ok(Some(Committed {
-            block_bytes,
-            block,
-            header,
-            certificate,
-        }))
+        Ok(Some(Committed { block_bytes, block, header, certificate }))
     }
 
     /// Where an entry stands.
     pub fn entry_place(&self, hash: &Hash) -> Result<Option<EntryPlace>, Fatal> {
         let bytes = self.get("entries", hash)?;
-        bytes
-            .map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string())))
-            .transpose()
+        bytes.map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
     }
 
     /// Where access number `access_seq` (from 1) of a slot stands.
@@ -166,12 +159,7 @@ impl<'a> View<'a> {
 
     /// Decodes a certificate that stands in a block.
     pub fn previous_certificate(block: &Block) -> Option<Certificate> {
-        decode(
-            "Certificate",
-            &block.previous_certificate,
-            assent_ledger::entry::MAX_ENTRY_BYTES,
-        )
-        .ok()
+        decode("Certificate", &block.previous_certificate, assent_ledger::entry::MAX_ENTRY_BYTES).ok()
     }
 }
 
@@ -189,10 +177,6 @@ impl NodeRead for View<'_> {
 
 impl LogRead for View<'_> {
     fn node(&self, level: u8, index: u64) -> Option<Hash> {
-        self.get("log", &log_key(level, index))
-            .ok()
-            .flatten()?
-            .try_into()
-            .ok()
+        self.get("log", &log_key(level, index)).ok().flatten()?.try_into().ok()
     }
 }

@@ -31,13 +31,7 @@ struct ImportReply {
 /// Commitments of all consents in a set.
 pub(super) fn leaves(chain_id: &str, set: &ConsentSet) -> Vec<ConsentLeaf> {
     let commitment = |c: &ConsentRecord| commit(Context::ConsentCommitment, chain_id, &c.salt, &c.fhir);
-    set.consents
-        .iter()
-        .map(|c| ConsentLeaf {
-            id: c.id.clone(),
-            commitment: commitment(c),
-        })
-        .collect()
+    set.consents.iter().map(|c| ConsentLeaf { id: c.id.clone(), commitment: commitment(c) }).collect()
 }
 
 fn refused(issues: &[Issue]) -> Refusal {
@@ -66,11 +60,7 @@ impl Custodian {
     ) -> Result<RecordedConsent, Refusal> {
         let key = control_key.unwrap_or_default();
         let name = [&patient.system, &patient.value, &patient.birth_date].map(|s| s.as_bytes());
-        let body_hash = sha256(&framed(
-            Context::Handle,
-            "import",
-            &[name[0], name[1], name[2], &fhir, &key],
-        ));
+        let body_hash = sha256(&framed(Context::Handle, "import", &[name[0], name[1], name[2], &fhir, &key]));
         let guard = self.preparing.lock().await;
         let queued = match self.queued(client, request_id, &body_hash)? {
             Some(queued) => queued,
@@ -136,21 +126,9 @@ impl Custodian {
             "" => hex::encode(&fresh_bytes()[..16]),
             id => id.to_owned(),
         };
-        let revision = set
-            .consents
-            .iter()
-            .filter(|c| c.id == id)
-            .map(|c| c.revision)
-            .max()
-            .unwrap_or(0)
-            + 1;
+        let revision = set.consents.iter().filter(|c| c.id == id).map(|c| c.revision).max().unwrap_or(0) + 1;
         set.consents.retain(|c| c.id != id);
-        set.consents.push(ConsentRecord {
-            id: id.clone(),
-            revision,
-            fhir,
-            salt: fresh_bytes(),
-        });
+        set.consents.push(ConsentRecord { id: id.clone(), revision, fhir, salt: fresh_bytes() });
         set.salt = fresh_bytes();
         let commitment = slot_commitment(self.chain_id(), &set.salt, &leaves(self.chain_id(), &set));
         let operation = SetConsent {
@@ -167,21 +145,11 @@ impl Custodian {
             rules: imported.sentences,
             handle: subject.handle.to_vec(),
         };
-        let operations = vec![Operation {
-            kind: Some(OperationKind::SetConsent(operation)),
-        }];
+        let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
         let (queued, record) = self.queue(body_hash, operations, reply.encode_to_vec())?;
         vault.put_pending(&[
-            Pending::ConsentSet {
-                handle: &subject.handle,
-                commitment: &commitment,
-                set: &set,
-            },
-            Pending::Request {
-                client,
-                request_id,
-                record: &record,
-            },
+            Pending::ConsentSet { handle: &subject.handle, commitment: &commitment, set: &set },
+            Pending::Request { client, request_id, record: &record },
         ])?;
         Ok(queued)
     }
@@ -217,26 +185,13 @@ impl Custodian {
         let slot = self.parts.store.view()?.policy(self.organization())?;
         let salt = fresh_bytes();
         let commitment = commit(Context::PolicyCommitment, self.chain_id(), &salt, policy);
-        let operation = SetPolicy {
-            expected_policy_seq: slot.policy_seq,
-            commitment: commitment.to_vec(),
-        };
+        let operation = SetPolicy { expected_policy_seq: slot.policy_seq, commitment: commitment.to_vec() };
         let reply = (slot.policy_seq + 1).to_be_bytes().to_vec();
-        let operations = vec![Operation {
-            kind: Some(OperationKind::SetPolicy(operation)),
-        }];
+        let operations = vec![Operation { kind: Some(OperationKind::SetPolicy(operation)) }];
         let (queued, record) = self.queue(body_hash, operations, reply)?;
         self.parts.vault.put_pending(&[
-            Pending::Policy {
-                commitment: &commitment,
-                salt: &salt,
-                json: policy,
-            },
-            Pending::Request {
-                client,
-                request_id,
-                record: &record,
-            },
+            Pending::Policy { commitment: &commitment, salt: &salt, json: policy },
+            Pending::Request { client, request_id, record: &record },
         ])?;
         Ok(queued)
     }
@@ -263,19 +218,13 @@ impl Custodian {
         withdraw: Withdraw,
     ) -> Result<Queued, Refusal> {
         // An old withdrawal stands in the ledger for anybody to send again: nothing is stored or signed for it.
-        let slot = self
-            .parts
-            .store
-            .view()?
-            .slot(&withdraw.custodian, &withdraw.handle)?;
+        let slot = self.parts.store.view()?.slot(&withdraw.custodian, &withdraw.handle)?;
         let found = slot.map_or(withdraw.withdraw_seq, |slot| slot.withdraw_seq);
         if found != withdraw.withdraw_seq {
             let expected = withdraw.withdraw_seq;
             return Err(SubmitError::Refused(ExecuteError::WithdrawSequence { expected, found }).into());
         }
-        let operations = vec![Operation {
-            kind: Some(OperationKind::Withdraw(withdraw)),
-        }];
+        let operations = vec![Operation { kind: Some(OperationKind::Withdraw(withdraw)) }];
         let (queued, record) = self.queue(body_hash, operations, Vec::new())?;
         self.parts.vault.put_request(client, request_id, &record)?;
         Ok(queued)

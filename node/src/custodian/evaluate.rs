@@ -67,9 +67,8 @@ fn alarm(what: &str) -> Refusal {
 impl Custodian {
     /// The set of consents that a slot's commitment stands for, recomputed.
     pub(super) fn open_set(&self, handle: &Hash, commitment: &[u8]) -> Result<ConsentSet, Refusal> {
-        let commitment: Hash = commitment
-            .try_into()
-            .map_err(|_| alarm("a slot's commitment is not 32 bytes"))?;
+        let commitment: Hash =
+            commitment.try_into().map_err(|_| alarm("a slot's commitment is not 32 bytes"))?;
         let set = self
             .parts
             .vault
@@ -86,9 +85,8 @@ impl Custodian {
         if commitment.is_empty() {
             return Ok(None);
         }
-        let commitment: Hash = commitment
-            .try_into()
-            .map_err(|_| alarm("the policy's commitment is not 32 bytes"))?;
+        let commitment: Hash =
+            commitment.try_into().map_err(|_| alarm("the policy's commitment is not 32 bytes"))?;
         let (salt, json) = self
             .parts
             .vault
@@ -97,9 +95,7 @@ impl Custodian {
         if commit(Context::PolicyCommitment, self.chain_id(), &salt, &json) != commitment {
             return Err(alarm("the policy's recomputed commitment differs"));
         }
-        DefaultPolicy::parse(&json)
-            .map(Some)
-            .map_err(|_| alarm("the stored policy does not parse"))
+        DefaultPolicy::parse(&json).map(Some).map_err(|_| alarm("the stored policy does not parse"))
     }
 
     fn open_consents(&self, set: &ConsentSet) -> Result<Vec<Consent>, Refusal> {
@@ -107,10 +103,7 @@ impl Custodian {
         for record in &set.consents {
             let imported =
                 import_consent(&record.fhir).map_err(|_| alarm("a stored consent does not import"))?;
-            consents.push(Consent {
-                id: record.id.clone(),
-                ..imported.consent
-            });
+            consents.push(Consent { id: record.id.clone(), ..imported.consent });
         }
         Ok(consents)
     }
@@ -119,10 +112,9 @@ impl Custodian {
     pub(super) fn must_be_fresh(&self) -> Result<(), Refusal> {
         match self.parts.freshness.stale() {
             None => Ok(()),
-            Some(reason) => Err(Refusal::unavailable(
-                "NOT_FRESH",
-                format!("the custodian's node is not fresh: {reason}"),
-            )),
+            Some(reason) => {
+                Err(Refusal::unavailable("NOT_FRESH", format!("the custodian's node is not fresh: {reason}")))
+            }
         }
     }
 

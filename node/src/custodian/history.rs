@@ -25,9 +25,7 @@ impl Custodian {
         };
         let mut receipts = Vec::new();
         for n in 1..=slot.access_seq {
-            let place = view
-                .access_place(self.organization(), handle, n)?
-                .ok_or_else(incomplete)?;
+            let place = view.access_place(self.organization(), handle, n)?.ok_or_else(incomplete)?;
             let commitment: Hash = place.commitment.as_slice().try_into().map_err(|_| incomplete())?;
             let access = self.parts.vault.access(&commitment)?.ok_or_else(incomplete)?;
             receipts.push(view.receipt(&place, n, access.event, access.salt)?);

@@ -135,11 +135,9 @@ pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
 impl From<VaultError> for Refusal {
     fn from(error: VaultError) -> Self {
         match error {
-            VaultError::Exists { what } => Self::new(
-                Kind::AlreadyExists,
-                "ALREADY_EXISTS",
-                format!("there is already {what}"),
-            ),
+            VaultError::Exists { what } => {
+                Self::new(Kind::AlreadyExists, "ALREADY_EXISTS", format!("there is already {what}"))
+            }
             VaultError::TooLarge { .. } => Self::new(Kind::InvalidArgument, "TOO_LARGE", error.to_string()),
             VaultError::Storage { .. } | VaultError::Corrupt { .. } => {
                 tracing::error!(%error, "vault failed");
@@ -155,10 +153,7 @@ impl From<VaultError> for Refusal {
 impl Custodian {
     /// Over the parts of a node.
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self {
-            parts,
-            preparing: Arc::default(),
-        }
+        Self { parts, preparing: Arc::default() }
     }
 
     fn organization(&self) -> &str {
@@ -185,9 +180,7 @@ impl Custodian {
             return Ok(None); // void: the entry was refused and can never take effect
         }
         let queued = Queued::decode(record.reply.as_slice());
-        queued
-            .map(Some)
-            .map_err(|_| Refusal::unavailable("NODE_FAILING", "a stored request does not decode"))
+        queued.map(Some).map_err(|_| Refusal::unavailable("NODE_FAILING", "a stored request does not decode"))
     }
 
     /// Signs operations as an entry, and the record that makes a retry harmless. Nothing is stored yet.
@@ -197,11 +190,7 @@ impl Custodian {
         operations: Vec<Operation>,
         reply: Vec<u8>,
     ) -> Result<(Queued, RequestRecord), Refusal> {
-        let entry = if operations.is_empty() {
-            Vec::new()
-        } else {
-            self.parts.submitter.sign(operations)?
-        };
+        let entry = if operations.is_empty() { Vec::new() } else { self.parts.submitter.sign(operations)? };
         let queued = Queued { entry, reply };
         let record = RequestRecord {
             body_hash,
@@ -239,12 +228,7 @@ impl Custodian {
         let stored = self.parts.vault.get_request(client, request_id)?;
         let same = stored.is_some_and(|record| record.entry_hash == Some(sha256(&queued.entry)));
         if same && self.parts.submitter.is_dead(&queued.entry)? {
-            let void = RequestRecord {
-                body_hash,
-                reply: Vec::new(),
-                entry_hash: None,
-                created_ms: now_ms(),
-            };
+            let void = RequestRecord { body_hash, reply: Vec::new(), entry_hash: None, created_ms: now_ms() };
             self.parts.vault.put_request(client, request_id, &void)?;
         }
         Ok(())

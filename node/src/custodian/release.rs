@@ -75,10 +75,8 @@ pub struct CheckedRequest {
 
 /// What is asked, as the decision function takes it.
 pub(super) fn asked(request: &DataRequest) -> Request {
-    let recipient = Reference::Identifier {
-        system: ORGANIZATION_SYSTEM.into(),
-        value: request.recipient.clone(),
-    };
+    let recipient =
+        Reference::Identifier { system: ORGANIZATION_SYSTEM.into(), value: request.recipient.clone() };
     let mut asked = Request::access(vec![recipient], &request.purpose);
     asked.actor = (!request.actor.is_empty()).then(|| request.actor.clone());
     asked.action = request.action.clone();
@@ -117,23 +115,13 @@ impl Custodian {
             return Err(malformed("the request is for another chain or custodian"));
         }
         if request.recipient != peer || signed.organization != peer {
-            return Err(malformed(
-                "the request names another recipient than the peer that sent it",
-            ));
+            return Err(malformed("the request names another recipient than the peer that sent it"));
         }
         if request.nonce.len() != 32 {
             return Err(malformed("the nonce is not 32 bytes"));
         }
-        let key = self
-            .parts
-            .store
-            .view()?
-            .organization(peer)?
-            .map(|o| o.entry_key)
-            .unwrap_or_default();
-        let key = key
-            .try_into()
-            .map_err(|_| malformed("the recipient is not on the ledger"))?;
+        let key = self.parts.store.view()?.organization(peer)?.map(|o| o.entry_key).unwrap_or_default();
+        let key = key.try_into().map_err(|_| malformed("the recipient is not on the ledger"))?;
         if !verify_message(Context::Request, self.chain_id(), &key, &signed) {
             return Err(malformed("the recipient's signature does not verify"));
         }
@@ -150,11 +138,7 @@ impl Custodian {
         // Before anybody looks for the patient: a known and an unknown one get the same answer.
         asked(&request).check().map_err(|e| malformed(&e.to_string()))?;
         let hash = request_hash(self.chain_id(), &signed.body);
-        Ok(CheckedRequest {
-            request,
-            hash,
-            signed,
-        })
+        Ok(CheckedRequest { request, hash, signed })
     }
 
     /// Decides only: a signed permit, or none for everything else.
@@ -186,10 +170,7 @@ impl Custodian {
 
     /// The one answer for everything that is not a permit.
     pub fn not_released(&self, hash: &Hash) -> Signed {
-        let answer = NotReleased {
-            request_hash: hash.to_vec(),
-            time_ms: self.parts.tip().time_ms,
-        };
+        let answer = NotReleased { request_hash: hash.to_vec(), time_ms: self.parts.tip().time_ms };
         self.sign(Context::NotReleased, answer.encode_to_vec())
     }
 
@@ -203,13 +184,7 @@ impl Custodian {
     }
 
     fn sign(&self, context: Context, body: Vec<u8>) -> Signed {
-        sign_message(
-            context,
-            self.chain_id(),
-            self.organization(),
-            &self.parts.entry_key,
-            body,
-        )
+        sign_message(context, self.chain_id(), self.organization(), &self.parts.entry_key, body)
     }
 
     /// Evaluates, commits the access, and returns what may go out; none for everything that is not a permit.
@@ -238,10 +213,7 @@ impl Custodian {
                 Err(refusal) => return Err(refusal),
             }
         }
-        Err(Refusal::unavailable(
-            "TOO_MUCH_CHANGE",
-            "consent or policy changed at every attempt: retry",
-        ))
+        Err(Refusal::unavailable("TOO_MUCH_CHANGE", "consent or policy changed at every attempt: retry"))
     }
 
     fn prepare_access(
@@ -264,20 +236,11 @@ impl Custodian {
             digests_root: digests_root(permitted.records.iter().map(|r| r.bytes.as_slice())).to_vec(),
             time_ms: permitted.time_ms,
         };
-        let access = Access {
-            handle: permitted.handle,
-            salt: fresh_bytes(),
-            event: event.encode_to_vec(),
-        };
+        let access = Access { handle: permitted.handle, salt: fresh_bytes(), event: event.encode_to_vec() };
         if access.event.len() > MAX_ENTRY_BYTES {
             return Err(too_large());
         }
-        let commitment = commit(
-            Context::AccessCommitment,
-            self.chain_id(),
-            &access.salt,
-            &access.event,
-        );
+        let commitment = commit(Context::AccessCommitment, self.chain_id(), &access.salt, &access.event);
         let operation = RecordAccess {
             custodian: self.organization().to_owned(),
             handle: permitted.handle.to_vec(),
@@ -285,20 +248,11 @@ impl Custodian {
             expected_policy_seq: permitted.policy_seq,
             commitment: commitment.to_vec(),
         };
-        let operations = vec![Operation {
-            kind: Some(OperationKind::RecordAccess(operation)),
-        }];
+        let operations = vec![Operation { kind: Some(OperationKind::RecordAccess(operation)) }];
         let (queued, record) = self.queue(checked.hash, operations, commitment.to_vec())?;
         self.parts.vault.put_pending(&[
-            Pending::Access {
-                commitment: &commitment,
-                access: &access,
-            },
-            Pending::Request {
-                client,
-                request_id: nonce,
-                record: &record,
-            },
+            Pending::Access { commitment: &commitment, access: &access },
+            Pending::Request { client, request_id: nonce, record: &record },
         ])?;
         Ok(queued)
     }
@@ -321,9 +275,7 @@ impl Custodian {
         let access = self.parts.vault.access(&commitment)?.ok_or_else(broken)?;
         let event = AccessEvent::decode(access.event.as_slice()).map_err(|_| broken())?;
         let view = self.parts.store.view()?;
-        let slot = view
-            .slot(self.organization(), &permitted.handle)?
-            .ok_or_else(broken)?;
+        let slot = view.slot(self.organization(), &permitted.handle)?.ok_or_else(broken)?;
         let policy = view.policy(self.organization())?;
         let sequences = (event.consent_seq, event.policy_seq);
         let resources: Vec<Vec<u8>> = permitted.records.into_iter().map(|r| r.bytes).collect();
@@ -361,9 +313,7 @@ impl Custodian {
     pub fn still_stands(&self, released: &Released) -> Result<bool, Refusal> {
         self.must_be_fresh()?;
         let view = self.parts.store.view()?;
-        let slot = view
-            .slot(self.organization(), &released.handle)?
-            .unwrap_or_default();
+        let slot = view.slot(self.organization(), &released.handle)?.unwrap_or_default();
         let policy = view.policy(self.organization())?;
         let same = !slot.frozen && (slot.consent_seq, policy.policy_seq) == released.sequences;
         Ok(same && !is_past(released.next_change_ms, view.tip.time_ms))
@@ -377,13 +327,7 @@ impl Custodian {
         signed: &Signed,
     ) -> Result<(), Refusal> {
         let peer = &checked.request.recipient;
-        let key = self
-            .parts
-            .store
-            .view()?
-            .organization(peer)?
-            .map(|o| o.entry_key)
-            .unwrap_or_default();
+        let key = self.parts.store.view()?.organization(peer)?.map(|o| o.entry_key).unwrap_or_default();
         let verified = key
             .try_into()
             .is_ok_and(|key| verify_message(Context::Acknowledgement, self.chain_id(), &key, signed));
@@ -394,9 +338,6 @@ impl Custodian {
                 "the acknowledgement does not verify",
             ));
         }
-        Ok(self
-            .parts
-            .vault
-            .put_acknowledgement(&checked.hash, &signed.encode_to_vec())?)
+        Ok(self.parts.vault.put_acknowledgement(&checked.hash, &signed.encode_to_vec())?)
     }
 }

@@ -34,10 +34,8 @@ impl Custodian {
         };
         drop(guard);
         let height = self.commit(client, request_id, body_hash, &queued).await?;
-        let handle = queued
-            .reply
-            .try_into()
-            .map_err(|_| Refusal::unavailable("NODE_FAILING", "stored reply"))?;
+        let handle =
+            queued.reply.try_into().map_err(|_| Refusal::unavailable("NODE_FAILING", "stored reply"))?;
         Ok(CreatedSubject { handle, height })
     }
 
@@ -72,10 +70,7 @@ impl Custodian {
                 }
             }
         };
-        let set = ConsentSet {
-            salt: fresh_bytes(),
-            consents: Vec::new(),
-        };
+        let set = ConsentSet { salt: fresh_bytes(), consents: Vec::new() };
         let commitment = slot_commitment(self.chain_id(), &set.salt, &[]);
         let operation = SetConsent {
             custodian: self.organization().to_owned(),
@@ -85,21 +80,11 @@ impl Custodian {
             control_key: new.control_key.map(|k| k.to_vec()),
             control_signature: None,
         };
-        let operations = vec![Operation {
-            kind: Some(OperationKind::SetConsent(operation)),
-        }];
+        let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
         let (queued, record) = self.queue(body_hash, operations, subject.handle.to_vec())?;
         let mut writes = vec![
-            Pending::ConsentSet {
-                handle: &subject.handle,
-                commitment: &commitment,
-                set: &set,
-            },
-            Pending::Request {
-                client,
-                request_id,
-                record: &record,
-            },
+            Pending::ConsentSet { handle: &subject.handle, commitment: &commitment, set: &set },
+            Pending::Request { client, request_id, record: &record },
         ];
         if vault.subject_by_handle(&subject.handle)?.is_none() {
             writes.push(Pending::Subject(&subject));
@@ -110,11 +95,7 @@ impl Custodian {
 
     /// True for a subject whose registration never reached the ledger and is asked for again with the same facts.
     fn is_orphan(&self, subject: &Subject, new: &NewSubject) -> Result<bool, Refusal> {
-        let slot = self
-            .parts
-            .store
-            .view()?
-            .slot(self.organization(), &subject.handle)?;
+        let slot = self.parts.store.view()?.slot(self.organization(), &subject.handle)?;
         let same = subject.patient_reference == new.reference && subject.control_key == new.control_key;
         Ok(slot.is_none() && same)
     }
@@ -141,20 +122,11 @@ impl Custodian {
         let _guard = self.preparing.lock().await;
         blocking(|| {
             let handles: BTreeSet<Hash> = records.iter().flat_map(|r| r.subjects.iter().copied()).collect();
-            let loaded = Loaded {
-                resources: records.len() as u64,
-                handles,
-            };
+            let loaded = Loaded { resources: records.len() as u64, handles };
             if self.queued(client, request_id, &body_hash)?.is_none() {
                 let (_, record) = self.queue(body_hash, Vec::new(), Vec::new())?;
-                let request = Pending::Request {
-                    client,
-                    request_id,
-                    record: &record,
-                };
-                self.parts
-                    .vault
-                    .put_pending(&[Pending::Records(&records), request])?;
+                let request = Pending::Request { client, request_id, record: &record };
+                self.parts.vault.put_pending(&[Pending::Records(&records), request])?;
             }
             Ok(loaded)
         })

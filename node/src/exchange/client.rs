@@ -40,11 +40,8 @@ fn unreachable_custodian(custodian: &str, error: impl std::fmt::Display) -> Refu
 
 fn misbehaves(custodian: &str, what: &str) -> Refusal {
     tracing::warn!(%custodian, what, "custodian's answer refused");
-    Refusal::unavailable(
-        "BAD_ANSWER",
-        format!("the answer of {custodian} was refused: {what}"),
-    )
-    .with("custodian", custodian)
+    Refusal::unavailable("BAD_ANSWER", format!("the answer of {custodian} was refused: {what}"))
+        .with("custodian", custodian)
 }
 
 /// Asks a custodian; whatever comes back is checked before anybody sees it.
@@ -55,10 +52,8 @@ pub async fn ask(
     hash: &Hash,
     request: &Signed,
 ) -> Result<Answered, Refusal> {
-    let mut stream = peers
-        .open(custodian, Protocol::Exchange)
-        .await
-        .map_err(|e| unreachable_custodian(custodian, e))?;
+    let mut stream =
+        peers.open(custodian, Protocol::Exchange).await.map_err(|e| unreachable_custodian(custodian, e))?;
     let answered = conversation(parts, custodian, hash, request, &mut stream).await;
     // The other side may have hung up first.
     let _ = stream.close().await;
@@ -73,15 +68,7 @@ async fn conversation(
     stream: &mut PeerStream,
 ) -> Result<Answered, Refusal> {
     let lost = |e: PeersError| unreachable_custodian(custodian, e);
-    stream
-        .send(
-            &Frame {
-                say: Some(Say::Request(request.clone())),
-            }
-            .encode_to_vec(),
-        )
-        .await
-        .map_err(lost)?;
+    stream.send(&Frame { say: Some(Say::Request(request.clone())) }.encode_to_vec()).await.map_err(lost)?;
     let mut receipt = None;
     let (mut chunks, mut bytes) = (Vec::new(), 0usize);
     loop {
@@ -215,14 +202,8 @@ async fn finish(
         &parts.entry_key,
         acknowledgement.encode_to_vec(),
     );
-    let frame = Frame {
-        say: Some(Say::Acknowledgement(signed)),
-    }
-    .encode_to_vec();
-    stream
-        .send(&frame)
-        .await
-        .map_err(|e| unreachable_custodian(custodian, e))?;
+    let frame = Frame { say: Some(Say::Acknowledgement(signed)) }.encode_to_vec();
+    stream.send(&frame).await.map_err(|e| unreachable_custodian(custodian, e))?;
     let key = match hear(custodian, stream).await? {
         Say::Key(key) => key,
         Say::NotReleased(signed) => {
@@ -231,9 +212,7 @@ async fn finish(
         }
         _ => return Err(misbehaves(custodian, "no key after the acknowledgement")),
     };
-    let key: [u8; 32] = key
-        .try_into()
-        .map_err(|_| misbehaves(custodian, "a key that is not 32 bytes"))?;
+    let key: [u8; 32] = key.try_into().map_err(|_| misbehaves(custodian, "a key that is not 32 bytes"))?;
     let resources = sealed::open(&key, chunks).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     verify_resources(&access, &resources).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     Ok(Answered::Released(Box::new(receipt), resources))

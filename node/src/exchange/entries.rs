@@ -51,13 +51,7 @@ pub fn fan_out(
     for organization in organizations {
         let (tx, rx) = mpsc::channel(QUEUE_ENTRIES);
         queues.push(tx);
-        tokio::spawn(forward(
-            peers.clone(),
-            organization,
-            mempool.clone(),
-            rx,
-            shutdown.clone(),
-        ));
+        tokio::spawn(forward(peers.clone(), organization, mempool.clone(), rx, shutdown.clone()));
     }
     tokio::spawn(async move {
         while let Some((hash, bytes)) = entries.recv().await {
@@ -96,21 +90,11 @@ async fn forward(
             arrived.push(more);
         }
         for (hash, bytes) in arrived {
-            pending.insert(
-                hash,
-                Pending {
-                    bytes,
-                    due: Instant::now(),
-                },
-            );
+            pending.insert(hash, Pending { bytes, due: Instant::now() });
         }
         pending.retain(|hash, _| mempool.contains(hash));
         while let Some(hashes) = due(&pending) {
-            let entries = hashes
-                .iter()
-                .filter_map(|h| pending.get(h))
-                .map(|p| p.bytes.clone())
-                .collect();
+            let entries = hashes.iter().filter_map(|h| pending.get(h)).map(|p| p.bytes.clone()).collect();
             let sent = send(&peers, &organization, &mut stream, Batch { entries }).await;
             let taken = sent.unwrap_or_else(|error| {
                 tracing::debug!(%organization, %error, "entries not forwarded");
@@ -120,11 +104,7 @@ async fn forward(
             let reached = !taken.is_empty();
             for (n, hash) in hashes.iter().enumerate() {
                 if let Some(entry) = pending.get_mut(hash) {
-                    let wait = if taken.get(n) == Some(&1) {
-                        RESEND_TAKEN
-                    } else {
-                        RESEND_REFUSED
-                    };
+                    let wait = if taken.get(n) == Some(&1) { RESEND_TAKEN } else { RESEND_REFUSED };
                     entry.due = Instant::now() + wait;
                 }
             }

@@ -27,10 +27,7 @@ fn nonce(number: usize) -> Nonce {
 
 /// Encrypts resources under a key that is used for nothing else.
 pub fn seal(key: &[u8; 32], resources: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, DoesNotOpen> {
-    let plain = Plain {
-        resources: resources.to_vec(),
-    }
-    .encode_to_vec();
+    let plain = Plain { resources: resources.to_vec() }.encode_to_vec();
     let cipher = ChaCha20Poly1305::new(Key::from_slice(key));
     plain
         .chunks(CHUNK_BYTES)
@@ -44,18 +41,12 @@ pub fn open(key: &[u8; 32], chunks: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, DoesNotO
     let cipher = ChaCha20Poly1305::new(Key::from_slice(key));
     let mut plain = Vec::new();
     for (n, chunk) in chunks.iter().enumerate() {
-        plain.extend(
-            cipher
-                .decrypt(&nonce(n), chunk.as_slice())
-                .map_err(|_| DoesNotOpen)?,
-        );
+        plain.extend(cipher.decrypt(&nonce(n), chunk.as_slice()).map_err(|_| DoesNotOpen)?);
         if plain.len() > MAX_RELEASE_BYTES {
             return Err(DoesNotOpen);
         }
     }
-    Ok(Plain::decode(plain.as_slice())
-        .map_err(|_| DoesNotOpen)?
-        .resources)
+    Ok(Plain::decode(plain.as_slice()).map_err(|_| DoesNotOpen)?.resources)
 }
 
 /// Digest that the recipient signs for.

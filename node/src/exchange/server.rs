@@ -68,14 +68,7 @@ async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream
             };
             // The sentence may speak of the patient's state: it stays here.
             let message = String::new();
-            say(
-                stream,
-                Say::Unavailable(Why {
-                    reason: reason.into(),
-                    message,
-                }),
-            )
-            .await?;
+            say(stream, Say::Unavailable(Why { reason: reason.into(), message })).await?;
             Err(refusal.into())
         }
         other => other,

@@ -56,9 +56,7 @@ async fn ask(peers: &Peers, organization: &str) -> Result<TipSays, PeersError> {
         let _ = stream.close().await;
         TipSays::decode(answer.as_slice()).map_err(|_| PeersError::Closed)
     };
-    tokio::time::timeout(ANSWER_WAIT, talk)
-        .await
-        .map_err(|_| PeersError::Timeout)?
+    tokio::time::timeout(ANSWER_WAIT, talk).await.map_err(|_| PeersError::Timeout)?
 }
 
 /// Tells a peer this node's tip.
@@ -66,10 +64,7 @@ pub async fn serve(mut stream: PeerStream, tips: watch::Receiver<TipInfo>) {
     if let Ok(Some(_)) = stream.recv(MAX_FRAME_BYTES).await {
         let says = {
             let info = tips.borrow();
-            TipSays {
-                height: info.tip.height,
-                header_hash: info.tip.header_hash.to_vec(),
-            }
+            TipSays { height: info.tip.height, header_hash: info.tip.header_hash.to_vec() }
         };
         let _ = stream.send(&says.encode_to_vec()).await;
     }

@@ -13,17 +13,8 @@ const TIP_WAIT: Duration = Duration::from_secs(5);
 
 /// The answer's frame at a tip. The token is opaque to callers; equal tokens mean equal states.
 pub fn at(tip: &Tip) -> Answer {
-    let token = format!(
-        "{}:{}:{}",
-        tip.chain_id,
-        tip.height,
-        hex::encode(&tip.header_hash[..8])
-    );
-    Answer {
-        height: tip.height,
-        time_ms: tip.time_ms,
-        token,
-    }
+    let token = format!("{}:{}:{}", tip.chain_id, tip.height, hex::encode(&tip.header_hash[..8]));
+    Answer { height: tip.height, time_ms: tip.time_ms, token }
 }
 
 /// Refuses to answer from a state that is older than the caller has seen.
@@ -61,9 +52,6 @@ mod tests {
     fn behind() {
         assert!(not_behind(7, 7).is_ok() && not_behind(7, 0).is_ok());
         let refusal = not_behind(6, 7).unwrap_err();
-        assert_eq!(
-            (refusal.reason, refusal.metadata["min_height"].as_str()),
-            ("BEHIND_MIN_HEIGHT", "7")
-        );
+        assert_eq!((refusal.reason, refusal.metadata["min_height"].as_str()), ("BEHIND_MIN_HEIGHT", "7"));
     }
 }

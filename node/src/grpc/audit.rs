@@ -35,32 +35,20 @@ impl Export {
         let tip = store.tip()?;
         let mut buffer = EXPORT_MAGIC.to_vec();
         write_record(&mut buffer, RecordKind::Genesis, genesis_file);
-        Ok(Self {
-            store,
-            tip: tip.height,
-            next: 1,
-            buffer,
-            answer: Some(answer::at(&tip)),
-            sealed: false,
-        })
+        Ok(Self { store, tip: tip.height, next: 1, buffer, answer: Some(answer::at(&tip)), sealed: false })
     }
 
     fn read_record(&mut self) -> Result<(), Fatal> {
         let missing = |what: &str, height| Fatal::Corrupt(format!("{what} of height {height} is missing"));
         if self.next <= self.tip {
-            let block = self
-                .store
-                .block(self.next)?
-                .ok_or_else(|| missing("block", self.next))?;
+            let block = self.store.block(self.next)?.ok_or_else(|| missing("block", self.next))?;
             write_record(&mut self.buffer, RecordKind::Block, &block);
             self.next += 1;
             return Ok(());
         }
         if self.tip > 0 {
-            let certificate = self
-                .store
-                .certificate(self.tip)?
-                .ok_or_else(|| missing("certificate", self.tip))?;
+            let certificate =
+                self.store.certificate(self.tip)?.ok_or_else(|| missing("certificate", self.tip))?;
             write_record(&mut self.buffer, RecordKind::Certificate, &certificate);
         }
         self.sealed = true;
@@ -77,10 +65,7 @@ impl Export {
         }
         let rest = self.buffer.split_off(self.buffer.len().min(CHUNK_BYTES));
         let chunk = std::mem::replace(&mut self.buffer, rest);
-        Ok(Some(ExportLedgerResponse {
-            answer: self.answer.take(),
-            chunk,
-        }))
+        Ok(Some(ExportLedgerResponse { answer: self.answer.take(), chunk }))
     }
 
     /// Messages as the client takes them. After a failure the stream ends with its status.

@@ -37,15 +37,8 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 7] = [
-        Self::Crm,
-        Self::Ehr,
-        Self::Portal,
-        Self::Registrar,
-        Self::Officer,
-        Self::Auditor,
-        Self::Operator,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Crm, Self::Ehr, Self::Portal, Self::Registrar, Self::Officer, Self::Auditor, Self::Operator];
 
     /// The name in the certificate.
     pub fn name(self) -> &'static str {
@@ -120,9 +113,7 @@ fn parse_id(id: &str) -> Option<Name<'_>> {
         return None;
     };
     let name_fits = (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     (is_id(chain_id) && is_id(organization) && is_id(role) && name_fits).then_some(Name {
         chain_id,
         organization,
@@ -136,12 +127,9 @@ fn spiffe_id(leaf: &[u8]) -> Result<String, Refusal> {
     if !rest.is_empty() {
         return Err(bad("has bytes behind its end"));
     }
-    let names = certificate
-        .subject_alternative_name()
-        .map_err(|_| bad("has a broken subject alternative name"))?;
-    let names = names
-        .map(|extension| extension.value.general_names.as_slice())
-        .unwrap_or_default();
+    let names =
+        certificate.subject_alternative_name().map_err(|_| bad("has a broken subject alternative name"))?;
+    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
     let mut uris = names.iter().filter_map(|name| match name {
         GeneralName::URI(uri) => Some(*uri),
         _ => None,
@@ -163,19 +151,13 @@ impl Authority {
             let unusable =
                 |e: &dyn std::fmt::Display| format!("genesis: the CA certificate of {id} can't be used: {e}");
             let mut roots = RootCertStore::empty();
-            roots
-                .add(CertificateDer::from(der.clone()))
-                .map_err(|e| unusable(&e))?;
+            roots.add(CertificateDer::from(der.clone())).map_err(|e| unusable(&e))?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .build()
                 .map_err(|e| unusable(&e))?;
             verifiers.insert(id.clone(), verifier);
         }
-        Ok(Self {
-            chain_id: chain_id.to_owned(),
-            organization: organization.to_owned(),
-            verifiers,
-        })
+        Ok(Self { chain_id: chain_id.to_owned(), organization: organization.to_owned(), verifiers })
     }
 
     /// Who presents this chain of certificates, leaf first.
@@ -210,20 +192,13 @@ impl Authority {
             return Err(Refusal::new(
                 Kind::PermissionDenied,
                 "FOREIGN_CLIENT",
-                format!(
-                    "this is the node of {}: ask the node of {other}",
-                    self.organization
-                ),
+                format!("this is the node of {}: ask the node of {other}", self.organization),
             )
             .with("organization", other));
         }
         let role = Role::ALL.into_iter().find(|role| role.name() == name.role);
         let role = role.ok_or_else(|| bad(&format!("has the role {:?}, which no client has", name.role)))?;
-        Ok(Client {
-            organization: name.organization.to_owned(),
-            role,
-            id,
-        })
+        Ok(Client { organization: name.organization.to_owned(), role, id })
     }
 
     /// The organization that a certificate names must be the one whose CA issued it. Checked at every request, so that a
@@ -236,11 +211,7 @@ impl Authority {
         now_ms: u64,
     ) -> Result<(), Refusal> {
         let other = |message: String| {
-            Refusal::new(
-                Kind::Unauthenticated,
-                "CERTIFICATE_OF_OTHER_ORGANIZATION",
-                message,
-            )
+            Refusal::new(Kind::Unauthenticated, "CERTIFICATE_OF_OTHER_ORGANIZATION", message)
         };
         let Some(verifier) = self.verifiers.get(organization) else {
             return Err(other(format!(
@@ -267,25 +238,15 @@ impl Authority {
 
     /// Refuses a client whose role may not call the method; `method` is `Service/Method`.
     pub fn authorize(&self, method: &str, client: &Client) -> Result<(), Refusal> {
-        let roles = ROLES
-            .iter()
-            .find(|(name, _)| *name == method)
-            .map_or(&[][..], |(_, roles)| roles);
+        let roles = ROLES.iter().find(|(name, _)| *name == method).map_or(&[][..], |(_, roles)| roles);
         if roles.contains(&client.role) {
             return Ok(());
         }
-        let needed = roles
-            .iter()
-            .map(|role| role.name())
-            .collect::<Vec<_>>()
-            .join(" or ");
+        let needed = roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");
         Err(Refusal::new(
             Kind::PermissionDenied,
             "WRONG_ROLE",
-            format!(
-                "{method} needs the role {needed}, the client certificate has {}",
-                client.role.name()
-            ),
+            format!("{method} needs the role {needed}, the client certificate has {}", client.role.name()),
         )
         .with("needed", needed)
         .with("role", client.role.name()))
@@ -321,11 +282,7 @@ mod tests {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let uri = |uri: &&str| SanType::URI(Ia5String::try_from(*uri).unwrap());
         params.subject_alt_names = uris.iter().map(uri).collect();
-        params
-            .signed_by(&KeyPair::generate().unwrap(), ca)
-            .unwrap()
-            .der()
-            .clone()
+        params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap().der().clone()
     }
 
     struct World {
@@ -336,16 +293,9 @@ mod tests {
 
     fn world() -> World {
         let (cedar, birch) = (ca(), ca());
-        let cas = [
-            ("cedar".to_owned(), cedar.der().to_vec()),
-            ("birch".to_owned(), birch.der().to_vec()),
-        ];
+        let cas = [("cedar".to_owned(), cedar.der().to_vec()), ("birch".to_owned(), birch.der().to_vec())];
         let authority = Authority::new("net-1", "cedar", &cas).unwrap();
-        World {
-            cedar,
-            birch,
-            authority,
-        }
+        World { cedar, birch, authority }
     }
 
     /// 2026-01-01.
@@ -361,36 +311,13 @@ mod tests {
     fn a_good_certificate_names_its_client() {
         let world = world();
         let id = "spiffe://net-1/org/cedar/crm/frontdesk";
-        let client = world
-            .authority
-            .identify(&[leaf(&world.cedar, &[id])], NOW_MS)
-            .unwrap();
+        let client = world.authority.identify(&[leaf(&world.cedar, &[id])], NOW_MS).unwrap();
+        assert_eq!(client, Client { id: id.into(), organization: "cedar".into(), role: Role::Crm });
+        assert!(world.authority.authorize("DecisionService/CheckConsent", &client).is_ok());
+        let refusal = world.authority.authorize("PolicyService/SetPolicy", &client).unwrap_err();
+        assert_eq!((refusal.reason, refusal.metadata["needed"].as_str()), ("WRONG_ROLE", "officer"));
         assert_eq!(
-            client,
-            Client {
-                id: id.into(),
-                organization: "cedar".into(),
-                role: Role::Crm
-            }
-        );
-        assert!(world
-            .authority
-            .authorize("DecisionService/CheckConsent", &client)
-            .is_ok());
-        let refusal = world
-            .authority
-            .authorize("PolicyService/SetPolicy", &client)
-            .unwrap_err();
-        assert_eq!(
-            (refusal.reason, refusal.metadata["needed"].as_str()),
-            ("WRONG_ROLE", "officer")
-        );
-        assert_eq!(
-            world
-                .authority
-                .authorize("NoService/NoMethod", &client)
-                .unwrap_err()
-                .reason,
+            world.authority.authorize("NoService/NoMethod", &client).unwrap_err().reason,
             "WRONG_ROLE"
         );
     }
@@ -406,10 +333,7 @@ mod tests {
             world.reason(leaf(&world.cedar, &[good, "spiffe://net-1/org/cedar/ehr/a"])),
             "BAD_CLIENT_CERTIFICATE"
         );
-        assert_eq!(
-            world.reason(CertificateDer::from(vec![0x30, 0])),
-            "BAD_CLIENT_CERTIFICATE"
-        );
+        assert_eq!(world.reason(CertificateDer::from(vec![0x30, 0])), "BAD_CLIENT_CERTIFICATE");
         for bad in [
             "https://net-1/org/cedar/crm/a",
             "spiffe://net-1/org/cedar/crm",
@@ -421,24 +345,11 @@ mod tests {
             "spiffe://net-1/org/cedar/node/cedar",
             "spiffe://net-1/org/cedar/root/a",
         ] {
-            assert_eq!(
-                world.reason(leaf(&world.cedar, &[bad])),
-                "BAD_CLIENT_CERTIFICATE",
-                "{bad}"
-            );
+            assert_eq!(world.reason(leaf(&world.cedar, &[bad])), "BAD_CLIENT_CERTIFICATE", "{bad}");
         }
-        assert_eq!(
-            world.reason(leaf(&world.cedar, &["spiffe://net-2/org/cedar/crm/a"])),
-            "WRONG_NETWORK"
-        );
-        assert_eq!(
-            world.reason(leaf(&world.birch, &["spiffe://net-1/org/birch/crm/a"])),
-            "FOREIGN_CLIENT"
-        );
-        assert_eq!(
-            world.reason(leaf_until(&world.cedar, &[good], 2025)),
-            "BAD_CLIENT_CERTIFICATE"
-        );
+        assert_eq!(world.reason(leaf(&world.cedar, &["spiffe://net-2/org/cedar/crm/a"])), "WRONG_NETWORK");
+        assert_eq!(world.reason(leaf(&world.birch, &["spiffe://net-1/org/birch/crm/a"])), "FOREIGN_CLIENT");
+        assert_eq!(world.reason(leaf_until(&world.cedar, &[good], 2025)), "BAD_CLIENT_CERTIFICATE");
     }
 
     #[test]
@@ -450,11 +361,7 @@ mod tests {
             (&world.cedar, "spiffe://net-1/org/elm/crm/a"),
             (&ca(), "spiffe://net-1/org/cedar/crm/a"),
         ] {
-            assert_eq!(
-                world.reason(leaf(ca, &[uri])),
-                "CERTIFICATE_OF_OTHER_ORGANIZATION",
-                "{uri}"
-            );
+            assert_eq!(world.reason(leaf(ca, &[uri])), "CERTIFICATE_OF_OTHER_ORGANIZATION", "{uri}");
         }
     }
 
@@ -464,10 +371,7 @@ mod tests {
         let mut der = leaf(&world.cedar, &["spiffe://net-1/org/cedar/crm/a"]).to_vec();
         let at = der.windows(5).position(|w| w == b"crm/a").unwrap();
         der[at..at + 5].copy_from_slice(b"ehr/a");
-        assert_eq!(
-            world.reason(CertificateDer::from(der)),
-            "CERTIFICATE_OF_OTHER_ORGANIZATION"
-        );
+        assert_eq!(world.reason(CertificateDer::from(der)), "CERTIFICATE_OF_OTHER_ORGANIZATION");
     }
 
     /// Every method of the services stands in exactly one of the two tables.
@@ -477,12 +381,7 @@ mod tests {
         let mut methods = Vec::new();
         for file in set.file.iter().filter(|f| f.package() == "assent.v1") {
             for service in &file.service {
-                methods.extend(
-                    service
-                        .method
-                        .iter()
-                        .map(|m| format!("{}/{}", service.name(), m.name())),
-                );
+                methods.extend(service.method.iter().map(|m| format!("{}/{}", service.name(), m.name())));
             }
         }
         assert!(methods.len() > 10);

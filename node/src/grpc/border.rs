@@ -34,32 +34,20 @@ pub fn malformed(field: &str, what: impl std::fmt::Display) -> Refusal {
 
 fn text(field: &str, value: &str, max_bytes: usize) -> Result<(), Refusal> {
     if value.is_empty() || value.len() > max_bytes {
-        return Err(malformed(
-            field,
-            format!("{} bytes, 1 to {max_bytes} needed", value.len()),
-        ));
+        return Err(malformed(field, format!("{} bytes, 1 to {max_bytes} needed", value.len())));
     }
     if value.chars().any(char::is_control) || value.trim() != value {
-        return Err(malformed(
-            field,
-            "holds a control character, or white space at an end",
-        ));
+        return Err(malformed(field, "holds a control character, or white space at an end"));
     }
     Ok(())
 }
 
 fn code(field: &str, value: &str) -> Result<(), Refusal> {
     text(field, value, MAX_CODE_BYTES)?;
-    if value
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    {
+    if value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
         return Ok(());
     }
-    Err(malformed(
-        field,
-        "not a code: letters, digits, '-', '_' and '.' only",
-    ))
+    Err(malformed(field, "not a code: letters, digits, '-', '_' and '.' only"))
 }
 
 /// A request id.
@@ -69,10 +57,7 @@ pub fn request_id(value: &str) -> Result<(), Refusal> {
     }
     Err(malformed(
         "request_id",
-        format!(
-            "1 to {MAX_REQUEST_ID_BYTES} printable ASCII bytes needed, found {}",
-            value.len()
-        ),
+        format!("1 to {MAX_REQUEST_ID_BYTES} printable ASCII bytes needed, found {}", value.len()),
     ))
 }
 
@@ -81,17 +66,12 @@ pub fn organization(field: &str, value: &str) -> Result<(), Refusal> {
     if is_id(value) {
         return Ok(());
     }
-    Err(malformed(
-        field,
-        "not an organization id: 1 to 32 bytes of [a-z0-9-]",
-    ))
+    Err(malformed(field, "not an organization id: 1 to 32 bytes of [a-z0-9-]"))
 }
 
 /// Exactly N bytes.
 pub fn bytes<const N: usize>(field: &str, value: &[u8]) -> Result<[u8; N], Refusal> {
-    value
-        .try_into()
-        .map_err(|_| malformed(field, format!("{} bytes, {N} needed", value.len())))
+    value.try_into().map_err(|_| malformed(field, format!("{} bytes, {N} needed", value.len())))
 }
 
 /// A control key, or none when empty. Keys that must not be registered are refused before anything is stored.
@@ -109,10 +89,7 @@ pub fn document(field: &str, value: &[u8], max_bytes: usize) -> Result<(), Refus
     if (1..=max_bytes).contains(&value.len()) {
         return Ok(());
     }
-    Err(malformed(
-        field,
-        format!("{} bytes, 1 to {max_bytes} needed", value.len()),
-    ))
+    Err(malformed(field, format!("{} bytes, 1 to {max_bytes} needed", value.len())))
 }
 
 fn birth_date(field: &str, value: &str) -> Result<(), Refusal> {
@@ -129,39 +106,17 @@ pub fn patient(field: &str, patient: Option<Patient>) -> Result<(String, Patient
     let patient = patient.ok_or_else(|| malformed(field, "missing"))?;
     let of = |name: &str| format!("{field}.{name}");
     organization(&of("custodian"), &patient.custodian)?;
-    text(
-        &of("identifier_system"),
-        &patient.identifier_system,
-        MAX_IDENTIFIER_BYTES,
-    )?;
-    text(
-        &of("identifier_value"),
-        &patient.identifier_value,
-        MAX_IDENTIFIER_BYTES,
-    )?;
+    text(&of("identifier_system"), &patient.identifier_system, MAX_IDENTIFIER_BYTES)?;
+    text(&of("identifier_value"), &patient.identifier_value, MAX_IDENTIFIER_BYTES)?;
     birth_date(&of("birth_date"), &patient.birth_date)?;
-    let Patient {
-        custodian,
-        identifier_system: system,
-        identifier_value: value,
-        birth_date,
-    } = patient;
-    Ok((
-        custodian,
-        PatientName {
-            system,
-            value,
-            birth_date,
-        },
-    ))
+    let Patient { custodian, identifier_system: system, identifier_value: value, birth_date } = patient;
+    Ok((custodian, PatientName { system, value, birth_date }))
 }
 
 /// How records refer to a patient: "Patient/" and a FHIR id.
 pub fn patient_reference(value: &str) -> Result<(), Refusal> {
     let id = value.strip_prefix("Patient/").unwrap_or_default();
-    let fits = id
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    let fits = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
     if (1..=64).contains(&id.len()) && fits {
         return Ok(());
     }
@@ -261,38 +216,22 @@ mod tests {
         let refusal = patient("patient", Some(patient_of("MRN-1\u{7}"))).unwrap_err();
         assert_eq!(refusal.metadata["field"], "patient.identifier_value");
         assert!(!refusal.message.contains("MRN-1"));
-        assert_eq!(
-            patient("query.patient", None).unwrap_err().metadata["field"],
-            "query.patient"
-        );
+        assert_eq!(patient("query.patient", None).unwrap_err().metadata["field"], "query.patient");
     }
 
     #[test]
     fn control_keys_are_screened() {
         assert_eq!(control_key("control_key", &[]).unwrap(), None);
-        assert_eq!(
-            control_key("control_key", &[1; 31]).unwrap_err().reason,
-            "MALFORMED_REQUEST"
-        );
+        assert_eq!(control_key("control_key", &[1; 31]).unwrap_err().reason, "MALFORMED_REQUEST");
         let mut identity = [0; 32];
         identity[0] = 1;
-        assert_eq!(
-            control_key("control_key", &identity).unwrap_err().reason,
-            "BAD_CONTROL_KEY"
-        );
+        assert_eq!(control_key("control_key", &identity).unwrap_err().reason, "BAD_CONTROL_KEY");
     }
 
     #[test]
     fn references() {
         assert!(patient_reference("Patient/a-1.b").is_ok());
-        for bad in [
-            "",
-            "Patient/",
-            "patient/a",
-            "Patient/a/b",
-            "Group/a",
-            "Patient/a b",
-        ] {
+        for bad in ["", "Patient/", "patient/a", "Patient/a/b", "Group/a", "Patient/a b"] {
             assert!(patient_reference(bad).is_err(), "{bad}");
         }
     }

@@ -43,13 +43,7 @@ pub struct Caller {
 impl Api {
     /// Over the node's parts.
     pub(super) fn new(app: App, authority: Authority, deadlines: Deadlines, last_signed: LastSigned) -> Self {
-        Self {
-            app,
-            authority: Arc::new(authority),
-            deadlines,
-            gate: Arc::default(),
-            last_signed,
-        }
+        Self { app, authority: Arc::new(authority), deadlines, gate: Arc::default(), last_signed }
     }
 
     /// The client behind a request, when its role may call the method.
@@ -89,10 +83,7 @@ impl Api {
     {
         let started = Instant::now();
         let limit = self.deadlines.limit(request.metadata());
-        let caller = Caller {
-            method,
-            certificates: request.peer_certs(),
-        };
+        let caller = Caller { method, certificates: request.peer_certs() };
         let outcome = match tokio::time::timeout(limit, work(self.clone(), caller, request.into_inner())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Refusal::new(
@@ -119,10 +110,7 @@ impl Api {
 impl Deadlines {
     /// Time for a call: the client's `grpc-timeout` up to the maximum, less the head start.
     fn limit(&self, metadata: &MetadataMap) -> Duration {
-        let asked = metadata
-            .get("grpc-timeout")
-            .and_then(|v| v.to_str().ok())
-            .and_then(parse_timeout);
+        let asked = metadata.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout);
         let limit = asked.unwrap_or(self.default).min(self.max);
         limit - (limit / 10).min(MAX_HEAD_START)
     }
@@ -154,10 +142,7 @@ mod tests {
     #[test]
     fn timeouts() {
         assert_eq!(parse_timeout("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(
-            parse_timeout("99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3600))
-        );
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
         assert_eq!(parse_timeout("500m"), Some(Duration::from_millis(500)));
         for bad in ["", "S", "2", "+2S", "123456789S", "2s", "-1S", "2ß"] {
             assert_eq!(parse_timeout(bad), None, "{bad}");
@@ -166,10 +151,7 @@ mod tests {
 
     #[test]
     fn a_clients_deadline_counts_up_to_the_maximum() {
-        let deadlines = Deadlines {
-            default: Duration::from_secs(30),
-            max: Duration::from_secs(60),
-        };
+        let deadlines = Deadlines { default: Duration::from_secs(30), max: Duration::from_secs(60) };
         let limit = |timeout: Option<&'static str>| {
             let mut metadata = MetadataMap::new();
             if let Some(timeout) = timeout {

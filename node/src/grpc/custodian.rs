@@ -51,16 +51,9 @@ impl Api {
             reference: body.patient_reference,
             control_key: border::control_key("control_key", &body.control_key)?,
         };
-        let created = self
-            .app
-            .custodian
-            .create_subject(&client.id, &body.request_id, new)
-            .await?;
+        let created = self.app.custodian.create_subject(&client.id, &body.request_id, new).await?;
         let answer = self.answer_from(created.height).await?;
-        Ok(CreateSubjectResponse {
-            answer: Some(answer),
-            handle: created.handle.to_vec(),
-        })
+        Ok(CreateSubjectResponse { answer: Some(answer), handle: created.handle.to_vec() })
     }
 
     async fn load(
@@ -83,11 +76,7 @@ impl Api {
             resources += loaded.resources;
             handles.extend(loaded.handles);
         }
-        Ok(LoadRecordsResponse {
-            answer: Some(self.answer()),
-            resources,
-            patients: handles.len() as u64,
-        })
+        Ok(LoadRecordsResponse { answer: Some(self.answer()), resources, patients: handles.len() as u64 })
     }
 
     async fn import(
@@ -100,9 +89,8 @@ impl Api {
         border::document("consent", &body.consent, border::MAX_DOCUMENT_BYTES)?;
         let key = border::control_key("control_key", &body.control_key)?;
         let custodian = &self.app.custodian;
-        let recorded = custodian
-            .import_consent(&client.id, &body.request_id, name, body.consent, key)
-            .await?;
+        let recorded =
+            custodian.import_consent(&client.id, &body.request_id, name, body.consent, key).await?;
         Ok(ImportConsentResponse {
             answer: Some(self.answer_from(recorded.height).await?),
             consent_id: recorded.consent_id,
@@ -115,16 +103,9 @@ impl Api {
     async fn put_policy(&self, client: Client, body: SetPolicyRequest) -> Result<SetPolicyResponse, Refusal> {
         border::request_id(&body.request_id)?;
         border::document("policy", &body.policy, border::MAX_DOCUMENT_BYTES)?;
-        let recorded = self
-            .app
-            .custodian
-            .set_policy(&client.id, &body.request_id, body.policy)
-            .await?;
+        let recorded = self.app.custodian.set_policy(&client.id, &body.request_id, body.policy).await?;
         let answer = self.answer_from(recorded.height).await?;
-        Ok(SetPolicyResponse {
-            answer: Some(answer),
-            policy_seq: recorded.policy_seq,
-        })
+        Ok(SetPolicyResponse { answer: Some(answer), policy_seq: recorded.policy_seq })
     }
 }
 

@@ -39,25 +39,15 @@ fn error_info(reason: &str, metadata: impl IntoIterator<Item = (String, String)>
         domain: DOMAIN.to_owned(),
         metadata: metadata.into_iter().collect(),
     };
-    Any {
-        type_url: ERROR_INFO_URL.to_owned(),
-        value: info.encode_to_vec(),
-    }
+    Any { type_url: ERROR_INFO_URL.to_owned(), value: info.encode_to_vec() }
 }
 
 fn signed(message: &Signed) -> Any {
-    Any {
-        type_url: SIGNED_URL.to_owned(),
-        value: message.encode_to_vec(),
-    }
+    Any { type_url: SIGNED_URL.to_owned(), value: message.encode_to_vec() }
 }
 
 fn detailed(code: Code, message: String, details: Vec<Any>) -> Status {
-    let status = pb::Status {
-        code: code.into(),
-        message: message.clone(),
-        details,
-    };
+    let status = pb::Status { code: code.into(), message: message.clone(), details };
     Status::with_details(code, message, status.encode_to_vec().into())
 }
 
@@ -98,16 +88,10 @@ fn transport_error(code: Code) -> (Code, &'static str, &'static str) {
             "the request does not decode as its protobuf message",
         ),
         Code::NotFound => (Code::NotFound, "NO_SUCH_SERVICE", "this node has no such service"),
-        Code::DeadlineExceeded => (
-            Code::DeadlineExceeded,
-            "DEADLINE_EXCEEDED",
-            "not done in time: retry with the same request_id",
-        ),
-        Code::Unavailable => (
-            Code::Unavailable,
-            "UNAVAILABLE",
-            "the node can't answer now: retry later",
-        ),
+        Code::DeadlineExceeded => {
+            (Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "not done in time: retry with the same request_id")
+        }
+        Code::Unavailable => (Code::Unavailable, "UNAVAILABLE", "the node can't answer now: retry later"),
         other => (other, "REQUEST_BROKEN_OFF", "the request broke off"),
     }
 }
@@ -137,30 +121,19 @@ mod tests {
 
     #[test]
     fn a_refusal_has_one_error_info() {
-        let status = status(Refusal::invalid(
-            "MALFORMED_REQUEST",
-            "request_id",
-            "request_id is empty",
-        ));
+        let status = status(Refusal::invalid("MALFORMED_REQUEST", "request_id", "request_id is empty"));
         assert_eq!(status.code(), Code::InvalidArgument);
         let details = details(&status);
         assert_eq!(details.len(), 1);
         let info = pb::ErrorInfo::decode(details[0].value.as_slice()).unwrap();
-        assert_eq!(
-            (info.reason.as_str(), info.domain.as_str()),
-            ("MALFORMED_REQUEST", "assent")
-        );
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("MALFORMED_REQUEST", "assent"));
         assert_eq!(info.metadata["field"], "request_id");
     }
 
     #[test]
     fn not_released_is_alike_but_for_the_signed_message() {
         let made = |body: &[u8]| {
-            let signed = Signed {
-                body: body.to_vec(),
-                organization: "cedar".into(),
-                signature: vec![0; 64],
-            };
+            let signed = Signed { body: body.to_vec(), organization: "cedar".into(), signature: vec![0; 64] };
             status(Refusal::not_released(signed))
         };
         let (a, b) = (made(&[1, 2]), made(&[3]));
@@ -168,18 +141,13 @@ mod tests {
         assert_eq!(details(&a)[0], details(&b)[0]);
         assert_eq!(details(&a).len(), 2);
         assert_eq!(details(&a)[1].type_url, SIGNED_URL);
-        assert_eq!(
-            Signed::decode(details(&a)[1].value.as_slice()).unwrap().body,
-            [1, 2]
-        );
+        assert_eq!(Signed::decode(details(&a)[1].value.as_slice()).unwrap().body, [1, 2]);
     }
 
     #[test]
     fn transport_errors_are_completed_and_say_nothing_internal() {
         let mut headers = HeaderMap::new();
-        Status::internal("failed to decode Protobuf message: secret")
-            .add_header(&mut headers)
-            .unwrap();
+        Status::internal("failed to decode Protobuf message: secret").add_header(&mut headers).unwrap();
         complete(&mut headers);
         let status = Status::from_header_map(&headers).unwrap();
         assert_eq!(status.code(), Code::InvalidArgument);

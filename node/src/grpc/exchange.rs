@@ -63,15 +63,8 @@ impl Api {
         if self.app.parts.known(&query.custodian).is_some() {
             return Ok(query);
         }
-        let message = format!(
-            "query.patient.custodian: {} is no member of this network",
-            query.custodian
-        );
-        Err(Refusal::invalid(
-            "UNKNOWN_CUSTODIAN",
-            "query.patient.custodian",
-            message,
-        ))
+        let message = format!("query.patient.custodian: {} is no member of this network", query.custodian);
+        Err(Refusal::invalid("UNKNOWN_CUSTODIAN", "query.patient.custodian", message))
     }
 
     async fn check(
@@ -108,11 +101,7 @@ impl Api {
     ) -> Result<Vec<RequestRecordsResponse>, Refusal> {
         border::request_id(&body.request_id)?;
         let query = self.known_query(body.query)?;
-        let release = self
-            .app
-            .recipient
-            .request(&client.id, &body.request_id, query)
-            .await?;
+        let release = self.app.recipient.request(&client.id, &body.request_id, query).await?;
         let first = RequestRecordsResponse {
             answer: Some(self.answer()),
             receipt: Some(release.receipt),
@@ -120,36 +109,22 @@ impl Api {
         };
         let rest = chunks(release.resources)
             .into_iter()
-            .map(|resources| RequestRecordsResponse {
-                resources,
-                ..Default::default()
-            });
+            .map(|resources| RequestRecordsResponse { resources, ..Default::default() });
         Ok(std::iter::once(first).chain(rest).collect())
     }
 
     fn verify(&self, bundle: Option<RecordBundle>) -> Result<VerifyRecordsResponse, Refusal> {
         let bundle = bundle.ok_or_else(|| border::malformed("bundle", "missing"))?;
         let parts = &self.app.parts;
-        let response = VerifyRecordsResponse {
-            answer: Some(self.answer()),
-            ..Default::default()
-        };
+        let response = VerifyRecordsResponse { answer: Some(self.answer()), ..Default::default() };
         let access = match verify_bundle(&parts.genesis.hash, &bundle.encode_to_vec()) {
             Ok((access, _)) => access,
-            Err(fault) => {
-                return Ok(VerifyRecordsResponse {
-                    fault: fault.to_string(),
-                    ..response
-                })
-            }
+            Err(fault) => return Ok(VerifyRecordsResponse { fault: fault.to_string(), ..response }),
         };
         match is_our_block(parts, &access)? {
             None => Err(Refusal::unavailable(
                 "BEHIND_MIN_HEIGHT",
-                format!(
-                    "the bundle's block {} has not reached this node yet: retry later",
-                    access.height
-                ),
+                format!("the bundle's block {} has not reached this node yet: retry later", access.height),
             )
             .with("min_height", access.height)),
             Some(false) => {
@@ -158,10 +133,7 @@ impl Api {
                     "block {} has a valid certificate but is not the one in this node's ledger",
                     access.height
                 );
-                tracing::error!(
-                    height = access.height,
-                    "a certified block contradicts this node's ledger"
-                );
+                tracing::error!(height = access.height, "a certified block contradicts this node's ledger");
                 Ok(VerifyRecordsResponse { fault, ..response })
             }
             Some(true) => Ok(VerifyRecordsResponse {
@@ -220,15 +192,7 @@ mod tests {
         let sizes = [10, MAX_CHUNK_BYTES - 10, 1, MAX_CHUNK_BYTES + 5, 0, 7];
         let made = chunks(sizes.iter().map(|n| vec![*n as u8; *n]).collect());
         let found: Vec<Vec<usize>> = made.iter().map(|c| c.iter().map(Vec::len).collect()).collect();
-        assert_eq!(
-            found,
-            [
-                vec![10, MAX_CHUNK_BYTES - 10],
-                vec![1],
-                vec![MAX_CHUNK_BYTES + 5, 0],
-                vec![7]
-            ]
-        );
+        assert_eq!(found, [vec![10, MAX_CHUNK_BYTES - 10], vec![1], vec![MAX_CHUNK_BYTES + 5, 0], vec![7]]);
         assert!(chunks(Vec::new()).is_empty());
     }
 }

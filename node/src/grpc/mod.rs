@@ -89,10 +89,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     /// The maximum leaves room for a stream of LoadRecords.
     fn default() -> Self {
-        Self {
-            default: Duration::from_secs(60),
-            max: Duration::from_secs(600),
-        }
+        Self { default: Duration::from_secs(60), max: Duration::from_secs(600) }
     }
 }
 
@@ -228,25 +225,17 @@ pub async fn serve(
     let tls = tls(&config)?;
     let authority =
         Authority::new(parts.chain_id(), &parts.organization, &config.cas).map_err(ServeError::Tls)?;
-    let bind = |e: std::io::Error| ServeError::Bind {
-        listen: config.listen,
-        reason: e.to_string(),
-    };
+    let bind = |e: std::io::Error| ServeError::Bind { listen: config.listen, reason: e.to_string() };
     let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
     let local_addr = listener.local_addr().map_err(bind)?;
 
     let last_signed = node::LastSigned::default();
     let (reporter, health) = tonic_health::server::health_reporter();
     let broken = |e: tonic_reflection::server::Error| ServeError::Reflection(e.to_string());
-    let routes = routes(Api::new(
-        app,
-        authority,
-        Deadlines::default(),
-        last_signed.clone(),
-    ))
-    .add_service(health)
-    .add_service(reflection().build_v1().map_err(broken)?)
-    .add_service(reflection().build_v1alpha().map_err(broken)?);
+    let routes = routes(Api::new(app, authority, Deadlines::default(), last_signed.clone()))
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(broken)?)
+        .add_service(reflection().build_v1alpha().map_err(broken)?);
     let server = Server::builder()
         .tls_config(tls)
         .map_err(|e| ServeError::Tls(with_causes(&e)))?
@@ -260,14 +249,8 @@ pub async fn serve(
 
     tokio::spawn(last_signed.follow(parts.tips.clone()));
     let stop_health = shutdown.child_token();
-    let health = tokio::spawn(follow_freshness(
-        reporter,
-        parts.freshness.clone(),
-        stop_health.clone(),
-    ));
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(KEEPALIVE));
+    let health = tokio::spawn(follow_freshness(reporter, parts.freshness.clone(), stop_health.clone()));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
     let task = tokio::spawn(async move {
         let serving = server.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
         let bound = async {

@@ -37,12 +37,7 @@ impl LastSigned {
     }
 
     fn of(&self, address: &[u8]) -> u64 {
-        self.0
-            .lock()
-            .unwrap_or_else(|p| p.into_inner())
-            .get(address)
-            .copied()
-            .unwrap_or_default()
+        self.0.lock().unwrap_or_else(|p| p.into_inner()).get(address).copied().unwrap_or_default()
     }
 }
 
@@ -52,10 +47,7 @@ impl NodeService for Api {
         &self,
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        self.call("NodeService/GetStatus", request, |api, _, _| async move {
-            Ok(api.status())
-        })
-        .await
+        self.call("NodeService/GetStatus", request, |api, _, _| async move { Ok(api.status()) }).await
     }
 }
 
@@ -84,11 +76,7 @@ impl Api {
             fresh: stale.is_none(),
             not_fresh_reason: stale.unwrap_or_default(),
             mempool_entries: parts.mempool.len() as u64,
-            connected: parts
-                .peers
-                .as_ref()
-                .map(|peers| peers.connected())
-                .unwrap_or_default(),
+            connected: parts.peers.as_ref().map(|peers| peers.connected()).unwrap_or_default(),
             // Every leaf of the log is an entry or one block's header.
             entries: tip.log.size().saturating_sub(tip.height),
         }

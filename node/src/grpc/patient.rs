@@ -44,10 +44,7 @@ struct Bucket {
 
 impl Bucket {
     fn new(now: Instant) -> Self {
-        Self {
-            tokens: f64::from(CALLS_PER_SECOND),
-            filled: now,
-        }
+        Self { tokens: f64::from(CALLS_PER_SECOND), filled: now }
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -80,10 +77,8 @@ enum Nonce {
 
 impl Nonces {
     fn take(&mut self, now: Instant, handle: &[u8; 32], nonce: &[u8; 16]) -> Nonce {
-        while let Some((_, old)) = self
-            .order
-            .front()
-            .filter(|(at, _)| now.saturating_duration_since(*at) > NONCE_LIFE)
+        while let Some((_, old)) =
+            self.order.front().filter(|(at, _)| now.saturating_duration_since(*at) > NONCE_LIFE)
         {
             self.used.remove(old);
             self.order.pop_front();
@@ -142,9 +137,7 @@ fn signed_by_control_key(
     signature: &[u8; 64],
     decoy: &[u8; 32],
 ) -> bool {
-    let key = slot
-        .and_then(|s| s.control_key.as_deref())
-        .and_then(|key| key.try_into().ok());
+    let key = slot.and_then(|s| s.control_key.as_deref()).and_then(|key| key.try_into().ok());
     let holds = keys::verify(key.as_ref().unwrap_or(decoy), message, signature);
     holds && key.is_some()
 }
@@ -182,13 +175,7 @@ impl Api {
         let message = framed(
             Context::PatientRequest,
             self.app.parts.chain_id(),
-            &[
-                method.as_bytes(),
-                proof.custodian.as_bytes(),
-                &handle,
-                &nonce,
-                &time,
-            ],
+            &[method.as_bytes(), proof.custodian.as_bytes(), &handle, &nonce, &time],
         );
         let view = self.app.parts.store.view()?;
         let slot = view.slot(&proof.custodian, &handle)?;
@@ -206,12 +193,7 @@ impl Api {
             Nonce::Full => return Err(rate_limited()),
         }
         let slot = slot.ok_or_else(slot_not_found)?;
-        Ok(Proven {
-            custodian: proof.custodian,
-            handle,
-            slot,
-            answer: answer::at(&view.tip),
-        })
+        Ok(Proven { custodian: proof.custodian, handle, slot, answer: answer::at(&view.tip) })
     }
 
     async fn withdraw_slot(&self, body: WithdrawRequest) -> Result<WithdrawResponse, Refusal> {
@@ -219,29 +201,20 @@ impl Api {
             return Err(rate_limited());
         }
         border::request_id(&body.request_id)?;
-        let withdraw = body
-            .withdraw
-            .ok_or_else(|| border::malformed("withdraw", "missing"))?;
+        let withdraw = body.withdraw.ok_or_else(|| border::malformed("withdraw", "missing"))?;
         border::organization("withdraw.custodian", &withdraw.custodian)?;
         let handle = border::bytes::<32>("withdraw.handle", &withdraw.handle)?;
         let signature = border::bytes::<64>("withdraw.patient_signature", &withdraw.patient_signature)?;
         let parts = &self.app.parts;
-        let message = withdraw_sign_bytes(
-            parts.chain_id(),
-            &withdraw.custodian,
-            &handle,
-            withdraw.withdraw_seq,
-        );
+        let message =
+            withdraw_sign_bytes(parts.chain_id(), &withdraw.custodian, &handle, withdraw.withdraw_seq);
         // Checked before anything is stored for a caller that nobody knows. The ledger checks it again.
         let slot = parts.store.view()?.slot(&withdraw.custodian, &handle)?;
         if !signed_by_control_key(slot.as_ref(), &message, &signature, &self.decoy()) {
             return Err(slot_not_found());
         }
         let height = self.app.custodian.withdraw(&body.request_id, withdraw).await?;
-        Ok(WithdrawResponse {
-            answer: Some(self.answer_from(height).await?),
-            height,
-        })
+        Ok(WithdrawResponse { answer: Some(self.answer_from(height).await?), height })
     }
 
     async fn history_for(
@@ -260,20 +233,14 @@ impl Api {
                 let name = self.own_patient(patient)?;
                 let message = "no such patient here: check identifier and birth date";
                 let not_found = || Refusal::new(Kind::NotFound, "PATIENT_NOT_FOUND", message);
-                (
-                    blocking(|| self.app.custodian.handle_of(&name))?.ok_or_else(not_found)?,
-                    self.answer(),
-                )
+                (blocking(|| self.app.custodian.handle_of(&name))?.ok_or_else(not_found)?, self.answer())
             }
             (Some(_), Some(_)) => {
                 return Err(border::malformed("proof", "give a proof or a patient, not both"))
             }
         };
         let history = self.app.custodian.history(handle).await?;
-        Ok(GetHistoryResponse {
-            answer: Some(answer),
-            history,
-        })
+        Ok(GetHistoryResponse { answer: Some(answer), history })
     }
 }
 
@@ -282,10 +249,7 @@ impl PatientService for Api {
     async fn get_slot(&self, request: Request<GetSlotRequest>) -> Result<Response<GetSlotResponse>, Status> {
         let work = |api: Self, _, body: GetSlotRequest| async move {
             let proven = blocking(|| api.prove("GetSlot", body.proof))?;
-            Ok(GetSlotResponse {
-                answer: Some(proven.answer),
-                slot: Some(proven.slot),
-            })
+            Ok(GetSlotResponse { answer: Some(proven.answer), slot: Some(proven.slot) })
         };
         self.open("PatientService/GetSlot", request, work).await
     }
@@ -332,10 +296,7 @@ mod tests {
         assert_eq!(nonces.take(start, &[3; 32], &[2; 16]), Nonce::New);
         let twice = Duration::from_millis(2 * MAX_PROOF_DISTANCE_MS);
         assert_eq!(nonces.take(start + twice, &[1; 32], &[2; 16]), Nonce::Used);
-        assert_eq!(
-            nonces.take(start + NONCE_LIFE * 2, &[1; 32], &[2; 16]),
-            Nonce::New
-        );
+        assert_eq!(nonces.take(start + NONCE_LIFE * 2, &[1; 32], &[2; 16]), Nonce::New);
         assert_eq!((nonces.used.len(), nonces.order.len()), (1, 1));
     }
 
@@ -353,21 +314,14 @@ mod tests {
     fn only_the_slots_own_key_counts() {
         let (patient, decoy) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
         let decoy_key = decoy.verifying_key().to_bytes();
-        let slot = Slot {
-            control_key: Some(patient.verifying_key().to_bytes().to_vec()),
-            ..Default::default()
-        };
+        let slot =
+            Slot { control_key: Some(patient.verifying_key().to_bytes().to_vec()), ..Default::default() };
         let (by_patient, by_decoy) = (sign(&patient, b"m"), sign(&decoy, b"m"));
         assert!(signed_by_control_key(Some(&slot), b"m", &by_patient, &decoy_key));
         assert!(!signed_by_control_key(Some(&slot), b"n", &by_patient, &decoy_key));
         assert!(!signed_by_control_key(Some(&slot), b"m", &by_decoy, &decoy_key));
         // Not even the decoy's owner gets at a slot that isn't there, or that has no key.
         assert!(!signed_by_control_key(None, b"m", &by_decoy, &decoy_key));
-        assert!(!signed_by_control_key(
-            Some(&Slot::default()),
-            b"m",
-            &by_decoy,
-            &decoy_key
-        ));
+        assert!(!signed_by_control_key(Some(&Slot::default()), b"m", &by_decoy, &decoy_key));
     }
 }

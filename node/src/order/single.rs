@@ -44,19 +44,11 @@ fn one_block(replica: &mut impl Replica, key: &SigningKey, address: [u8; 32]) ->
         Verdict::Valid(hash) => {
             let vote = precommit(height, 0, &hash, &address);
             let signature = sign(key, &vote_sign_bytes(&replica.chain_id(), &vote)).to_vec();
-            let signatures = vec![CommitSignature {
-                address: address.to_vec(),
-                signature,
-            }];
-            replica.commit(Certificate {
-                height,
-                round: 0,
-                header_hash: hash.to_vec(),
-                signatures,
-            })
+            let signatures = vec![CommitSignature { address: address.to_vec(), signature }];
+            replica.commit(Certificate { height, round: 0, header_hash: hash.to_vec(), signatures })
         }
-        Verdict::Invalid(reason) => Err(Fatal::Engine(format!(
-            "own block at height {height} is invalid: {reason}"
-        ))),
+        Verdict::Invalid(reason) => {
+            Err(Fatal::Engine(format!("own block at height {height} is invalid: {reason}")))
+        }
     }
 }

@@ -50,9 +50,7 @@ impl Behaviour {
                 .with_max_established_per_peer(Some(MAX_PER_STRANGER)),
         );
         // Strangers can't take the room of known peers; those are counted by the driver.
-        directory
-            .all()
-            .for_each(|known| limits.bypass_peer_id(&known.peer_id));
+        directory.all().for_each(|known| limits.bypass_peer_id(&known.peer_id));
         // Strangers are not told our addresses, and what peers say about themselves is not kept.
         let identify = identify::Config::new("/assent/1".into(), key)
             .with_agent_version(concat!("assentd/", env!("CARGO_PKG_VERSION")).into())
@@ -89,10 +87,7 @@ impl Streams {
             known.add_opener(opener);
             (known.clone(), openings)
         });
-        Handler {
-            known,
-            inbound: self.inbound.clone(),
-        }
+        Handler { known, inbound: self.inbound.clone() }
     }
 }
 
@@ -149,11 +144,7 @@ impl Handler {
             tracing::debug!(%organization, %name, "too many streams at once: dropped");
             return;
         };
-        let inbound = Inbound {
-            organization,
-            protocol,
-            stream: PeerStream::new(stream, permit),
-        };
+        let inbound = Inbound { organization, protocol, stream: PeerStream::new(stream, permit) };
         // The queue has room for every permit, so it is full only when its reader is gone.
         if self.inbound.try_send(inbound).is_err() {
             tracing::debug!(%name, "nobody takes streams any more: dropped");
@@ -170,11 +161,8 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Reply;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Names> {
-        let offered = if self.known.is_some() {
-            Protocol::ALL.map(Protocol::on_wire).to_vec()
-        } else {
-            Vec::new()
-        };
+        let offered =
+            if self.known.is_some() { Protocol::ALL.map(Protocol::on_wire).to_vec() } else { Vec::new() };
         SubstreamProtocol::new(Names(offered), ())
     }
 

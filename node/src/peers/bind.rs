@@ -34,14 +34,9 @@ pub(super) struct Bound {
 
 /// Builds the swarm and binds its listener.
 pub(super) async fn bind(config: PeersConfig) -> Result<(Bound, mpsc::Receiver<Inbound>), PeersError> {
-    let refused = |reason: String| PeersError::Listen {
-        address: config.listen.clone(),
-        reason,
-    };
+    let refused = |reason: String| PeersError::Listen { address: config.listen.clone(), reason };
     let address: Multiaddr = config.listen.parse().map_err(|error| {
-        refused(format!(
-            "{error}; write [exchange] listen in assentd.toml like /ip4/127.0.0.1/tcp/7414"
-        ))
+        refused(format!("{error}; write [exchange] listen in assentd.toml like /ip4/127.0.0.1/tcp/7414"))
     })?;
     port_is_free(&address).map_err(|error| refused(explain(&error)))?;
 
@@ -55,11 +50,7 @@ pub(super) async fn bind(config: PeersConfig) -> Result<(Bound, mpsc::Receiver<I
     // yamux as it comes: its setters would fall back to an older yamux without a bound on pending frames.
     let mut swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            noise::Config::new,
-            yamux::Config::default,
-        )
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .map_err(|error| refused(format!("noise can't use the exchange peer key: {error}")))?
         .with_behaviour(|_| behaviour)
         .map_err(|error| refused(error.to_string()))?
@@ -70,9 +61,7 @@ pub(super) async fn bind(config: PeersConfig) -> Result<(Bound, mpsc::Receiver<I
         })
         .with_connection_timeout(CONNECT_TIMEOUT)
         .build();
-    let listener = swarm
-        .listen_on(address)
-        .map_err(|error| refused(error.to_string()))?;
+    let listener = swarm.listen_on(address).map_err(|error| refused(error.to_string()))?;
     let first_address = async {
         loop {
             match swarm.select_next_some().await {
@@ -89,15 +78,10 @@ pub(super) async fn bind(config: PeersConfig) -> Result<(Bound, mpsc::Receiver<I
             }
         }
     };
-    let listening = timeout(BIND_TIMEOUT, first_address)
-        .await
-        .map_err(|_| refused("binding took too long".into()))??;
+    let listening =
+        timeout(BIND_TIMEOUT, first_address).await.map_err(|_| refused("binding took too long".into()))??;
 
-    let bound = Bound {
-        swarm,
-        directory,
-        listening,
-    };
+    let bound = Bound { swarm, directory, listening };
     Ok((bound, inbound))
 }
 

@@ -26,11 +26,7 @@ pub(super) struct Known {
 impl Known {
     /// Those whose connection still exists.
     pub(super) fn openers(&self) -> Vec<mpsc::Sender<Opening>> {
-        lock(&self.openers)
-            .iter()
-            .filter(|opener| !opener.is_closed())
-            .cloned()
-            .collect()
+        lock(&self.openers).iter().filter(|opener| !opener.is_closed()).cloned().collect()
     }
 
     /// Adds one, and forgets those whose connection is gone (one that another behaviour denied never says goodbye).
@@ -62,12 +58,7 @@ impl Directory {
     /// One bad line on the ledger must not stop this node: it is left out, and the log says so.
     pub(super) fn new(own_organization: &str, own: PeerId, listed: Vec<KnownPeer>) -> Self {
         let mut by_peer: BTreeMap<PeerId, Vec<Known>> = BTreeMap::new();
-        for KnownPeer {
-            organization,
-            peer_id,
-            address,
-        } in listed
-        {
+        for KnownPeer { organization, peer_id, address } in listed {
             let Ok(peer_id) = peer_id.parse::<PeerId>() else {
                 tracing::error!(%organization, "malformed exchange peer id on the ledger: it can't be talked to");
                 continue;
@@ -106,9 +97,7 @@ impl Directory {
             claims.len() == 1
         });
         let single = |(peer_id, mut claims): (PeerId, Vec<Known>)| Some((peer_id, Arc::new(claims.pop()?)));
-        Self {
-            by_peer: by_peer.into_iter().filter_map(single).collect(),
-        }
+        Self { by_peer: by_peer.into_iter().filter_map(single).collect() }
     }
 
     pub(super) fn peer(&self, peer_id: &PeerId) -> Option<&Arc<Known>> {
@@ -116,9 +105,7 @@ impl Directory {
     }
 
     pub(super) fn organization(&self, organization: &str) -> Option<&Arc<Known>> {
-        self.by_peer
-            .values()
-            .find(|known| known.organization == organization)
+        self.by_peer.values().find(|known| known.organization == organization)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Known>> {
@@ -146,11 +133,7 @@ mod tests {
     use libp2p::identity::Keypair;
 
     fn listed(organization: &str, peer_id: &str, address: &str) -> KnownPeer {
-        KnownPeer {
-            organization: organization.into(),
-            peer_id: peer_id.into(),
-            address: address.into(),
-        }
+        KnownPeer { organization: organization.into(), peer_id: peer_id.into(), address: address.into() }
     }
 
     #[test]
@@ -171,21 +154,15 @@ mod tests {
         );
         let organizations: Vec<_> = directory.all().map(|known| known.organization.as_str()).collect();
         assert_eq!(organizations, ["birch"]);
-        assert_eq!(
-            directory.peer(&birch).unwrap().address,
-            Some(address.parse().unwrap())
-        );
+        assert_eq!(directory.peer(&birch).unwrap().address, Some(address.parse().unwrap()));
         assert!(directory.peer(&shared).is_none() && directory.peer(&own).is_none());
     }
 
     #[test]
     fn without_an_address_a_peer_is_known_but_not_dialed() {
         let [own, birch] = [(); 2].map(|()| Keypair::generate_ed25519().public().to_peer_id());
-        let directory = Directory::new(
-            "cedar",
-            own,
-            vec![listed("birch", &birch.to_string(), "127.0.0.1:7414")],
-        );
+        let directory =
+            Directory::new("cedar", own, vec![listed("birch", &birch.to_string(), "127.0.0.1:7414")]);
         assert_eq!(directory.organization("birch").unwrap().address, None);
     }
 }

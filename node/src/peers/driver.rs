@@ -44,10 +44,7 @@ impl Driver {
             connections: Vec::new(),
         };
         let links = bound.directory.all().map(|known| (known.peer_id, link(known)));
-        Self {
-            links: links.collect(),
-            swarm: bound.swarm,
-        }
+        Self { links: links.collect(), swarm: bound.swarm }
     }
 
     /// Runs until shutdown; then drops the swarm, which closes listener and connections, and only then tells the watchers.
@@ -113,11 +110,7 @@ impl Driver {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>, connected: &watch::Sender<Vec<String>>) {
         match event {
-            SwarmEvent::ConnectionEstablished {
-                peer_id,
-                connection_id,
-                ..
-            } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
                 let Some(link) = self.links.get_mut(&peer_id) else {
                     tracing::debug!(%peer_id, "a stranger connected");
                     return;
@@ -131,51 +124,32 @@ impl Driver {
                 }
                 self.publish(connected);
             }
-            SwarmEvent::ConnectionClosed {
-                peer_id,
-                connection_id,
-                num_established,
-                ..
-            } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 let Some(link) = self.links.get_mut(&peer_id) else {
                     return;
                 };
-                link.connections
-                    .retain(|(connection, _)| *connection != connection_id);
+                link.connections.retain(|(connection, _)| *connection != connection_id);
                 if num_established == 0 {
                     link.redial.lost(Instant::now());
                     link.known.failed("the connection was lost".into());
                 }
                 self.publish(connected);
             }
-            SwarmEvent::OutgoingConnectionError {
-                peer_id: Some(peer_id),
-                error,
-                ..
-            } => {
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer_id), error, .. } => {
                 if let Some(link) = self.links.get_mut(&peer_id) {
                     link.fail(Instant::now(), &error);
                 }
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
-                peer,
-                connection,
-                result: Ok(_),
-            })) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Ok(_) })) => {
                 let connections = self.links.get_mut(&peer).map(|link| &mut link.connections);
-                if let Some((_, answered)) = connections
-                    .into_iter()
-                    .flatten()
-                    .find(|(id, _)| *id == connection)
+                if let Some((_, answered)) =
+                    connections.into_iter().flatten().find(|(id, _)| *id == connection)
                 {
                     *answered = Instant::now();
                 }
             }
             SwarmEvent::ListenerClosed { reason, .. } => {
-                tracing::error!(
-                    ?reason,
-                    "the peers' listener closed: others can't connect to this node"
-                );
+                tracing::error!(?reason, "the peers' listener closed: others can't connect to this node");
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "the peers' listener"),
             _ => {}

@@ -96,9 +96,7 @@ impl Protocol {
     }
 
     fn from_wire(name: &StreamProtocol) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|protocol| protocol.name() == name.as_ref())
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name.as_ref())
     }
 }
 
@@ -140,32 +138,20 @@ pub async fn start(
         connected,
     };
     tokio::spawn(Driver::new(bound).run(sender, shutdown));
-    Ok((
-        Peers {
-            shared: Arc::new(shared),
-        },
-        inbound,
-    ))
+    Ok((Peers { shared: Arc::new(shared) }, inbound))
 }
 
 impl Peers {
     /// Opens a stream to an organization's node. Fails at once when there is no connection: the driver is redialing, and
     /// [`Self::subscribe_connected`] tells when there is one.
     pub async fn open(&self, organization: &str, protocol: Protocol) -> Result<PeerStream, PeersError> {
-        let unreachable = |reason: String| PeersError::Unreachable {
-            organization: organization.to_owned(),
-            reason,
-        };
+        let unreachable =
+            |reason: String| PeersError::Unreachable { organization: organization.to_owned(), reason };
         let known = self.shared.directory.organization(organization).ok_or_else(|| {
             unreachable("the ledger's organization list gives no usable exchange peer id for it".into())
         })?;
         let opening = async {
-            let permit = known
-                .outbound
-                .clone()
-                .acquire_owned()
-                .await
-                .map_err(|_| PeersError::Closed)?;
+            let permit = known.outbound.clone().acquire_owned().await.map_err(|_| PeersError::Closed)?;
             // The newest first: after a restart of the peer the others are dead and don't know it yet.
             for opener in known.openers().into_iter().rev() {
                 let (reply, answer) = oneshot::channel();
@@ -178,15 +164,9 @@ impl Peers {
                     Err(_) => continue,
                 }
             }
-            Err(if self.stopped() {
-                PeersError::Closed
-            } else {
-                unreachable(known.why_not_connected())
-            })
+            Err(if self.stopped() { PeersError::Closed } else { unreachable(known.why_not_connected()) })
         };
-        timeout(OPEN_TIMEOUT, opening)
-            .await
-            .unwrap_or(Err(PeersError::Timeout))
+        timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(PeersError::Timeout))
     }
 
     /// Organizations with at least one connection, sorted.

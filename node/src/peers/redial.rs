@@ -21,11 +21,7 @@ pub(super) struct Redial {
 
 impl Redial {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            backoff: MIN_BACKOFF,
-            next: Some(now),
-            connected_since: None,
-        }
+        Self { backoff: MIN_BACKOFF, next: Some(now), connected_since: None }
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -51,11 +47,7 @@ impl Redial {
 
     /// The last connection is gone. A peer that only ever hangs up is dialed more and more slowly.
     pub(super) fn lost(&mut self, now: Instant) {
-        if self
-            .connected_since
-            .take()
-            .is_some_and(|since| now - since >= STABLE)
-        {
+        if self.connected_since.take().is_some_and(|since| now - since >= STABLE) {
             self.backoff = MIN_BACKOFF;
         }
         self.failed(now);

@@ -65,12 +65,7 @@ impl PeerStream {
     pub async fn send(&mut self, frame: &[u8]) -> Result<(), PeersError> {
         let header = match u32::try_from(frame.len()) {
             Ok(header) if header != END => header,
-            _ => {
-                return Err(PeersError::FrameTooLong {
-                    len: frame.len(),
-                    max: END as usize - 1,
-                })
-            }
+            _ => return Err(PeersError::FrameTooLong { len: frame.len(), max: END as usize - 1 }),
         };
         if std::mem::replace(&mut self.torn, true) {
             return Err(PeersError::Closed);
@@ -111,8 +106,7 @@ impl PeerStream {
             if read == 0 {
                 return Err(PeersError::Closed);
             }
-            self.partial
-                .extend_from_slice(self.chunk.get(..read).unwrap_or_default());
+            self.partial.extend_from_slice(self.chunk.get(..read).unwrap_or_default());
         }
         Ok(None)
     }

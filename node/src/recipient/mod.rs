@@ -1,7 +1,7 @@
 //! This organization as recipient: asks custodians on behalf of its clients.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use assent_ledger::consent::{Reference, Request};
 use assent_ledger::hash::{framed, sha256, Context};
@@ -20,6 +20,12 @@ use crate::vault::{Pending, RequestRecord};
 
 /// Life of a request: a retry within it gets the same release again.
 const REQUEST_LIFE_MS: u64 = 3_600_000;
+
+/// Reason of a permit that this node's ledger contradicts.
+const STALE_DECISION: &str = "STALE_DECISION";
+/// How often a custodian is asked whose ledger lags, with a pause in between.
+const MAX_CHECKS: usize = 10;
+const LAG_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a client asks for.
 #[derive(Clone)]
@@ -75,11 +81,7 @@ pub struct Recipient {
 impl Recipient {
     /// `custodian` answers what this organization asks itself.
     pub fn new(parts: Arc<Parts>, custodian: Custodian) -> Self {
-        Self {
-            parts,
-            custodian,
-            preparing: Arc::default(),
-        }
+        Self { parts, custodian, preparing: Arc::default() }
     }
 
     fn data_request(&self, client: &str, query: &Query, check_only: bool) -> Result<DataRequest, Refusal> {
@@ -90,23 +92,14 @@ impl Recipient {
                 format!("{:?} is not an organization of this network", query.custodian),
             ));
         }
-        let action = if query.action.is_empty() {
-            "access"
-        } else {
-            &query.action
-        };
+        let action = if query.action.is_empty() { "access" } else { &query.action };
         let asked = Request {
-            recipient: vec![Reference::Literal(format!(
-                "Organization/{}",
-                self.parts.organization
-            ))],
+            recipient: vec![Reference::Literal(format!("Organization/{}", self.parts.organization))],
             actor: None,
             purpose: query.purpose.clone(),
             action: action.to_owned(),
         };
-        asked
-            .check()
-            .map_err(|e| Refusal::invalid("BAD_QUERY", "query", e.to_string()))?;
+        asked.check().map_err(|e| Refusal::invalid("BAD_QUERY", "query", e.to_string()))?;
         Ok(DataRequest {
             chain_id: self.parts.chain_id().to_owned(),
             custodian: query.custodian.clone(),
@@ -140,24 +133,21 @@ impl Recipient {
     fn must_be_fresh(&self) -> Result<(), Refusal> {
         match self.parts.freshness.stale() {
             None => Ok(()),
-            Some(reason) => Err(Refusal::unavailable(
-                "NOT_FRESH",
-                format!("this node is not fresh: {reason}"),
-            )),
+            Some(reason) => {
+                Err(Refusal::unavailable("NOT_FRESH", format!("this node is not fresh: {reason}")))
+            }
         }
     }
 
     /// A permit counts only while this node's own ledger knows of nothing newer: the custodian's may lag behind a withdrawal.
     fn must_be_current(&self, decision: &Decision) -> Result<(), Refusal> {
         let view = self.parts.store.view()?;
-        let slot = view
-            .slot(&decision.custodian, &decision.handle)?
-            .unwrap_or_default();
+        let slot = view.slot(&decision.custodian, &decision.handle)?.unwrap_or_default();
         let policy = view.policy(&decision.custodian)?;
         let newer = slot.consent_seq > decision.consent_seq || policy.policy_seq > decision.policy_seq;
         if newer || view.tip.time_ms >= decision.not_after_ms {
             return Err(Refusal::unavailable(
-                "STALE_DECISION",
+                STALE_DECISION,
                 "the custodian decided on an older state than this node's ledger has: retry",
             )
             .with("custodian", &decision.custodian));
@@ -202,20 +192,29 @@ impl Recipient {
         Ok(Answered::NotReleased(answer))
     }
 
-    /// Asks whether the custodian would release anything.
+    /// Asks whether the custodian would release anything; again while its ledger lags behind this node's.
     pub async fn check(&self, client: &str, query: Query) -> Result<Permit, Refusal> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.check_once(client, &query).await {
+                Err(refusal) if refusal.reason == STALE_DECISION && attempts < MAX_CHECKS => {
+                    tokio::time::sleep(LAG_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn check_once(&self, client: &str, query: &Query) -> Result<Permit, Refusal> {
         self.must_be_fresh()?;
-        let request = self.data_request(client, &query, true)?;
+        let request = self.data_request(client, query, true)?;
         let (hash, signed) = self.sign(&request);
         match self.answer(&query.custodian, &hash, &signed, true).await? {
             Answered::Permit(decision) => {
                 let opened = check_decision(&self.parts, &query.custodian, &hash, &decision)?;
                 self.must_be_current(&opened)?;
-                Ok(Permit {
-                    outcome: opened.outcome,
-                    obligations: opened.obligations,
-                    decision,
-                })
+                Ok(Permit { outcome: opened.outcome, obligations: opened.obligations, decision })
             }
             Answered::NotReleased(signed) => Err(Refusal::not_released(signed)),
             Answered::Released(..) => Err(Refusal::unavailable("BAD_ANSWER", "records in answer to a check")),
@@ -243,12 +242,7 @@ impl Recipient {
             None => {
                 let (_, signed) = self.sign(&self.data_request(client, &query, false)?);
                 let reply = signed.encode_to_vec();
-                let record = RequestRecord {
-                    body_hash,
-                    reply,
-                    entry_hash: None,
-                    created_ms: now_ms(),
-                };
+                let record = RequestRecord { body_hash, reply, entry_hash: None, created_ms: now_ms() };
                 blocking(|| self.parts.vault.put_request(client, request_id, &record))?;
                 signed
             }
@@ -258,10 +252,7 @@ impl Recipient {
         if let Some(bytes) = blocking(|| self.parts.vault.release(&hash))? {
             let bundle = RecordBundle::decode(bytes.as_slice()).unwrap_or_default();
             if let Some(receipt) = bundle.receipt {
-                return Ok(Release {
-                    receipt,
-                    resources: bundle.resources,
-                });
+                return Ok(Release { receipt, resources: bundle.resources });
             }
         }
         let request = DataRequest::decode(signed.body.as_slice()).unwrap_or_default();
@@ -274,27 +265,17 @@ impl Recipient {
         }
         match self.answer(&query.custodian, &hash, &signed, false).await? {
             Answered::Released(receipt, resources) => {
-                let bundle = RecordBundle {
-                    receipt: Some((*receipt).clone()),
-                    resources,
-                };
+                let bundle = RecordBundle { receipt: Some((*receipt).clone()), resources };
                 let bytes = bundle.encode_to_vec();
                 blocking(|| {
-                    self.parts.vault.put_pending(&[Pending::Release {
-                        request_hash: &hash,
-                        bytes: &bytes,
-                    }])
+                    self.parts.vault.put_pending(&[Pending::Release { request_hash: &hash, bytes: &bytes }])
                 })?;
-                Ok(Release {
-                    receipt: *receipt,
-                    resources: bundle.resources,
-                })
+                Ok(Release { receipt: *receipt, resources: bundle.resources })
             }
             Answered::NotReleased(signed) => Err(Refusal::not_released(signed)),
-            Answered::Permit(_) => Err(Refusal::unavailable(
-                "BAD_ANSWER",
-                "a decision in answer to a request for records",
-            )),
+            Answered::Permit(_) => {
+                Err(Refusal::unavailable("BAD_ANSWER", "a decision in answer to a request for records"))
+            }
         }
     }
 

@@ -50,17 +50,13 @@ impl fmt::Debug for ConsentRecord {
 
 impl fmt::Debug for ConsentSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConsentSet")
-            .field("consents", &self.consents.len())
-            .finish_non_exhaustive()
+        f.debug_struct("ConsentSet").field("consents", &self.consents.len()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access")
-            .field("event_bytes", &self.event.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Access").field("event_bytes", &self.event.len()).finish_non_exhaustive()
     }
 }
 
@@ -98,11 +94,7 @@ struct StoredBody {
 impl Vault {
     /// Stores the consents that `commitment` commits to, for a subject.
     pub fn put_consent_set(&self, handle: &[u8; 32], commitment: &[u8; 32], set: &ConsentSet) -> Result<()> {
-        self.put_pending(&[Pending::ConsentSet {
-            handle,
-            commitment,
-            set,
-        }])
+        self.put_pending(&[Pending::ConsentSet { handle, commitment, set }])
     }
 
     /// The consents stored for a subject's slot commitment.
@@ -113,12 +105,7 @@ impl Vault {
         };
         let consents = stored.consents.into_iter().map(|consent| {
             let salt = array(&consent.salt, "a consent's salt")?;
-            Ok(ConsentRecord {
-                id: consent.id,
-                revision: consent.revision,
-                fhir: consent.fhir,
-                salt,
-            })
+            Ok(ConsentRecord { id: consent.id, revision: consent.revision, fhir: consent.fhir, salt })
         });
         Ok(Some(ConsentSet {
             consents: consents.collect::<Result<_>>()?,
@@ -128,19 +115,13 @@ impl Vault {
 
     /// Stores the policy that `commitment` commits to.
     pub fn put_policy(&self, commitment: &[u8; 32], salt: &[u8; 32], json: &[u8]) -> Result<()> {
-        self.put_pending(&[Pending::Policy {
-            commitment,
-            salt,
-            json,
-        }])
+        self.put_pending(&[Pending::Policy { commitment, salt, json }])
     }
 
     /// Salt and JSON of the policy stored for a commitment.
     pub fn policy(&self, commitment: &[u8; 32]) -> Result<Option<([u8; 32], Vec<u8>)>> {
         let stored = self.get_message::<StoredBody>(&self.key(Table::Policy, &[commitment]))?;
-        stored
-            .map(|stored| Ok((array(&stored.salt, "a policy's salt")?, stored.body)))
-            .transpose()
+        stored.map(|stored| Ok((array(&stored.salt, "a policy's salt")?, stored.body))).transpose()
     }
 
     /// Stores the access event that `commitment` commits to.
@@ -151,15 +132,8 @@ impl Vault {
         salt: &[u8; 32],
         event: &[u8],
     ) -> Result<()> {
-        let access = Access {
-            handle: *handle,
-            salt: *salt,
-            event: event.to_vec(),
-        };
-        self.put_pending(&[Pending::Access {
-            commitment,
-            access: &access,
-        }])
+        let access = Access { handle: *handle, salt: *salt, event: event.to_vec() };
+        self.put_pending(&[Pending::Access { commitment, access: &access }])
     }
 
     /// The access event stored for a commitment.
@@ -208,40 +182,23 @@ impl Staging<'_> {
             fhir: consent.fhir.clone(),
             salt: consent.salt.to_vec(),
         });
-        let stored = StoredSet {
-            salt: set.salt.to_vec(),
-            consents: consents.collect(),
-        };
-        self.put_message(
-            self.inner.sealer.key(Table::ConsentSet, &[handle, commitment]),
-            &stored,
-        )
+        let stored = StoredSet { salt: set.salt.to_vec(), consents: consents.collect() };
+        self.put_message(self.inner.sealer.key(Table::ConsentSet, &[handle, commitment]), &stored)
     }
 
     pub(super) fn policy(&mut self, commitment: &[u8; 32], salt: &[u8; 32], json: &[u8]) -> Result<()> {
-        let stored = StoredBody {
-            salt: salt.to_vec(),
-            body: json.to_vec(),
-            handle: None,
-        };
+        let stored = StoredBody { salt: salt.to_vec(), body: json.to_vec(), handle: None };
         self.put_message(self.inner.sealer.key(Table::Policy, &[commitment]), &stored)
     }
 
     pub(super) fn access(&mut self, commitment: &[u8; 32], access: &Access) -> Result<()> {
         let handle = Some(access.handle.to_vec());
-        let stored = StoredBody {
-            salt: access.salt.to_vec(),
-            body: access.event.clone(),
-            handle,
-        };
+        let stored = StoredBody { salt: access.salt.to_vec(), body: access.event.clone(), handle };
         self.put_message(self.inner.sealer.key(Table::Access, &[commitment]), &stored)
     }
 
     pub(super) fn acknowledgement(&mut self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {
-        self.put(
-            self.inner.sealer.key(Table::Acknowledgement, &[request_hash]),
-            bytes,
-        )
+        self.put(self.inner.sealer.key(Table::Acknowledgement, &[request_hash]), bytes)
     }
 
     pub(super) fn release(&mut self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {

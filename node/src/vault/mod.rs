@@ -70,31 +70,20 @@ struct Inner {
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault")
-            .field("path", &self.inner.db.path())
-            .finish_non_exhaustive()
+        f.debug_struct("Vault").field("path", &self.inner.db.path()).finish_non_exhaustive()
     }
 }
 
 impl Vault {
     /// Opens the vault in `dir`, made (mode 0700) when absent. The secret must be the one it was made with.
     pub fn open(dir: &Path, secret: &[u8; 32]) -> Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|error| VaultError::Storage {
-                what: format!("can't make the folder {}: {error}", dir.display()),
-            })?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| VaultError::Storage {
+            what: format!("can't make the folder {}: {error}", dir.display()),
+        })?;
         let options = options();
         let db = DB::open(&options, dir).map_err(|error| VaultError::from_store("open", error))?;
         let vault = Self {
-            inner: Arc::new(Inner {
-                db,
-                options,
-                sealer: Sealer::new(secret),
-                writing: Mutex::new(()),
-            }),
+            inner: Arc::new(Inner { db, options, sealer: Sealer::new(secret), writing: Mutex::new(()) }),
         };
         vault.check_key()?;
         Ok(vault)
@@ -155,11 +144,7 @@ impl Vault {
 
 impl Inner {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        match self
-            .db
-            .get_pinned(key)
-            .map_err(|error| VaultError::from_store("read", error))?
-        {
+        match self.db.get_pinned(key).map_err(|error| VaultError::from_store("read", error))? {
             Some(sealed) => self.sealer.open(key, &sealed).map(Some),
             None => Ok(None),
         }
@@ -192,14 +177,13 @@ fn options() -> Options {
 }
 
 fn decode<M: Message + Default>(plain: &[u8]) -> Result<M> {
-    M::decode(plain).map_err(|error| VaultError::Corrupt {
-        what: format!("a value does not decode: {error}"),
-    })
+    M::decode(plain)
+        .map_err(|error| VaultError::Corrupt { what: format!("a value does not decode: {error}") })
 }
 
 /// 32 bytes out of a stored value.
 fn array(bytes: &[u8], what: &str) -> Result<[u8; 32]> {
-    bytes.try_into().map_err(|_| VaultError::Corrupt {
-        what: format!("{what} has {} bytes, not 32", bytes.len()),
-    })
+    bytes
+        .try_into()
+        .map_err(|_| VaultError::Corrupt { what: format!("{what} has {} bytes, not 32", bytes.len()) })
 }

@@ -78,9 +78,7 @@ impl Vault {
                 break;
             }
             let row = inner.sealer.open(&key, &sealed)?;
-            let sealed = snapshot
-                .get(&row)
-                .map_err(|error| VaultError::from_store("read", error))?;
+            let sealed = snapshot.get(&row).map_err(|error| VaultError::from_store("read", error))?;
             let sealed = sealed.ok_or_else(|| VaultError::Corrupt {
                 what: "the index names a record that is not there".into(),
             })?;
@@ -99,10 +97,7 @@ impl Vault {
 impl Staging<'_> {
     pub(super) fn records(&mut self, records: &[Record]) -> Result<()> {
         for record in records {
-            let row = self
-                .inner
-                .sealer
-                .key(Table::Record, &[record.reference.as_bytes()]);
+            let row = self.inner.sealer.key(Table::Record, &[record.reference.as_bytes()]);
             if let Some(old) = self.get_message::<Stored>(&row)? {
                 for subject in &old.subjects {
                     self.delete(self.index_key(subject, &row));

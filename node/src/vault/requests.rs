@@ -51,10 +51,7 @@ impl TryFrom<Stored> for RequestRecord {
     fn try_from(stored: Stored) -> Result<Self> {
         Ok(Self {
             body_hash: array(&stored.body_hash, "a request's body hash")?,
-            entry_hash: stored
-                .entry_hash
-                .map(|hash| array(&hash, "a request's entry hash"))
-                .transpose()?,
+            entry_hash: stored.entry_hash.map(|hash| array(&hash, "a request's entry hash")).transpose()?,
             reply: stored.reply,
             created_ms: stored.created_ms,
         })
@@ -65,19 +62,13 @@ impl Vault {
     /// What is stored under a client's request id. The client is its SPIFFE id.
     pub fn get_request(&self, client: &str, request_id: &str) -> Result<Option<RequestRecord>> {
         let row = self.key(Table::Request, &[client.as_bytes(), request_id.as_bytes()]);
-        self.get_message::<Stored>(&row)?
-            .map(RequestRecord::try_from)
-            .transpose()
+        self.get_message::<Stored>(&row)?.map(RequestRecord::try_from).transpose()
     }
 
     /// Stores a request, replacing what is there (a reply that came later). To take an id that must be free, use
     /// [`Pending::NewRequest`].
     pub fn put_request(&self, client: &str, request_id: &str, record: &RequestRecord) -> Result<()> {
-        self.put_pending(&[Pending::Request {
-            client,
-            request_id,
-            record,
-        }])
+        self.put_pending(&[Pending::Request { client, request_id, record }])
     }
 
     /// Deletes the requests created before a time; returns how many.
@@ -116,15 +107,10 @@ impl Staging<'_> {
         record: &RequestRecord,
         only_new: bool,
     ) -> Result<()> {
-        let row = self
-            .inner
-            .sealer
-            .key(Table::Request, &[client.as_bytes(), id.as_bytes()]);
+        let row = self.inner.sealer.key(Table::Request, &[client.as_bytes(), id.as_bytes()]);
         if let Some(old) = self.get_message::<Stored>(&row)? {
             if only_new {
-                return Err(VaultError::Exists {
-                    what: "a request with this id",
-                });
+                return Err(VaultError::Exists { what: "a request with this id" });
             }
             self.delete(time_key(old.created_ms, &row));
         }
@@ -157,8 +143,6 @@ fn time_of(key: &[u8]) -> Result<(u64, Vec<u8>)> {
             request.extend_from_slice(hash);
             Ok((u64::from_be_bytes(time), request))
         }
-        _ => Err(VaultError::Corrupt {
-            what: format!("a row of the time index has {} bytes", key.len()),
-        }),
+        _ => Err(VaultError::Corrupt { what: format!("a row of the time index has {} bytes", key.len()) }),
     }
 }

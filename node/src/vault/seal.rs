@@ -51,10 +51,7 @@ impl Sealer {
     pub(super) fn new(secret: &[u8; 32]) -> Self {
         let cipher_key = Zeroizing::new(hmac(secret, &[b"assent/1/vault/cipher"]));
         let index_key = Zeroizing::new(hmac(secret, &[b"assent/1/vault/index"]));
-        Self {
-            cipher: ChaCha20Poly1305::new((&*cipher_key).into()),
-            index_key,
-        }
+        Self { cipher: ChaCha20Poly1305::new((&*cipher_key).into()), index_key }
     }
 
     /// The row of `parts` in a table; no two lists of parts share one. The check row alone is the same under every
@@ -69,10 +66,7 @@ impl Sealer {
 
     /// The keyed hash alone, for keys made of more than one.
     pub(super) fn tag(&self, table: Table, parts: &[&[u8]]) -> [u8; 32] {
-        let lengths: Vec<[u8; 8]> = parts
-            .iter()
-            .map(|part| (part.len() as u64).to_be_bytes())
-            .collect();
+        let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
         let table = [table as u8];
         let mut framed: Vec<&[u8]> = vec![&table];
         for (length, part) in lengths.iter().zip(parts) {
@@ -84,23 +78,13 @@ impl Sealer {
 
     pub(super) fn seal(&self, key: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
         let mut nonce = [0; NONCE_BYTES];
-        OsRng
-            .try_fill_bytes(&mut nonce)
-            .map_err(|error| VaultError::Storage {
-                what: format!("no random bytes from the system: {error}"),
-            })?;
+        OsRng.try_fill_bytes(&mut nonce).map_err(|error| VaultError::Storage {
+            what: format!("no random bytes from the system: {error}"),
+        })?;
         let sealed = self
             .cipher
-            .encrypt(
-                Nonce::from_slice(&nonce),
-                Payload {
-                    msg: plain,
-                    aad: &associated(key),
-                },
-            )
-            .map_err(|_| VaultError::Storage {
-                what: "a value could not be encrypted".into(),
-            })?;
+            .encrypt(Nonce::from_slice(&nonce), Payload { msg: plain, aad: &associated(key) })
+            .map_err(|_| VaultError::Storage { what: "a value could not be encrypted".into() })?;
         let mut out = Vec::with_capacity(1 + NONCE_BYTES + sealed.len());
         out.push(VERSION);
         out.extend_from_slice(&nonce);
@@ -110,20 +94,12 @@ impl Sealer {
 
     pub(super) fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
         let table = key.first().copied().unwrap_or_default();
-        let corrupt = |what: &str| VaultError::Corrupt {
-            what: format!("{what} (table {table})"),
-        };
+        let corrupt = |what: &str| VaultError::Corrupt { what: format!("{what} (table {table})") };
         match sealed.split_first() {
             Some((&VERSION, rest)) if rest.len() >= NONCE_BYTES + TAG_BYTES => {
                 let (nonce, body) = rest.split_at(NONCE_BYTES);
                 self.cipher
-                    .decrypt(
-                        Nonce::from_slice(nonce),
-                        Payload {
-                            msg: body,
-                            aad: &associated(key),
-                        },
-                    )
+                    .decrypt(Nonce::from_slice(nonce), Payload { msg: body, aad: &associated(key) })
                     .map_err(|_| corrupt("a value does not open under this key in this place"))
             }
             Some((&VERSION, _)) | None => Err(corrupt("a value is too short")),
@@ -174,40 +150,25 @@ mod tests {
         let sealed = sealer.seal(&key, b"plain").unwrap();
         assert_eq!(sealer.open(&key, &sealed).unwrap(), b"plain");
         let elsewhere = sealer.key(Table::Record, &[b"Observation/2"]);
-        assert!(matches!(
-            sealer.open(&elsewhere, &sealed),
-            Err(VaultError::Corrupt { .. })
-        ));
+        assert!(matches!(sealer.open(&elsewhere, &sealed), Err(VaultError::Corrupt { .. })));
         for at in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[at] ^= 1;
-            assert!(
-                matches!(sealer.open(&key, &bad), Err(VaultError::Corrupt { .. })),
-                "byte {at}"
-            );
+            assert!(matches!(sealer.open(&key, &bad), Err(VaultError::Corrupt { .. })), "byte {at}");
             assert!(
                 matches!(sealer.open(&key, &sealed[..at]), Err(VaultError::Corrupt { .. })),
                 "cut at {at}"
             );
         }
         let other = Sealer::new(&[8; 32]);
-        assert!(matches!(
-            other.open(&key, &sealed),
-            Err(VaultError::Corrupt { .. })
-        ));
+        assert!(matches!(other.open(&key, &sealed), Err(VaultError::Corrupt { .. })));
         assert_ne!(other.key(Table::Record, &[b"Observation/1"]), key);
     }
 
     #[test]
     fn parts_cannot_be_shifted() {
         let sealer = Sealer::new(&[7; 32]);
-        assert_ne!(
-            sealer.key(Table::Request, &[b"ab", b"c"]),
-            sealer.key(Table::Request, &[b"a", b"bc"])
-        );
-        assert_ne!(
-            sealer.key(Table::Request, &[b"a"]),
-            sealer.key(Table::Release, &[b"a"])
-        );
+        assert_ne!(sealer.key(Table::Request, &[b"ab", b"c"]), sealer.key(Table::Request, &[b"a", b"bc"]));
+        assert_ne!(sealer.key(Table::Request, &[b"a"]), sealer.key(Table::Release, &[b"a"]));
     }
 }

@@ -18,44 +18,19 @@ pub enum Pending<'a> {
     /// Records; those with the same reference are replaced.
     Records(&'a [Record]),
     /// The consents of one subject that `commitment` commits to.
-    ConsentSet {
-        handle: &'a [u8; 32],
-        commitment: &'a [u8; 32],
-        set: &'a ConsentSet,
-    },
+    ConsentSet { handle: &'a [u8; 32], commitment: &'a [u8; 32], set: &'a ConsentSet },
     /// The custodian's policy that `commitment` commits to.
-    Policy {
-        commitment: &'a [u8; 32],
-        salt: &'a [u8; 32],
-        json: &'a [u8],
-    },
+    Policy { commitment: &'a [u8; 32], salt: &'a [u8; 32], json: &'a [u8] },
     /// An access event that `commitment` commits to.
-    Access {
-        commitment: &'a [u8; 32],
-        access: &'a Access,
-    },
+    Access { commitment: &'a [u8; 32], access: &'a Access },
     /// A recipient's signed acknowledgement.
-    Acknowledgement {
-        request_hash: &'a [u8; 32],
-        bytes: &'a [u8],
-    },
+    Acknowledgement { request_hash: &'a [u8; 32], bytes: &'a [u8] },
     /// A bundle that this node received for its client.
-    Release {
-        request_hash: &'a [u8; 32],
-        bytes: &'a [u8],
-    },
+    Release { request_hash: &'a [u8; 32], bytes: &'a [u8] },
     /// A client's request that must not be stored yet; [`VaultError::Exists`] when it is, and nothing is written.
-    NewRequest {
-        client: &'a str,
-        request_id: &'a str,
-        record: &'a RequestRecord,
-    },
+    NewRequest { client: &'a str, request_id: &'a str, record: &'a RequestRecord },
     /// A client's request, replacing what is stored under its id.
-    Request {
-        client: &'a str,
-        request_id: &'a str,
-        record: &'a RequestRecord,
-    },
+    Request { client: &'a str, request_id: &'a str, record: &'a RequestRecord },
 }
 
 impl Vault {
@@ -66,33 +41,19 @@ impl Vault {
             match *write {
                 Pending::Subject(subject) => staging.subject(subject)?,
                 Pending::Records(records) => staging.records(records)?,
-                Pending::ConsentSet {
-                    handle,
-                    commitment,
-                    set,
-                } => staging.consent_set(handle, commitment, set)?,
-                Pending::Policy {
-                    commitment,
-                    salt,
-                    json,
-                } => staging.policy(commitment, salt, json)?,
+                Pending::ConsentSet { handle, commitment, set } => {
+                    staging.consent_set(handle, commitment, set)?
+                }
+                Pending::Policy { commitment, salt, json } => staging.policy(commitment, salt, json)?,
                 Pending::Access { commitment, access } => staging.access(commitment, access)?,
                 Pending::Acknowledgement { request_hash, bytes } => {
                     staging.acknowledgement(request_hash, bytes)?
                 }
                 Pending::Release { request_hash, bytes } => staging.release(request_hash, bytes)?,
-                Pending::NewRequest {
-                    client,
-                    request_id,
-                    record,
-                } => {
+                Pending::NewRequest { client, request_id, record } => {
                     staging.request(client, request_id, record, true)?;
                 }
-                Pending::Request {
-                    client,
-                    request_id,
-                    record,
-                } => {
+                Pending::Request { client, request_id, record } => {
                     staging.request(client, request_id, record, false)?;
                 }
             }
@@ -113,22 +74,13 @@ pub(super) struct Staging<'a> {
 
 impl<'a> Staging<'a> {
     pub(super) fn new(inner: &'a Inner, writer: MutexGuard<'a, ()>) -> Self {
-        Self {
-            inner,
-            _writer: writer,
-            rows: BTreeMap::new(),
-            bytes: 0,
-        }
+        Self { inner, _writer: writer, rows: BTreeMap::new(), bytes: 0 }
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, plain: &[u8]) -> Result<()> {
         if plain.len() > MAX_VALUE_BYTES {
             let (bytes, max_bytes) = (plain.len(), MAX_VALUE_BYTES);
-            return Err(VaultError::TooLarge {
-                what: "a value",
-                bytes,
-                max_bytes,
-            });
+            return Err(VaultError::TooLarge { what: "a value", bytes, max_bytes });
         }
         let sealed = self.inner.sealer.seal(&key, plain)?;
         self.bytes += key.len() + sealed.len();
@@ -176,9 +128,6 @@ impl<'a> Staging<'a> {
         }
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        self.inner
-            .db
-            .write_opt(batch, &synced)
-            .map_err(|error| VaultError::from_store("write", error))
+        self.inner.db.write_opt(batch, &synced).map_err(|error| VaultError::from_store("write", error))
     }
 }

@@ -70,10 +70,7 @@ impl TryFrom<Stored> for Subject {
         Ok(Self {
             handle: array(&stored.handle, "a subject's handle")?,
             secret: array(&stored.secret, "a subject's secret")?,
-            control_key: stored
-                .control_key
-                .map(|key| array(&key, "a subject's control key"))
-                .transpose()?,
+            control_key: stored.control_key.map(|key| array(&key, "a subject's control key")).transpose()?,
             identifier_system: stored.identifier_system,
             identifier_value: stored.identifier_value,
             birth_date: stored.birth_date,
@@ -101,9 +98,7 @@ impl Vault {
             self.get(&self.key(Table::SubjectByIdentifier, &[system.as_bytes(), value.as_bytes()]))?;
         let decoy = self
             .get(&self.key(Table::Decoy, &[]))?
-            .ok_or_else(|| VaultError::Corrupt {
-                what: "the decoy subject is missing".into(),
-            })?;
+            .ok_or_else(|| VaultError::Corrupt { what: "the decoy subject is missing".into() })?;
         let known = found.is_some();
         let subject = self.subject_at(found.unwrap_or(decoy))?;
         let same = (subject.identifier_system == system)
@@ -114,9 +109,7 @@ impl Vault {
 
     /// The subject with this handle.
     pub fn subject_by_handle(&self, handle: &[u8; 32]) -> Result<Option<Subject>> {
-        self.get_message::<Stored>(&self.key(Table::Subject, &[handle]))?
-            .map(Subject::try_from)
-            .transpose()
+        self.get_message::<Stored>(&self.key(Table::Subject, &[handle]))?.map(Subject::try_from).transpose()
     }
 
     /// The subject that the records name `Patient/x`.
@@ -128,19 +121,14 @@ impl Vault {
     /// The subject that an index names.
     fn subject_at(&self, handle: Vec<u8>) -> Result<Subject> {
         self.subject_by_handle(&array(&handle, "an index of subjects")?)?
-            .ok_or_else(|| VaultError::Corrupt {
-                what: "an index names a subject that is not there".into(),
-            })
+            .ok_or_else(|| VaultError::Corrupt { what: "an index names a subject that is not there".into() })
     }
 }
 
 impl Staging<'_> {
     pub(super) fn subject(&mut self, subject: &Subject) -> Result<()> {
         let sealer = &self.inner.sealer;
-        let identifier = [
-            subject.identifier_system.as_bytes(),
-            subject.identifier_value.as_bytes(),
-        ];
+        let identifier = [subject.identifier_system.as_bytes(), subject.identifier_value.as_bytes()];
         let by_handle = sealer.key(Table::Subject, &[&subject.handle]);
         let by_identifier = sealer.key(Table::SubjectByIdentifier, &identifier);
         let by_reference = sealer.key(Table::SubjectByReference, &[subject.patient_reference.as_bytes()]);
@@ -171,10 +159,7 @@ impl Staging<'_> {
             patient_reference: "Patient/none".into(),
             control_key: None,
         };
-        let (row, pointer) = (
-            sealer.key(Table::Subject, &[&handle]),
-            sealer.key(Table::Decoy, &[]),
-        );
+        let (row, pointer) = (sealer.key(Table::Subject, &[&handle]), sealer.key(Table::Decoy, &[]));
         self.put(pointer, &handle)?;
         self.put_message(row, &Stored::from(&decoy))
     }

@@ -46,10 +46,7 @@ impl Memory {
     }
 
     fn tip_hash(&self) -> Hash {
-        self.disk()
-            .decided
-            .last()
-            .map_or([0; 32], |(c, _)| c.header_hash.as_slice().try_into().unwrap())
+        self.disk().decided.last().map_or([0; 32], |(c, _)| c.header_hash.as_slice().try_into().unwrap())
     }
 }
 
@@ -61,11 +58,7 @@ impl Replica for Memory {
         self.disk().decided.len() as u64
     }
     fn proposers(&self) -> Vec<Hash> {
-        self.set
-            .validators
-            .iter()
-            .map(|v| v.vote_key.clone().try_into().unwrap())
-            .collect()
+        self.set.validators.iter().map(|v| v.vote_key.clone().try_into().unwrap()).collect()
     }
     fn validators(&self) -> ValidatorSet {
         self.set.clone()
@@ -81,31 +74,16 @@ impl Replica for Memory {
             protocol_version: 1,
             chain_id: CHAIN.into(),
             height,
-            previous_header_hash: if self.faulty {
-                vec![9; 32]
-            } else {
-                self.tip_hash().to_vec()
-            },
+            previous_header_hash: if self.faulty { vec![9; 32] } else { self.tip_hash().to_vec() },
             proposer: self.me.to_vec(),
             round,
             ..Header::default()
         };
         let header = header.encode_to_vec();
         let hash = header_hash(CHAIN, &header);
-        let block = Block {
-            header,
-            previous_certificate: vec![],
-            entries: vec![vec![7; self.padding]],
-        };
+        let block = Block { header, previous_certificate: vec![], entries: vec![vec![7; self.padding]] };
         let bytes = Bytes::from(block.encode_to_vec());
-        let candidate = Candidate {
-            height,
-            round,
-            pol_round: None,
-            proposer: self.me,
-            hash,
-            bytes,
-        };
+        let candidate = Candidate { height, round, pol_round: None, proposer: self.me, hash, bytes };
         let mut disk = self.disk();
         disk.built.insert((height, round), hash);
         disk.undecided.insert((height, round, hash), candidate.clone());
@@ -149,12 +127,7 @@ impl Replica for Memory {
     }
 
     fn undecided_by_hash(&self, height: u64, hash: &Hash) -> Result<Option<Candidate>, Fatal> {
-        Ok(self
-            .disk()
-            .undecided
-            .values()
-            .find(|c| c.height == height && c.hash == *hash)
-            .cloned())
+        Ok(self.disk().undecided.values().find(|c| c.height == height && c.hash == *hash).cloned())
     }
 
     fn commit(&mut self, certificate: Certificate) -> Result<(), Fatal> {
@@ -174,16 +147,10 @@ impl Replica for Memory {
 
     fn decided(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(Certificate, Bytes)>, Fatal> {
         let disk = self.disk();
-        assert!(
-            1 <= from && from <= to && to <= disk.decided.len() as u64 && to - from < 5,
-            "{from}..={to}"
-        );
+        assert!(1 <= from && from <= to && to <= disk.decided.len() as u64 && to - from < 5, "{from}..={to}");
         let mut bytes = 0;
         let blocks = disk.decided[from as usize - 1..to as usize].iter();
-        Ok(blocks
-            .take_while(|(_, b)| (bytes += b.len(), bytes <= max_bytes).1)
-            .cloned()
-            .collect())
+        Ok(blocks.take_while(|(_, b)| (bytes += b.len(), bytes <= max_bytes).1).cloned().collect())
     }
     fn history_min(&self) -> u64 {
         1
@@ -219,10 +186,7 @@ impl Net {
     fn new(padding: usize) -> Self {
         // RUST_LOG shows what the engines do.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_test_writer()
-            .try_init();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let mut keys: Vec<SigningKey> = (1..=4).map(|i| SigningKey::from_bytes(&[i; 32])).collect();
         keys.sort_by_key(|k| k.verifying_key().to_bytes());
         let validators = keys.iter().enumerate().map(|(i, k)| Validator {
@@ -230,14 +194,10 @@ impl Net {
             vote_key: k.verifying_key().to_bytes().to_vec(),
             power: 1,
         });
-        let set = ValidatorSet {
-            validators: validators.collect(),
-        };
+        let set = ValidatorSet { validators: validators.collect() };
         // All bound at once, so that they differ.
-        let listeners: Vec<_> = keys
-            .iter()
-            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
+        let listeners: Vec<_> =
+            keys.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
         let nodes = (0..keys.len())
             .map(|index| Node {
@@ -248,15 +208,7 @@ impl Net {
                 running: None,
             })
             .collect();
-        Self {
-            home: tempfile::tempdir().unwrap(),
-            keys,
-            set,
-            ports,
-            nodes,
-            padding,
-            faulty: None,
-        }
+        Self { home: tempfile::tempdir().unwrap(), keys, set, ports, nodes, padding, faulty: None }
     }
 
     fn secret(index: usize) -> [u8; 32] {
@@ -264,13 +216,8 @@ impl Net {
     }
 
     async fn start(&mut self, index: usize) {
-        let peer = |i: usize| {
-            format!(
-                "/ip4/127.0.0.1/tcp/{}/p2p/{}",
-                self.ports[i],
-                bft::peer_id(&Self::secret(i))
-            )
-        };
+        let peer =
+            |i: usize| format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.ports[i], bft::peer_id(&Self::secret(i)));
         let home = self.home.path().join(format!("node-{index}"));
         std::fs::create_dir_all(&home).unwrap();
         let config = BftConfig {
@@ -303,18 +250,11 @@ impl Net {
         shutdown.cancel();
         let start = Instant::now();
         handle.wait().await.unwrap();
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?} to stop",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?} to stop", start.elapsed());
     }
 
     fn tips(&self) -> Vec<u64> {
-        self.nodes
-            .iter()
-            .map(|n| n.disk.lock().unwrap().decided.len() as u64)
-            .collect()
+        self.nodes.iter().map(|n| n.disk.lock().unwrap().decided.len() as u64).collect()
     }
 
     fn highest(&self) -> u64 {
@@ -332,11 +272,7 @@ impl Net {
     async fn reached(&self, who: &[usize], height: u64) {
         let start = Instant::now();
         while who.iter().any(|i| self.tips()[*i] < height) {
-            assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "stuck at {:?} before {height}",
-                self.tips()
-            );
+            assert!(start.elapsed() < Duration::from_secs(60), "stuck at {:?} before {height}", self.tips());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         eprintln!("{who:?} reached {height} after {:?}", start.elapsed());
@@ -346,15 +282,7 @@ impl Net {
         let chains: Vec<Vec<Vec<u8>>> = self
             .nodes
             .iter()
-            .map(|n| {
-                n.disk
-                    .lock()
-                    .unwrap()
-                    .decided
-                    .iter()
-                    .map(|(c, _)| c.header_hash.clone())
-                    .collect()
-            })
+            .map(|n| n.disk.lock().unwrap().decided.iter().map(|(c, _)| c.header_hash.clone()).collect())
             .collect();
         for chain in &chains {
             let common = chain.len().min(chains[0].len());
@@ -366,9 +294,7 @@ impl Net {
     fn signed_above(&self, index: usize, height: u64) -> bool {
         let address = self.keys[index].verifying_key().to_bytes();
         let signed = |c: &Certificate| c.height > height && c.signatures.iter().any(|s| s.address == address);
-        self.nodes
-            .iter()
-            .any(|n| n.disk.lock().unwrap().decided.iter().any(|(c, _)| signed(c)))
+        self.nodes.iter().any(|n| n.disk.lock().unwrap().decided.iter().any(|(c, _)| signed(c)))
     }
 }
 
@@ -392,10 +318,7 @@ async fn four_engines_agree_idle_and_take_one_back() {
     assert!(net.highest() <= 52, "too many empty blocks: {:?}", net.tips());
     for node in &net.nodes {
         let status = *node.running.as_ref().unwrap().0.status().borrow();
-        assert!(
-            status.idle && status.last_progress.elapsed() < Duration::from_secs(1),
-            "{status:?}"
-        );
+        assert!(status.idle && status.last_progress.elapsed() < Duration::from_secs(1), "{status:?}");
     }
 
     // One stops; the others go on.
@@ -413,11 +336,7 @@ async fn four_engines_agree_idle_and_take_one_back() {
     let start = Instant::now();
     net.start(3).await;
     net.reached(&[3], present).await;
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?} to catch up",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?} to catch up", start.elapsed());
 
     // Its precommit stands in a certificate made after that.
     let restarted_at = net.highest();
@@ -487,11 +406,7 @@ async fn an_invalid_proposal_costs_a_round_and_no_more() {
         let header = Header::decode(header.as_slice()).unwrap();
         assert_ne!(header.proposer, faulty);
         let turn = bft::proposer(&net.set, certificate.height, 0).unwrap();
-        assert!(
-            turn != faulty || certificate.round > 0,
-            "height {}",
-            certificate.height
-        );
+        assert!(turn != faulty || certificate.round > 0, "height {}", certificate.height);
     }
     for index in ALL {
         net.stop(index).await;
@@ -523,12 +438,6 @@ async fn a_port_in_use_is_said() {
         moniker: "org-0".into(),
         timeouts: Timeouts::default(),
     };
-    let error = bft::start(config, replica, CancellationToken::new())
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("cannot listen on /ip4/127.0.0.1/tcp/") && error.contains("in use"),
-        "{error}"
-    );
+    let error = bft::start(config, replica, CancellationToken::new()).await.unwrap_err().to_string();
+    assert!(error.contains("cannot listen on /ip4/127.0.0.1/tcp/") && error.contains("in use"), "{error}");
 }

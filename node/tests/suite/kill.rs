@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use assent_ledger::audit::verify_export;
 use assent_proto::v1::audit_service_client::AuditServiceClient;
 use assent_proto::v1::policy_service_client::PolicyServiceClient;
-use assent_proto::v1::{ExportLedgerRequest, GetBlockRequest, SetPolicyRequest};
+use assent_proto::v1::{GetBlockRequest, SetPolicyRequest};
 use tonic::Status;
 
 use crate::net::Net;
@@ -25,11 +25,7 @@ impl Drop for Process {
 
 fn spawn(dir: &Path, fault: Option<&str>) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_assentd"));
-    command
-        .arg("--config")
-        .arg(dir.join("assentd.toml"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.arg("--config").arg(dir.join("assentd.toml")).stdout(Stdio::null()).stderr(Stdio::null());
     if let Some(fault) = fault {
         command.arg("--fault").arg(fault);
     }
@@ -49,27 +45,11 @@ fn ended(process: &mut Process, within: Duration) -> bool {
 
 async fn set_policy(net: &Net, i: usize, n: u64) -> Result<u64, Status> {
     let json = format!(r#"{{"id":"p","version":"{n}","rules":[{{"effect":"DENY","purposes":["HMARKT"]}}]}}"#);
-    let mut request = tonic::Request::new(SetPolicyRequest {
-        request_id: format!("p-{n}"),
-        policy: json.into_bytes(),
-    });
+    let mut request =
+        tonic::Request::new(SetPolicyRequest { request_id: format!("p-{n}"), policy: json.into_bytes() });
     request.set_timeout(Duration::from_secs(10));
     let mut client = PolicyServiceClient::new(net.client(i, "officer"));
     Ok(client.set_policy(request).await?.into_inner().policy_seq)
-}
-
-async fn export(net: &Net, i: usize) -> Vec<u8> {
-    let mut client = AuditServiceClient::new(net.client(i, "auditor"));
-    let mut stream = client
-        .export_ledger(ExportLedgerRequest {})
-        .await
-        .unwrap()
-        .into_inner();
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.message().await.unwrap() {
-        bytes.extend(part.chunk);
-    }
-    bytes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,10 +70,7 @@ async fn alone_nothing_acknowledged_is_lost_and_nothing_is_done_twice() {
                 Err(_) => break,
             }
         }
-        assert!(
-            ended(&mut process, Duration::from_secs(5)),
-            "{point} was not reached"
-        );
+        assert!(ended(&mut process, Duration::from_secs(5)), "{point} was not reached");
         assert!(acknowledged >= 1, "{point}");
         let _process = spawn(&dir, None);
         net.ready(0).await;
@@ -101,7 +78,7 @@ async fn alone_nothing_acknowledged_is_lost_and_nothing_is_done_twice() {
         for n in 1..=acknowledged + 3 {
             assert_eq!(set_policy(&net, 0, n).await.unwrap(), n, "{point}");
         }
-        let (verifier, outcome) = verify_export(&export(&net, 0).await, Some(net.genesis.hash), |_| {});
+        let (verifier, outcome) = verify_export(&net.export(0).await, Some(net.genesis.hash), |_| {});
         assert_eq!(outcome, Ok(()), "{point}");
         assert_eq!(verifier.counts.entries, acknowledged + 3, "{point}");
     }
@@ -111,17 +88,10 @@ async fn alone_nothing_acknowledged_is_lost_and_nothing_is_done_twice() {
 async fn one_of_four_ends_at_each_point_and_comes_back() {
     let net = Net::new(4);
     let (cedar, elm) = (net.index("cedar"), net.index("elm"));
-    let others: Vec<Process> = (0..4)
-        .filter(|i| *i != elm)
-        .map(|i| spawn(&net.members[i].dir, None))
-        .collect();
+    let others: Vec<Process> =
+        (0..4).filter(|i| *i != elm).map(|i| spawn(&net.members[i].dir, None)).collect();
     let mut n = 0;
-    for point in [
-        "proposal-stored",
-        "block-validated",
-        "before-commit",
-        "after-commit",
-    ] {
+    for point in ["proposal-stored", "block-validated", "before-commit", "after-commit"] {
         let mut process = spawn(&net.members[elm].dir, Some(&format!("{point}:4")));
         net.ready(elm).await;
         net.ready(cedar).await;
@@ -135,7 +105,7 @@ async fn one_of_four_ends_at_each_point_and_comes_back() {
     net.ready(elm).await;
     n += 1;
     assert_eq!(set_policy(&net, cedar, n).await.unwrap(), n);
-    let bytes = export(&net, cedar).await;
+    let bytes = net.export(cedar).await;
     let (verifier, outcome) = verify_export(&bytes, Some(net.genesis.hash), |_| {});
     assert_eq!(outcome, Ok(()));
     assert_eq!(verifier.counts.entries, n);
@@ -171,21 +141,12 @@ async fn fault_points_and_a_second_process_on_one_folder_are_refused() {
             .args(arguments)
             .output()
             .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, said) = run(&[]);
-    assert!(
-        code == Some(7) && said.contains("another process"),
-        "{code:?} {said}"
-    );
+    assert!(code == Some(7) && said.contains("another process"), "{code:?} {said}");
     let (code, said) = run(&["--fault", "nowhere:1"]);
-    assert!(
-        code == Some(2) && said.contains("no such point"),
-        "{code:?} {said}"
-    );
+    assert!(code == Some(2) && said.contains("no such point"), "{code:?} {said}");
     let (code, said) = run(&["--colour"]);
     assert!(code == Some(2) && said.contains("--colour"), "{code:?} {said}");
     assert!(assent_node::fault::arm("after-commit:1", "cedar-network").is_err());

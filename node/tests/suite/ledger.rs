@@ -97,13 +97,7 @@ impl Ledger {
             wake,
         )
         .unwrap();
-        Self {
-            net,
-            store,
-            mempool,
-            replica,
-            outcomes,
-        }
+        Self { net, store, mempool, replica, outcomes }
     }
 
     pub fn entry(&self, author: &str, sequence: u64, operations: Vec<Operation>) -> Vec<u8> {
@@ -117,13 +111,8 @@ impl Ledger {
         not_after_ms: u64,
         operations: Vec<Operation>,
     ) -> Vec<u8> {
-        let body = EntryBody {
-            chain_id: CHAIN.into(),
-            author: author.into(),
-            sequence,
-            not_after_ms,
-            operations,
-        };
+        let body =
+            EntryBody { chain_id: CHAIN.into(), author: author.into(), sequence, not_after_ms, operations };
         sign_entry(&key(&self.net, author, "entry"), &body)
     }
 

@@ -42,12 +42,7 @@ fn fill(ledger: &Ledger, author: &str, operations: u64, count: u64) {
 }
 
 fn authors(ledger: &Ledger) -> Vec<String> {
-    ledger
-        .mempool
-        .select()
-        .into_iter()
-        .map(|e| e.body.author)
-        .collect()
+    ledger.mempool.select().into_iter().map(|e| e.body.author).collect()
 }
 
 #[test]
@@ -71,11 +66,7 @@ fn one_organization_fills_its_own_share_only() {
     assert_eq!(ledger.mempool.select()[0].hash, hash);
     // Room that is freed can be used again.
     let waiting = check_entry(CHAIN, &other).unwrap().hash;
-    let ordinary = ledger
-        .mempool
-        .select()
-        .into_iter()
-        .filter(|e| e.body.author == "birch" && e.hash != hash);
+    let ordinary = ledger.mempool.select().into_iter().filter(|e| e.body.author == "birch" && e.hash != hash);
     let freed: Vec<Hash> = ordinary.take(2).map(|e| e.hash).collect();
     ledger.mempool.remove(freed.iter().chain([&waiting]));
     ledger.admit(&one_more).unwrap();
@@ -123,30 +114,20 @@ fn withdrawals_of_one_organization_do_not_hold_up_those_of_another() {
     let mut ledger = Ledger::new("cedar");
     let patient = SigningKey::from_bytes(&[1; 32]);
     for n in 0..21 {
-        let slot = ledger.entry(
-            "cedar",
-            n + 1,
-            vec![set_consent("cedar", handle(n), 0, Some(&patient))],
-        );
+        let slot = ledger.entry("cedar", n + 1, vec![set_consent("cedar", handle(n), 0, Some(&patient))]);
         ledger.admit(&slot).unwrap();
     }
     ledger.block();
     // 20 entries that each withdraw one slot 256 times: more operations than a block takes.
     for n in 0..20 {
-        let all = (0..256)
-            .map(|seq| withdrawal("cedar", handle(n), seq, &patient))
-            .collect();
+        let all = (0..256).map(|seq| withdrawal("cedar", handle(n), seq, &patient)).collect();
         ledger.admit(&ledger.entry("birch", n + 1, all)).unwrap();
     }
     let mine = ledger.entry("elm", 1, vec![withdrawal("cedar", handle(20), 0, &patient)]);
     ledger.admit(&mine).unwrap();
     let candidate = ledger.build(0);
     let block = Block::decode(candidate.bytes.as_ref()).unwrap();
-    assert!(
-        block.entries.contains(&mine),
-        "elm's withdrawal is not in a block of {}",
-        block.entries.len()
-    );
+    assert!(block.entries.contains(&mine), "elm's withdrawal is not in a block of {}", block.entries.len());
 }
 
 #[test]
@@ -154,10 +135,7 @@ fn duplicates_forgeries_and_committed_entries_do_not_wait() {
     let mut ledger = Ledger::new("cedar");
     let entry = ledger.entry("birch", 1, vec![set_consent("birch", handle(1), 0, None)]);
     let (hash, first) = ledger.admit(&entry).unwrap();
-    assert_eq!(
-        (first, ledger.admit(&entry).unwrap()),
-        (Admitted::Waiting, (hash, Admitted::Waiting))
-    );
+    assert_eq!((first, ledger.admit(&entry).unwrap()), (Admitted::Waiting, (hash, Admitted::Waiting)));
     assert_eq!(ledger.mempool.len(), 1);
 
     let mut forged = ledger.entry("birch", 2, vec![set_consent("birch", handle(2), 0, None)]);
@@ -166,10 +144,7 @@ fn duplicates_forgeries_and_committed_entries_do_not_wait() {
     let foreign = ledger.entry("birch", 2, vec![set_consent("cedar", handle(2), 0, None)]);
     assert_eq!(reason(ledger.admit(&foreign).unwrap_err()), "NOT_THE_CUSTODIAN");
     let stale = ledger.entry("birch", 2, vec![set_consent("birch", handle(2), 5, None)]);
-    assert_eq!(
-        reason(ledger.admit(&stale).unwrap_err()),
-        "STALE_CONSENT_SEQUENCE"
-    );
+    assert_eq!(reason(ledger.admit(&stale).unwrap_err()), "STALE_CONSENT_SEQUENCE");
     let mut longer = entry.clone();
     longer.extend([0x7a, 0]);
     assert_eq!(reason(ledger.admit(&longer).unwrap_err()), "form");
@@ -179,39 +154,23 @@ fn duplicates_forgeries_and_committed_entries_do_not_wait() {
     assert_eq!(ledger.admit(&entry).unwrap(), (hash, Admitted::Committed));
     assert!(ledger.mempool.is_empty());
     let same_number = ledger.entry("birch", 1, vec![set_consent("birch", handle(3), 0, None)]);
-    assert_eq!(
-        reason(ledger.admit(&same_number).unwrap_err()),
-        "SEQUENCE_USED_OR_OUT_OF_WINDOW"
-    );
+    assert_eq!(reason(ledger.admit(&same_number).unwrap_err()), "SEQUENCE_USED_OR_OUT_OF_WINDOW");
 }
 
 #[test]
 fn entries_expire_by_block_time_and_only_then() {
     let mut ledger = Ledger::new("cedar");
     let late = |ledger: &Ledger, author: &str| {
-        ledger.entry_until(
-            author,
-            1,
-            now_ms() + 800,
-            vec![set_consent(author, handle(1), 0, None)],
-        )
+        ledger.entry_until(author, 1, now_ms() + 800, vec![set_consent(author, handle(1), 0, None)])
     };
-    let past = ledger.entry_until(
-        "birch",
-        2,
-        now_ms() - 1,
-        vec![set_consent("birch", handle(2), 0, None)],
-    );
+    let past = ledger.entry_until("birch", 2, now_ms() - 1, vec![set_consent("birch", handle(2), 0, None)]);
     assert_eq!(reason(ledger.admit(&past).unwrap_err()), "ENTRY_EXPIRED");
     let own = ledger.admit(&late(&ledger, "cedar")).unwrap().0;
     let others = ledger.admit(&late(&ledger, "birch")).unwrap().0;
     std::thread::sleep(Duration::from_millis(900));
     // This node's clock says that its entry is too late; another proposer's clock may still put it into the next block.
     let candidate = ledger.build(0);
-    assert!(
-        ledger.mempool.contains(&own),
-        "given up before block time said so"
-    );
+    assert!(ledger.mempool.contains(&own), "given up before block time said so");
     let told = |o: &Outcome| matches!(o, Outcome::Dropped(hash, _) if *hash == own);
     assert!(!ledger.outcomes().iter().any(told));
     ledger.decide(&candidate);
@@ -226,11 +185,7 @@ fn entries_expire_by_block_time_and_only_then() {
 fn an_entry_left_out_of_an_undecided_block_is_not_given_up() {
     let mut ledger = Ledger::new("cedar");
     let patient = SigningKey::from_bytes(&[1; 32]);
-    let slot = ledger.entry(
-        "cedar",
-        1,
-        vec![set_consent("cedar", handle(1), 0, Some(&patient))],
-    );
+    let slot = ledger.entry("cedar", 1, vec![set_consent("cedar", handle(1), 0, Some(&patient))]);
     ledger.admit(&slot).unwrap();
     ledger.block();
     ledger.outcomes();
@@ -243,10 +198,7 @@ fn an_entry_left_out_of_an_undecided_block_is_not_given_up() {
     let block = Block::decode(candidate.bytes.as_ref()).unwrap();
     assert_eq!(block.entries, [withdrawal]);
     assert!(ledger.mempool.contains(&access_hash));
-    assert!(
-        ledger.outcomes().is_empty(),
-        "a waiter was told an outcome that nobody decided"
-    );
+    assert!(ledger.outcomes().is_empty(), "a waiter was told an outcome that nobody decided");
     ledger.decide(&candidate);
     let refused = |o: &Outcome| matches!(o, Outcome::Dropped(hash, error) if *hash == access_hash && error.reason() == "STALE_CONSENT_SEQUENCE");
     assert!(ledger.outcomes().iter().any(refused));

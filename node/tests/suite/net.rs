@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::keyfile::to_pem;
@@ -40,19 +41,22 @@ pub struct Net {
     pub genesis: CheckedGenesis,
 }
 
+/// Below the ports that the system gives to outgoing connections, so that none of those takes it before the node does; two
+/// test processes begin at different places.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as u16 % 200 * 100;
+    loop {
+        let port = 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn authority(id: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("{id} authority"));
+    params.distinguished_name.push(DnType::CommonName, format!("{id} authority"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -62,13 +66,9 @@ fn authority(id: &str) -> CertifiedIssuer<'static, KeyPair> {
 pub fn leaf(ca: &CertifiedIssuer<'static, KeyPair>, uri: &str, dns: bool, days: i64) -> (String, String) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "leaf");
-    params
-        .subject_alt_names
-        .push(SanType::URI(uri.try_into().unwrap()));
+    params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
     if dns {
-        params
-            .subject_alt_names
-            .push(SanType::DnsName("localhost".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::DnsName("localhost".try_into().unwrap()));
     }
     params.use_authority_key_identifier_extension = true;
     let now = time::OffsetDateTime::now_utc();
@@ -131,28 +131,16 @@ impl Net {
                 vote_key: keys[1].verifying_key().to_bytes().to_vec(),
                 power: 1,
             });
-            members.push(Member {
-                id: (*name).into(),
-                dir,
-                grpc,
-                ca,
-                running: None,
-            });
+            members.push(Member { id: (*name).into(), dir, grpc, ca, running: None });
         }
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_millis() as u64;
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let (file, genesis) =
             make_genesis_file(CHAIN, now, ValidatorSet { validators }, organizations).unwrap();
         for member in &members {
             write(&member.dir.join("genesis.bin"), &file);
         }
-        Self {
-            _folder: folder,
-            members,
-            genesis,
-        }
+        Self { _folder: folder, members, genesis }
     }
 
     /// Makes and starts all.
@@ -224,6 +212,19 @@ impl Net {
         files
     }
 
+    /// The whole ledger of a node, as an auditor exports it.
+    pub async fn export(&self, i: usize) -> Vec<u8> {
+        use assent_proto::v1::{audit_service_client::AuditServiceClient, ExportLedgerRequest};
+        let mut client = AuditServiceClient::new(self.client(i, "auditor"));
+        let request = client.export_ledger(ExportLedgerRequest {}).await;
+        let mut stream = request.unwrap().into_inner();
+        let mut bytes = Vec::new();
+        while let Some(part) = stream.message().await.unwrap() {
+            bytes.extend(part.chunk);
+        }
+        bytes
+    }
+
     /// Waits until a node is fresh.
     pub async fn ready(&self, i: usize) {
         use assent_proto::v1::{node_service_client::NodeServiceClient, GetStatusRequest};
@@ -256,10 +257,6 @@ impl Net {
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
         let url = format!("https://127.0.0.1:{}", member.grpc);
-        Endpoint::from_shared(url)
-            .unwrap()
-            .tls_config(tls)
-            .unwrap()
-            .connect_lazy()
+        Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy()
     }
 }

@@ -49,11 +49,8 @@ pub fn records(reference: &str) -> Vec<Vec<u8>> {
         )
     };
     vec![
-        format!(
-            r#"{{"resourceType":"Patient","id":"{id}",{},"birthDate":"1980-02-03"}}"#,
-            label("N", None)
-        )
-        .into_bytes(),
+        format!(r#"{{"resourceType":"Patient","id":"{id}",{},"birthDate":"1980-02-03"}}"#, label("N", None))
+            .into_bytes(),
         observation("bp", label("N", None)).into_bytes(),
         observation("phq9", label("R", Some("PSY"))).into_bytes(),
     ]
@@ -79,24 +76,13 @@ pub async fn create_subject(
         patient_reference: reference.into(),
         control_key: control_key().verifying_key().to_bytes().to_vec(),
     };
-    Ok(SubjectServiceClient::new(channel)
-        .create_subject(request)
-        .await?
-        .into_inner()
-        .handle)
+    Ok(SubjectServiceClient::new(channel).create_subject(request).await?.into_inner().handle)
 }
 
 pub async fn load(channel: Channel, request_id: &str, resources: Vec<Vec<u8>>) -> Result<u64, Status> {
-    let message = LoadRecordsRequest {
-        request_id: request_id.into(),
-        resources,
-    };
+    let message = LoadRecordsRequest { request_id: request_id.into(), resources };
     let stream = tokio_stream::iter(vec![message]);
-    Ok(RecordServiceClient::new(channel)
-        .load_records(stream)
-        .await?
-        .into_inner()
-        .resources)
+    Ok(RecordServiceClient::new(channel).load_records(stream).await?.into_inner().resources)
 }
 
 pub async fn import(
@@ -111,10 +97,7 @@ pub async fn import(
         consent: fhir,
         control_key: Vec::new(),
     };
-    Ok(ConsentServiceClient::new(channel)
-        .import_consent(request)
-        .await?
-        .into_inner())
+    Ok(ConsentServiceClient::new(channel).import_consent(request).await?.into_inner())
 }
 
 pub fn query(value: &str, purpose: &str) -> Query {
@@ -128,14 +111,8 @@ pub fn query(value: &str, purpose: &str) -> Query {
 }
 
 pub async fn check(channel: Channel, value: &str, purpose: &str) -> Result<CheckConsentResponse, Status> {
-    let request = CheckConsentRequest {
-        query: Some(query(value, purpose)),
-        consistency: None,
-    };
-    Ok(DecisionServiceClient::new(channel)
-        .check_consent(request)
-        .await?
-        .into_inner())
+    let request = CheckConsentRequest { query: Some(query(value, purpose)), consistency: None };
+    Ok(DecisionServiceClient::new(channel).check_consent(request).await?.into_inner())
 }
 
 /// Receipt and resources of a request for records.
@@ -144,14 +121,8 @@ pub async fn request(
     request_id: &str,
     value: &str,
 ) -> Result<assent_proto::ledger::v1::RecordBundle, Status> {
-    let request = RequestRecordsRequest {
-        request_id: request_id.into(),
-        query: Some(query(value, "TREAT")),
-    };
-    let mut stream = ExchangeServiceClient::new(channel)
-        .request_records(request)
-        .await?
-        .into_inner();
+    let request = RequestRecordsRequest { request_id: request_id.into(), query: Some(query(value, "TREAT")) };
+    let mut stream = ExchangeServiceClient::new(channel).request_records(request).await?.into_inner();
     let mut bundle = assent_proto::ledger::v1::RecordBundle::default();
     while let Some(part) = stream.message().await? {
         bundle.receipt = bundle.receipt.or(part.receipt);
@@ -173,41 +144,19 @@ pub async fn withdraw(
         withdraw_seq,
         patient_signature: assent_ledger::keys::sign(&control_key(), &message).to_vec(),
     };
-    let request = WithdrawRequest {
-        request_id: request_id.into(),
-        withdraw: Some(withdraw),
-    };
-    Ok(PatientServiceClient::new(channel)
-        .withdraw(request)
-        .await?
-        .into_inner()
-        .height)
+    let request = WithdrawRequest { request_id: request_id.into(), withdraw: Some(withdraw) };
+    Ok(PatientServiceClient::new(channel).withdraw(request).await?.into_inner().height)
 }
 
 pub async fn history(channel: Channel, value: &str) -> Result<Vec<u8>, Status> {
-    let request = GetHistoryRequest {
-        proof: None,
-        patient: Some(patient("cedar", value)),
-    };
-    Ok(PatientServiceClient::new(channel)
-        .get_history(request)
-        .await?
-        .into_inner()
-        .history)
+    let request = GetHistoryRequest { proof: None, patient: Some(patient("cedar", value)) };
+    Ok(PatientServiceClient::new(channel).get_history(request).await?.into_inner().history)
 }
 
 /// Code, reason and message of an error, and the length of its details.
 pub fn shape(status: &Status) -> (tonic::Code, String, String, usize) {
-    let reason = status
-        .get_details_error_info()
-        .map(|i| i.reason)
-        .unwrap_or_default();
-    (
-        status.code(),
-        reason,
-        status.message().to_owned(),
-        status.details().len(),
-    )
+    let reason = status.get_details_error_info().map(|i| i.reason).unwrap_or_default();
+    (status.code(), reason, status.message().to_owned(), status.details().len())
 }
 
 pub fn reason(status: &Status) -> String {
@@ -227,25 +176,12 @@ pub fn error_infos(status: &Status) -> usize {
 pub async fn enrolled(net: &super::net::Net, value: &str, until: &str) -> Vec<u8> {
     let cedar = net.index("cedar");
     let reference = format!("Patient/{value}");
-    let handle = create_subject(
-        net.client(cedar, "registrar"),
-        &format!("s-{value}"),
-        value,
-        &reference,
-    )
-    .await
-    .unwrap();
-    load(
-        net.client(cedar, "ehr"),
-        &format!("l-{value}"),
-        records(&reference),
-    )
-    .await
-    .unwrap();
-    let fhir = consent(&reference, &format!("c-{value}"), until);
-    import(net.client(cedar, "portal"), &format!("i-{value}"), value, fhir)
+    let handle = create_subject(net.client(cedar, "registrar"), &format!("s-{value}"), value, &reference)
         .await
         .unwrap();
+    load(net.client(cedar, "ehr"), &format!("l-{value}"), records(&reference)).await.unwrap();
+    let fhir = consent(&reference, &format!("c-{value}"), until);
+    import(net.client(cedar, "portal"), &format!("i-{value}"), value, fhir).await.unwrap();
     handle
 }
 

@@ -61,39 +61,21 @@ impl Drop for Node {
 }
 
 async fn node(organization: &str, secret: [u8; 32], listen: &str, known: Vec<KnownPeer>) -> Node {
-    let config = PeersConfig {
-        secret,
-        listen: listen.into(),
-        organization: organization.into(),
-        known,
-    };
+    let config = PeersConfig { secret, listen: listen.into(), organization: organization.into(), known };
     let shutdown = CancellationToken::new();
     let (peers, inbound) = start(config, shutdown.clone()).await.unwrap();
-    Node {
-        peers,
-        inbound,
-        shutdown,
-    }
+    Node { peers, inbound, shutdown }
 }
 
 async fn connected(peers: &Peers, organizations: &[&str]) {
     let mut watch = peers.subscribe_connected();
-    timeout(LIMIT, watch.wait_for(|now| now == organizations))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LIMIT, watch.wait_for(|now| now == organizations)).await.unwrap().unwrap();
 }
 
 /// Cedar listens and waits; Birch dials.
 async fn pair() -> (Node, Node) {
     let cedar = node("cedar", CEDAR, ANY, vec![known("birch", BIRCH, "")]).await;
-    let birch = node(
-        "birch",
-        BIRCH,
-        ANY,
-        vec![known("cedar", CEDAR, cedar.peers.listening())],
-    )
-    .await;
+    let birch = node("birch", BIRCH, ANY, vec![known("cedar", CEDAR, cedar.peers.listening())]).await;
     connected(&cedar.peers, &["birch"]).await;
     connected(&birch.peers, &["cedar"]).await;
     (cedar, birch)
@@ -196,11 +178,7 @@ async fn two_organizations_talk_in_both_directions() {
         let mut asking = birch.peers.open("cedar", protocol).await.unwrap();
         asking.send(b"question").await.unwrap();
         asking.send(b"").await.unwrap();
-        let Inbound {
-            organization,
-            protocol: named,
-            mut stream,
-        } = cedar.next().await;
+        let Inbound { organization, protocol: named, mut stream } = cedar.next().await;
         assert_eq!((organization.as_str(), named), ("birch", protocol));
         assert_eq!(stream.recv(100).await.unwrap().unwrap(), b"question");
         assert_eq!(stream.recv(100).await.unwrap().unwrap(), b"");
@@ -212,14 +190,7 @@ async fn two_organizations_talk_in_both_directions() {
         assert_eq!(asking.recv(100).await, Ok(None));
     }
     // The one that was dialed opens streams too.
-    cedar
-        .peers
-        .open("birch", Protocol::Status)
-        .await
-        .unwrap()
-        .send(b"x")
-        .await
-        .unwrap();
+    cedar.peers.open("birch", Protocol::Status).await.unwrap().send(b"x").await.unwrap();
     assert_eq!(birch.next().await.organization, "cedar");
 }
 
@@ -236,10 +207,7 @@ async fn a_stranger_can_ping_and_identify_but_opens_no_stream() {
         }
     }
     let (protocols, addresses) = identified.unwrap();
-    assert!(
-        protocols.iter().all(|name| !name.starts_with("/assent/1/")),
-        "{protocols:?}"
-    );
+    assert!(protocols.iter().all(|name| !name.starts_with("/assent/1/")), "{protocols:?}");
     assert_eq!(addresses, Vec::<Multiaddr>::new());
     for protocol in [Protocol::Entries, Protocol::Status, Protocol::Exchange] {
         match stranger.open(peer_id(CEDAR), protocol).await {
@@ -266,13 +234,7 @@ async fn strangers_do_not_take_the_room_of_known_peers() {
     }
     let mut one_more = plain(STRANGER, cedar.peers.listening()).await.unwrap();
     assert_eq!(one_more.sees().await, Saw::Closed);
-    let birch = node(
-        "birch",
-        BIRCH,
-        ANY,
-        vec![known("cedar", CEDAR, cedar.peers.listening())],
-    )
-    .await;
+    let birch = node("birch", BIRCH, ANY, vec![known("cedar", CEDAR, cedar.peers.listening())]).await;
     connected(&cedar.peers, &["birch"]).await;
     birch.peers.open("cedar", Protocol::Status).await.unwrap();
 }
@@ -295,19 +257,13 @@ async fn lies_about_a_length_end_the_stream_only() {
     let mut huge = liar.open(peer_id(CEDAR), Protocol::Exchange).await.unwrap();
     huge.write_all(&[0xff, 0xff, 0xff, 0xfe]).await.unwrap();
     huge.flush().await.unwrap();
-    let refused = PeersError::FrameTooLong {
-        len: u32::MAX as usize - 1,
-        max: 1_000,
-    };
+    let refused = PeersError::FrameTooLong { len: u32::MAX as usize - 1, max: 1_000 };
     assert_eq!(cedar.next().await.stream.recv(1_000).await, Err(refused));
 
     let mut short = liar.open(peer_id(CEDAR), Protocol::Exchange).await.unwrap();
     short.write_all(&[0, 0, 0, 9, 1, 2]).await.unwrap();
     short.close().await.unwrap();
-    assert_eq!(
-        cedar.next().await.stream.recv(1_000).await,
-        Err(PeersError::Closed)
-    );
+    assert_eq!(cedar.next().await.stream.recv(1_000).await, Err(PeersError::Closed));
 
     // Ended after a whole frame, but without the mark: cut off, not finished.
     let mut unmarked = liar.open(peer_id(CEDAR), Protocol::Exchange).await.unwrap();
@@ -322,9 +278,7 @@ async fn lies_about_a_length_end_the_stream_only() {
     slow.write_all(&[0, 0, 0, 3, b'a']).await.unwrap();
     slow.flush().await.unwrap();
     let mut stream = cedar.next().await.stream;
-    assert!(timeout(Duration::from_millis(200), stream.recv(1_000))
-        .await
-        .is_err());
+    assert!(timeout(Duration::from_millis(200), stream.recv(1_000)).await.is_err());
     slow.write_all(b"bc").await.unwrap();
     slow.flush().await.unwrap();
     assert_eq!(stream.recv(1_000).await.unwrap().unwrap(), b"abc");
@@ -344,11 +298,7 @@ async fn a_reader_that_stops_reading_times_the_sender_out() {
     let (_cedar, _birch, mut ours, _theirs) = stream_pair().await;
     ours.set_idle_timeout(Duration::from_millis(200));
     assert_eq!(ours.send(&vec![0; 4_000_000]).await, Err(PeersError::Timeout));
-    assert_eq!(
-        ours.send(b"more").await,
-        Err(PeersError::Closed),
-        "the torn frame is not continued"
-    );
+    assert_eq!(ours.send(b"more").await, Err(PeersError::Closed), "the torn frame is not continued");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,9 +310,7 @@ async fn more_streams_than_the_limit_are_dropped_until_some_end() {
         streams.push(greedy.open(peer_id(CEDAR), Protocol::Status).await.unwrap());
     }
     let mut byte = [0];
-    let last = timeout(LIMIT, streams[MAX_INBOUND_STREAMS].read(&mut byte))
-        .await
-        .unwrap();
+    let last = timeout(LIMIT, streams[MAX_INBOUND_STREAMS].read(&mut byte)).await.unwrap();
     assert!(!matches!(last, Ok(1..)), "the one too many is ended: {last:?}");
     let mut held = Vec::new();
     for _ in 0..MAX_INBOUND_STREAMS {
@@ -378,11 +326,7 @@ async fn more_streams_than_the_limit_are_dropped_until_some_end() {
 async fn a_burst_of_streams_loses_none_and_the_next_waits() {
     let (mut cedar, birch) = pair().await;
     let burst = (0..MAX_OUTBOUND_STREAMS).map(|_| birch.peers.open("cedar", Protocol::Exchange));
-    let opened: Vec<_> = futures::future::join_all(burst)
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
+    let opened: Vec<_> = futures::future::join_all(burst).await.into_iter().map(Result::unwrap).collect();
     let mut arrived = Vec::new();
     for _ in 0..MAX_OUTBOUND_STREAMS {
         arrived.push(cedar.next().await);
@@ -451,32 +395,17 @@ async fn a_silent_connection_is_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_key_at_the_address_is_not_the_peer() {
     let other = node("elm", STRANGER, ANY, Vec::new()).await;
-    let birch = node(
-        "birch",
-        BIRCH,
-        ANY,
-        vec![known("cedar", CEDAR, other.peers.listening())],
-    )
-    .await;
+    let birch = node("birch", BIRCH, ANY, vec![known("cedar", CEDAR, other.peers.listening())]).await;
     sleep(Duration::from_millis(500)).await;
     let error = birch.peers.open("cedar", Protocol::Status).await.unwrap_err();
-    assert!(
-        error.to_string().contains(&peer_id(STRANGER).to_string()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&peer_id(STRANGER).to_string()), "{error}");
     assert_eq!(birch.peers.connected(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_the_other_does_not_know_is_told_so() {
     let cedar = node("cedar", CEDAR, ANY, Vec::new()).await;
-    let birch = node(
-        "birch",
-        BIRCH,
-        ANY,
-        vec![known("cedar", CEDAR, cedar.peers.listening())],
-    )
-    .await;
+    let birch = node("birch", BIRCH, ANY, vec![known("cedar", CEDAR, cedar.peers.listening())]).await;
     connected(&birch.peers, &["cedar"]).await;
     let error = birch.peers.open("cedar", Protocol::Status).await.unwrap_err();
     assert!(matches!(error, PeersError::Unreachable { .. }), "{error}");
@@ -502,10 +431,7 @@ async fn a_bad_place_to_listen_is_an_error_that_says_what_to_do() {
         match start(config, CancellationToken::new()).await.map(|_| ()) {
             Err(PeersError::Listen { address, reason }) => {
                 assert_eq!(address, listen);
-                assert!(
-                    reason.contains(says) && reason.contains("assentd.toml"),
-                    "{listen}: {reason}"
-                );
+                assert!(reason.contains(says) && reason.contains("assentd.toml"), "{listen}: {reason}");
             }
             other => panic!("{listen}: {other:?}"),
         }
@@ -519,10 +445,7 @@ async fn shutdown_frees_the_port_and_ends_everything() {
     let peers = cedar.peers.clone();
     cedar.stop().await;
     assert_eq!(peers.connected(), Vec::<String>::new());
-    assert_eq!(
-        peers.open("birch", Protocol::Status).await.err(),
-        Some(PeersError::Closed)
-    );
+    assert_eq!(peers.open("birch", Protocol::Status).await.err(), Some(PeersError::Closed));
     assert_eq!(ours.recv(10).await, Err(PeersError::Closed));
     let again = node("cedar", CEDAR, &address, Vec::new()).await;
     assert_eq!(again.peers.listening(), address);

@@ -14,21 +14,11 @@ async fn consent_check_release_withdraw_history() {
 
     // PERMIT for TREAT; for HMARKT and for nobody one and the same answer.
     let permit = check(net.client(birch, "crm"), "mrn-1", "TREAT").await.unwrap();
-    assert_eq!(
-        (permit.outcome(), permit.may_be_incomplete),
-        (assent_proto::v1::Outcome::Permit, true)
-    );
-    let denied = check(net.client(birch, "crm"), "mrn-1", "HMARKT")
-        .await
-        .unwrap_err();
-    let unknown = check(net.client(birch, "crm"), "mrn-9", "TREAT")
-        .await
-        .unwrap_err();
+    assert_eq!((permit.outcome(), permit.may_be_incomplete), (assent_proto::v1::Outcome::Permit, true));
+    let denied = check(net.client(birch, "crm"), "mrn-1", "HMARKT").await.unwrap_err();
+    let unknown = check(net.client(birch, "crm"), "mrn-9", "TREAT").await.unwrap_err();
     assert_eq!(shape(&denied), shape(&unknown));
-    assert_eq!(
-        (denied.code(), reason(&denied).as_str()),
-        (Code::PermissionDenied, "NOT_RELEASED")
-    );
+    assert_eq!((denied.code(), reason(&denied).as_str()), (Code::PermissionDenied, "NOT_RELEASED"));
     assert_eq!(error_infos(&denied), 1);
 
     // The permitted resources, byte for byte, in proven order; the psychiatric one is not there.
@@ -47,26 +37,18 @@ async fn consent_check_release_withdraw_history() {
     assert_eq!(encoded(&again), encoded(&bundle));
 
     // Withdrawn through Dogwood's node: nothing more comes out of Cedar's.
-    withdraw(net.client_with(dogwood, None), "w-1", &handle, 0)
-        .await
-        .unwrap();
+    withdraw(net.client_with(dogwood, None), "w-1", &handle, 0).await.unwrap();
     for _ in 0..100 {
         if check(net.client(birch, "crm"), "mrn-1", "TREAT").await.is_err() {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let refused = request(net.client(birch, "crm"), "r-2", "mrn-1")
-        .await
-        .unwrap_err();
+    let refused = request(net.client(birch, "crm"), "r-2", "mrn-1").await.unwrap_err();
     assert_eq!(reason(&refused), "NOT_RELEASED");
     // Replayed, it is refused; with the same request id it is the same withdrawal.
-    withdraw(net.client_with(dogwood, None), "w-1", &handle, 0)
-        .await
-        .unwrap();
-    let replayed = withdraw(net.client_with(dogwood, None), "w-2", &handle, 0)
-        .await
-        .unwrap_err();
+    withdraw(net.client_with(dogwood, None), "w-1", &handle, 0).await.unwrap();
+    let replayed = withdraw(net.client_with(dogwood, None), "w-2", &handle, 0).await.unwrap_err();
     assert_eq!(reason(&replayed), "STALE_WITHDRAW_SEQUENCE");
 
     // All n of n accesses, proven.
@@ -99,19 +81,12 @@ async fn without_quorum_writes_fail_as_unknown_and_permits_stop_within_max_stale
     }
     let cut = std::time::Instant::now();
     // Cedar can't commit the access, so nothing leaves.
-    let refused = request(net.client(birch, "crm"), "r-1", "mrn-1")
-        .await
-        .unwrap_err();
+    let refused = request(net.client(birch, "crm"), "r-1", "mrn-1").await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     // max_staleness is 10 s here.
     tokio::time::sleep(std::time::Duration::from_secs(12).saturating_sub(cut.elapsed())).await;
-    let stale = check(net.client(birch, "crm"), "mrn-1", "TREAT")
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (stale.code(), reason(&stale).as_str()),
-        (Code::Unavailable, "NOT_FRESH")
-    );
+    let stale = check(net.client(birch, "crm"), "mrn-1", "TREAT").await.unwrap_err();
+    assert_eq!((stale.code(), reason(&stale).as_str()), (Code::Unavailable, "NOT_FRESH"));
     // Two come back: the ledger goes on, and so do permits.
     for id in ["dogwood", "elm"] {
         net.start(net.index(id)).await;

@@ -22,19 +22,13 @@ async fn refused_entries_use_up_no_sequence_numbers() {
     for n in 0..1100u64 {
         let mut handle = [5; 32];
         handle[..8].copy_from_slice(&n.to_be_bytes());
-        let error = submitter
-            .submit(vec![set_consent("cedar", handle, 7, None)], WAIT)
-            .await
-            .unwrap_err();
+        let error = submitter.submit(vec![set_consent("cedar", handle, 7, None)], WAIT).await.unwrap_err();
         assert!(
             matches!(&error, SubmitError::Refused(e) if e.reason() == "STALE_CONSENT_SEQUENCE"),
             "{error}"
         );
     }
-    submitter
-        .submit(vec![set_consent("cedar", [6; 32], 0, None)], WAIT)
-        .await
-        .unwrap();
+    submitter.submit(vec![set_consent("cedar", [6; 32], 0, None)], WAIT).await.unwrap();
 }
 
 /// An old withdrawal stands in the ledger for everybody to read and to send again.
@@ -53,18 +47,10 @@ async fn a_replayed_withdrawal_leaves_nothing_behind() {
     };
     custodian.withdraw("w-0", message(0)).await.unwrap();
     for n in 0..40 {
-        let refusal = custodian
-            .withdraw(&format!("again-{n}"), message(0))
-            .await
-            .unwrap_err();
+        let refusal = custodian.withdraw(&format!("again-{n}"), message(0)).await.unwrap_err();
         assert_eq!(refusal.reason, "STALE_WITHDRAW_SEQUENCE");
         let client = format!("patient:{}", hex::encode(handle));
-        let stored = running
-            .app
-            .parts
-            .vault
-            .get_request(&client, &format!("again-{n}"))
-            .unwrap();
+        let stored = running.app.parts.vault.get_request(&client, &format!("again-{n}")).unwrap();
         assert!(stored.is_none(), "a replay was stored");
     }
     custodian.withdraw("w-0", message(0)).await.unwrap();

@@ -53,10 +53,7 @@ fn consents() -> ConsentSet {
         fhir: b"{\"text\":\"CANARY-CONSENT\"}".to_vec(),
         salt: [revision as u8; 32],
     };
-    ConsentSet {
-        salt: [21; 32],
-        consents: vec![consent("a", 1), consent("b", 2)],
-    }
+    ConsentSet { salt: [21; 32], consents: vec![consent("a", 1), consent("b", 2)] }
 }
 
 fn request(created_ms: u64) -> RequestRecord {
@@ -71,14 +68,10 @@ fn request(created_ms: u64) -> RequestRecord {
 /// Writes one of everything.
 fn fill(vault: &Vault) {
     vault.create_subject(&subject(1)).unwrap();
-    vault
-        .put_records(&[record("Observation/canary", &[1], "CANARY-DIAGNOSIS")])
-        .unwrap();
+    vault.put_records(&[record("Observation/canary", &[1], "CANARY-DIAGNOSIS")]).unwrap();
     vault.put_consent_set(&[1; 32], &[20; 32], &consents()).unwrap();
     vault.put_policy(&[40; 32], &[41; 32], b"{}").unwrap();
-    vault
-        .put_access(&[50; 32], &[1; 32], &[51; 32], b"CANARY-EVENT")
-        .unwrap();
+    vault.put_access(&[50; 32], &[1; 32], &[51; 32], b"CANARY-EVENT").unwrap();
     vault.put_acknowledgement(&[60; 32], b"ack").unwrap();
     vault.put_release(&[60; 32], b"bundle").unwrap();
     vault.put_request(CLIENT, "r1", &request(5)).unwrap();
@@ -87,22 +80,13 @@ fn fill(vault: &Vault) {
 /// Reads everything that `fill` wrote.
 fn assert_filled(vault: &Vault) {
     let one = Some(subject(1));
-    assert!(
-        vault
-            .subject_by_identifier(SYSTEM, "MRN-CANARY-1", "1957-11-23")
-            .unwrap()
-            == one
-    );
+    assert!(vault.subject_by_identifier(SYSTEM, "MRN-CANARY-1", "1957-11-23").unwrap() == one);
     assert!(vault.subject_by_handle(&[1; 32]).unwrap() == one);
     assert!(vault.subject_by_reference("Patient/canary1").unwrap() == one);
     assert!(vault.records_of(&[1; 32]).unwrap() == [record("Observation/canary", &[1], "CANARY-DIAGNOSIS")]);
     assert!(vault.consent_set(&[1; 32], &[20; 32]).unwrap() == Some(consents()));
     assert_eq!(vault.policy(&[40; 32]).unwrap(), Some(([41; 32], b"{}".to_vec())));
-    let access = Access {
-        handle: [1; 32],
-        salt: [51; 32],
-        event: b"CANARY-EVENT".to_vec(),
-    };
+    let access = Access { handle: [1; 32], salt: [51; 32], event: b"CANARY-EVENT".to_vec() };
     assert!(vault.access(&[50; 32]).unwrap() == Some(access));
     assert_eq!(vault.acknowledgement(&[60; 32]).unwrap(), Some(b"ack".to_vec()));
     assert_eq!(vault.release(&[60; 32]).unwrap(), Some(b"bundle".to_vec()));
@@ -122,17 +106,9 @@ fn copy(from: &Path) -> TempDir {
 }
 
 fn files_that_show(dir: &Path, text: &[u8]) -> Vec<String> {
-    let shows = |path: &Path| {
-        fs::read(path)
-            .unwrap()
-            .windows(text.len())
-            .any(|window| window == text)
-    };
+    let shows = |path: &Path| fs::read(path).unwrap().windows(text.len()).any(|window| window == text);
     let paths = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
-    paths
-        .filter(|path| shows(path))
-        .map(|path| path.display().to_string())
-        .collect()
+    paths.filter(|path| shows(path)).map(|path| path.display().to_string()).collect()
 }
 
 fn write_ahead_log(dir: &Path) -> std::path::PathBuf {
@@ -196,11 +172,7 @@ fn the_files_show_nothing() {
     drop(Vault::open(dir.path(), &SECRET).unwrap());
     for dir in [log_only.path(), dir.path()] {
         for canary in CANARIES {
-            assert_eq!(
-                files_that_show(dir, canary.as_bytes()),
-                Vec::<String>::new(),
-                "{canary}"
-            );
+            assert_eq!(files_that_show(dir, canary.as_bytes()), Vec::<String>::new(), "{canary}");
         }
         for secret in [[1u8; 32], [101; 32], [21; 32], [51; 32], SECRET] {
             assert_eq!(files_that_show(dir, &secret), Vec::<String>::new(), "{secret:?}");
@@ -245,10 +217,7 @@ fn a_damaged_log_is_found_and_a_torn_end_is_not_damage() {
     fs::write(&log, &bytes[..bytes.len() - 3]).unwrap();
     let vault = Vault::open(torn.path(), &SECRET).unwrap();
     assert!(vault.subject_by_handle(&[1; 32]).unwrap() == Some(subject(1)));
-    assert!(
-        vault.get_request(CLIENT, "r1").unwrap().is_none(),
-        "the last write was cut"
-    );
+    assert!(vault.get_request(CLIENT, "r1").unwrap().is_none(), "the last write was cut");
 }
 
 #[test]
@@ -257,18 +226,11 @@ fn a_flipped_bit_in_a_table_file_is_corruption() {
     fill(&Vault::open(dir.path(), &SECRET).unwrap());
     drop(Vault::open(dir.path(), &SECRET).unwrap());
     let tables = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
-    let table = tables
-        .filter(|path| path.extension().is_some_and(|e| e == "sst"))
-        .max()
-        .unwrap();
+    let table = tables.filter(|path| path.extension().is_some_and(|e| e == "sst")).max().unwrap();
     let mut bytes = fs::read(&table).unwrap();
     bytes[60] ^= 1;
     fs::write(&table, bytes).unwrap();
-    let read = |vault: Vault| {
-        vault
-            .subject_by_identifier(SYSTEM, "MRN-CANARY-1", "1957-11-23")
-            .map(|_| ())
-    };
+    let read = |vault: Vault| vault.subject_by_identifier(SYSTEM, "MRN-CANARY-1", "1957-11-23").map(|_| ());
     let error = Vault::open(dir.path(), &SECRET).and_then(read).unwrap_err();
     assert!(matches!(error, VaultError::Corrupt { .. }), "{error}");
 }
@@ -302,23 +264,12 @@ fn a_second_subject_is_refused_and_leaves_nothing() {
     let dir = TempDir::new().unwrap();
     let vault = Vault::open(dir.path(), &SECRET).unwrap();
     vault.create_subject(&subject(1)).unwrap();
-    let same_identifier = Subject {
-        identifier_value: "MRN-CANARY-1".into(),
-        ..subject(2)
-    };
-    let same_reference = Subject {
-        patient_reference: "Patient/canary1".into(),
-        ..subject(2)
-    };
-    let same_handle = Subject {
-        handle: [1; 32],
-        ..subject(2)
-    };
-    for (second, names) in [
-        (same_identifier, "identifier"),
-        (same_reference, "patient reference"),
-        (same_handle, "handle"),
-    ] {
+    let same_identifier = Subject { identifier_value: "MRN-CANARY-1".into(), ..subject(2) };
+    let same_reference = Subject { patient_reference: "Patient/canary1".into(), ..subject(2) };
+    let same_handle = Subject { handle: [1; 32], ..subject(2) };
+    for (second, names) in
+        [(same_identifier, "identifier"), (same_reference, "patient reference"), (same_handle, "handle")]
+    {
         match vault.create_subject(&second) {
             Err(VaultError::Exists { what }) => assert!(what.contains(names), "{what}"),
             other => panic!("{names}: {other:?}"),
@@ -326,17 +277,10 @@ fn a_second_subject_is_refused_and_leaves_nothing() {
     }
     assert!(vault.subject_by_handle(&[2; 32]).unwrap().is_none());
     assert!(vault.subject_by_reference("Patient/canary2").unwrap().is_none());
-    assert!(vault
-        .subject_by_identifier(SYSTEM, "MRN-CANARY-2", "1957-11-23")
-        .unwrap()
-        .is_none());
+    assert!(vault.subject_by_identifier(SYSTEM, "MRN-CANARY-2", "1957-11-23").unwrap().is_none());
     vault.create_subject(&subject(2)).unwrap();
     // Two of a kind in one batch are refused as well, with all that the batch held.
-    let twin = Subject {
-        handle: [9; 32],
-        patient_reference: "Patient/other".into(),
-        ..subject(3)
-    };
+    let twin = Subject { handle: [9; 32], patient_reference: "Patient/other".into(), ..subject(3) };
     let both = [Pending::Subject(&subject(3)), Pending::Subject(&twin)];
     assert!(matches!(vault.put_pending(&both), Err(VaultError::Exists { .. })));
     assert!(vault.subject_by_handle(&[3; 32]).unwrap().is_none());
@@ -346,21 +290,11 @@ fn a_second_subject_is_refused_and_leaves_nothing() {
 fn records_are_replaced_ordered_and_follow_their_subjects() {
     let dir = TempDir::new().unwrap();
     let vault = Vault::open(dir.path(), &SECRET).unwrap();
-    let many: Vec<_> = (0..50)
-        .rev()
-        .map(|n| record(&format!("Observation/{n:02}"), &[1], "x"))
-        .collect();
+    let many: Vec<_> = (0..50).rev().map(|n| record(&format!("Observation/{n:02}"), &[1], "x")).collect();
     vault.put_records(&many).unwrap();
-    vault
-        .put_records(&[record("Group/1", &[1, 2, 2], "both")])
-        .unwrap();
+    vault.put_records(&[record("Group/1", &[1, 2, 2], "both")]).unwrap();
     let of = |n: u8| -> Vec<String> {
-        vault
-            .records_of(&[n; 32])
-            .unwrap()
-            .into_iter()
-            .map(|record| record.reference)
-            .collect()
+        vault.records_of(&[n; 32]).unwrap().into_iter().map(|record| record.reference).collect()
     };
     let mut expected: Vec<_> = many.iter().map(|record| record.reference.clone()).collect();
     expected.push("Group/1".into());
@@ -370,18 +304,11 @@ fn records_are_replaced_ordered_and_follow_their_subjects() {
     assert_eq!(of(3), Vec::<String>::new());
 
     // Replaced, and no longer about subject 1.
-    vault
-        .put_records(&[
-            record("Group/1", &[2], "first"),
-            record("Group/1", &[2, 3], "second"),
-        ])
-        .unwrap();
+    vault.put_records(&[record("Group/1", &[2], "first"), record("Group/1", &[2, 3], "second")]).unwrap();
     assert!(!of(1).contains(&"Group/1".into()));
     assert_eq!(vault.records_of(&[2; 32]).unwrap()[0].bytes, b"second");
     assert_eq!(of(3), ["Group/1"]);
-    vault
-        .put_records(&[record("Group/1", &[3], "x"), record("Group/1", &[2], "y")])
-        .unwrap();
+    vault.put_records(&[record("Group/1", &[3], "x"), record("Group/1", &[2], "y")]).unwrap();
     assert_eq!((of(2).len(), of(3).len()), (1, 0));
 }
 
@@ -390,10 +317,7 @@ fn a_consent_set_belongs_to_one_handle_and_one_commitment() {
     let dir = TempDir::new().unwrap();
     let vault = Vault::open(dir.path(), &SECRET).unwrap();
     vault.put_consent_set(&[1; 32], &[20; 32], &consents()).unwrap();
-    let empty = ConsentSet {
-        salt: [9; 32],
-        consents: Vec::new(),
-    };
+    let empty = ConsentSet { salt: [9; 32], consents: Vec::new() };
     vault.put_consent_set(&[1; 32], &[22; 32], &empty).unwrap();
     assert!(vault.consent_set(&[1; 32], &[20; 32]).unwrap() == Some(consents()));
     assert!(vault.consent_set(&[1; 32], &[22; 32]).unwrap() == Some(empty));
@@ -406,29 +330,14 @@ fn pending_writes_are_all_or_none() {
     let dir = TempDir::new().unwrap();
     let vault = Vault::open(dir.path(), &SECRET).unwrap();
     let (set, record) = (consents(), request(1));
-    let first = Pending::ConsentSet {
-        handle: &[1; 32],
-        commitment: &[20; 32],
-        set: &set,
-    };
-    let new = Pending::NewRequest {
-        client: CLIENT,
-        request_id: "r",
-        record: &record,
-    };
+    let first = Pending::ConsentSet { handle: &[1; 32], commitment: &[20; 32], set: &set };
+    let new = Pending::NewRequest { client: CLIENT, request_id: "r", record: &record };
     vault.put_pending(&[first, new.clone()]).unwrap();
     assert!(vault.consent_set(&[1; 32], &[20; 32]).unwrap().is_some());
     assert!(vault.get_request(CLIENT, "r").unwrap() == Some(record.clone()));
 
-    let second = Pending::Policy {
-        commitment: &[40; 32],
-        salt: &[41; 32],
-        json: b"{}",
-    };
-    assert!(matches!(
-        vault.put_pending(&[second, new]),
-        Err(VaultError::Exists { .. })
-    ));
+    let second = Pending::Policy { commitment: &[40; 32], salt: &[41; 32], json: b"{}" };
+    assert!(matches!(vault.put_pending(&[second, new]), Err(VaultError::Exists { .. })));
     assert_eq!(vault.policy(&[40; 32]).unwrap(), None);
 }
 
@@ -444,20 +353,12 @@ fn one_request_id_is_taken_once_from_many_threads() {
                 scope.spawn(move || {
                     start.wait();
                     let record = request(n);
-                    let new = Pending::NewRequest {
-                        client: CLIENT,
-                        request_id: "same",
-                        record: &record,
-                    };
+                    let new = Pending::NewRequest { client: CLIENT, request_id: "same", record: &record };
                     vault.put_pending(&[new]).is_ok()
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .filter(|taken| *taken)
-            .count()
+        threads.into_iter().map(|thread| thread.join().unwrap()).filter(|taken| *taken).count()
     });
     assert_eq!(taken, 1);
 }
@@ -470,11 +371,7 @@ fn old_requests_are_pruned_and_others_stay() {
     let ids: Vec<_> = (0..2_500).map(|n| format!("r{n}")).collect();
     let writes = ids.iter().zip(&records);
     let writes: Vec<_> = writes
-        .map(|(request_id, record)| Pending::NewRequest {
-            client: CLIENT,
-            request_id,
-            record,
-        })
+        .map(|(request_id, record)| Pending::NewRequest { client: CLIENT, request_id, record })
         .collect();
     vault.put_pending(&writes).unwrap();
     // Replaced at a later time: the old time no longer counts.
@@ -484,10 +381,7 @@ fn old_requests_are_pruned_and_others_stay() {
     assert!(vault.get_request(CLIENT, "r2399").unwrap().is_none());
     assert!(vault.get_request(CLIENT, "r2400").unwrap().is_some());
     assert!(vault.get_request(CLIENT, "r7").unwrap().is_some());
-    assert!(vault
-        .get_request("spiffe://testnet-cedar-1/org/birch/ehr/ward", "r2400")
-        .unwrap()
-        .is_none());
+    assert!(vault.get_request("spiffe://testnet-cedar-1/org/birch/ehr/ward", "r2400").unwrap().is_none());
     assert_eq!(vault.prune_requests(2_400).unwrap(), 0);
     assert_eq!(vault.prune_requests(u64::MAX).unwrap(), 101);
 }

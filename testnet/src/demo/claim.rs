@@ -59,16 +59,12 @@ impl Checks {
 
     /// Two values must be equal.
     pub fn same<T: PartialEq + Debug + ?Sized>(&mut self, what: &str, expected: &T, found: &T) {
-        self.holds(expected == found, || {
-            format!("{what}: expected {expected:?}, found {found:?}")
-        });
+        self.holds(expected == found, || format!("{what}: expected {expected:?}, found {found:?}"));
     }
 
     /// A number has a least value.
     pub fn at_least(&mut self, what: &str, least: u64, found: u64) {
-        self.holds(found >= least, || {
-            format!("{what}: at least {least} needed, found {found}")
-        });
+        self.holds(found >= least, || format!("{what}: at least {least} needed, found {found}"));
     }
 
     /// The claim: it holds when nothing was wrong.
@@ -80,15 +76,7 @@ impl Checks {
         shows: String,
     ) -> Claim {
         let ok = self.faults.is_empty();
-        Claim {
-            id,
-            ok,
-            checked: self.checked,
-            value: value.into(),
-            unit,
-            shows,
-            faults: self.faults,
-        }
+        Claim { id, ok, checked: self.checked, value: value.into(), unit, shows, faults: self.faults }
     }
 }
 

@@ -21,28 +21,15 @@ const KEY_TAG: &[u8] = b"assent/1/wallet/control-key";
 /// started; `assent wallet show` must agree.
 pub async fn new_wallet(binaries: &Binaries, wallet: &Path, chain_id: &str) -> Result<SigningKey, Error> {
     let file = text(wallet)?;
-    binaries
-        .assent_ok(&["wallet", "create", "--out", file, "--chain-id", chain_id])
-        .await?;
-    let shown = binaries
-        .assent_ok(&[
-            "wallet",
-            "show",
-            file,
-            "--custodian",
-            CUSTODIAN,
-            "--output",
-            "json",
-        ])
-        .await?;
+    binaries.assent_ok(&["wallet", "create", "--out", file, "--chain-id", chain_id]).await?;
+    let shown =
+        binaries.assent_ok(&["wallet", "show", file, "--custodian", CUSTODIAN, "--output", "json"]).await?;
     let read = std::fs::read_to_string(wallet).during(|| format!("reading {file}"))?;
     let parse = |text: &str| serde_json::from_str::<Value>(text).during(|| format!("reading {file}"));
     let (shown, content) = (parse(&shown.stdout)?, parse(&read)?);
     let seed = hex::decode(content["seed"].as_str().unwrap_or_default())
         .during(|| "reading the wallet's seed".into())?;
-    let key = SigningKey::from_bytes(&sha256(
-        &[KEY_TAG, seed.as_slice(), CUSTODIAN.as_bytes()].concat(),
-    ));
+    let key = SigningKey::from_bytes(&sha256(&[KEY_TAG, seed.as_slice(), CUSTODIAN.as_bytes()].concat()));
     if shown["control_key"] != hex::encode(key.verifying_key().to_bytes()) {
         return failed("`assent wallet show` names another control key than the wallet's seed gives");
     }
@@ -52,10 +39,7 @@ pub async fn new_wallet(binaries: &Binaries, wallet: &Path, chain_id: &str) -> R
 impl Stage {
     /// `assent verify`: exit status.
     pub async fn verify(&self, file: &Path, genesis_hash: &str) -> Result<i32, Error> {
-        let ran = self
-            .binaries
-            .assent(&["verify", text(file)?, "--genesis-hash", genesis_hash])
-            .await?;
+        let ran = self.binaries.assent(&["verify", text(file)?, "--genesis-hash", genesis_hash]).await?;
         Ok(ran.exit)
     }
 
@@ -63,15 +47,7 @@ impl Stage {
     pub async fn note_handle(&self) -> Result<(), Error> {
         let (wallet, handle) = (text(&self.patient.wallet)?, hex::encode(&self.patient.handle));
         self.binaries
-            .assent_ok(&[
-                "wallet",
-                "add",
-                wallet,
-                "--custodian",
-                CUSTODIAN,
-                "--handle",
-                &handle,
-            ])
+            .assent_ok(&["wallet", "add", wallet, "--custodian", CUSTODIAN, "--handle", &handle])
             .await
             .map(drop)
     }
@@ -82,17 +58,7 @@ impl Stage {
         let wallet = text(&self.patient.wallet)?;
         let ran = self
             .binaries
-            .assent(&[
-                "withdraw",
-                "--wallet",
-                wallet,
-                "--custodian",
-                CUSTODIAN,
-                "--node",
-                &node,
-                "--ca",
-                &ca,
-            ])
+            .assent(&["withdraw", "--wallet", wallet, "--custodian", CUSTODIAN, "--node", &node, "--ca", &ca])
             .await?;
         if ran.exit != 0 {
             eprintln!("{}", ran.stderr.trim());
@@ -134,8 +100,7 @@ impl Stage {
     /// `assent audit export` from an organization's node by its auditor.
     pub async fn audit_export(&self, through: &str, out: &Path) -> Result<(), Error> {
         let auditor = self.network().client(through, "auditor")?;
-        self.export(&self.network().node(through)?.grpc, auditor, out)
-            .await
+        self.export(&self.network().node(through)?.grpc, auditor, out).await
     }
 
     /// The same from any node.
@@ -164,24 +129,13 @@ impl Stage {
     pub async fn audit_verify(&self, file: &Path, genesis_hash: &str) -> Result<Ran, Error> {
         let file = text(file)?;
         self.binaries
-            .assent(&[
-                "audit",
-                "verify",
-                file,
-                "--genesis-hash",
-                genesis_hash,
-                "--output",
-                "json",
-            ])
+            .assent(&["audit", "verify", file, "--genesis-hash", genesis_hash, "--output", "json"])
             .await
     }
 
     /// URL and certificate authority of a node, for who has no client certificate.
     fn reach(&self, organization: &str) -> Result<(String, String), Error> {
         let ca = &self.network().client(organization, "operator")?.ca;
-        Ok((
-            self.network().node(organization)?.grpc.clone(),
-            text(ca)?.to_owned(),
-        ))
+        Ok((self.network().node(organization)?.grpc.clone(), text(ca)?.to_owned()))
     }
 }

@@ -66,10 +66,7 @@ pub async fn run(options: Options) -> Result<bool, Error> {
     }
     if options.output == Output::Json {
         for claim in &claims {
-            claim
-                .faults
-                .iter()
-                .for_each(|fault| eprintln!("{}: {fault}", claim.id));
+            claim.faults.iter().for_each(|fault| eprintln!("{}: {fault}", claim.id));
         }
     }
     if !(temporary && ok) {
@@ -82,7 +79,5 @@ pub async fn run(options: Options) -> Result<bool, Error> {
 /// Today in UTC, YYYY-MM-DD.
 fn today() -> Result<String, Error> {
     let format = time::macros::format_description!("[year]-[month]-[day]");
-    time::OffsetDateTime::now_utc()
-        .format(&format)
-        .during(|| "telling the date".into())
+    time::OffsetDateTime::now_utc().format(&format).during(|| "telling the date".into())
 }

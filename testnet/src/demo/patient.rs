@@ -42,12 +42,7 @@ impl DemoPatient {
     pub fn new(slice: &Slice, wallet: PathBuf, key: SigningKey) -> Result<Self, Error> {
         let id = &slice.manifest.demo_patient.id;
         match slice.patients.iter().find(|patient| patient.id == *id) {
-            Some(sample) => Ok(Self {
-                sample: sample.clone(),
-                wallet,
-                key,
-                handle: Vec::new(),
-            }),
+            Some(sample) => Ok(Self { sample: sample.clone(), wallet, key, handle: Vec::new() }),
             None => failed("the sample lacks its demo patient"),
         }
     }
@@ -61,13 +56,8 @@ impl DemoPatient {
     fn proof(&self, chain_id: &str, method: &str) -> ControlProof {
         let nonce: [u8; 16] = rand::random();
         let time_ms = now_ms();
-        let parts: [&[u8]; 5] = [
-            method.as_bytes(),
-            CUSTODIAN.as_bytes(),
-            &self.handle,
-            &nonce,
-            &time_ms.to_be_bytes(),
-        ];
+        let parts: [&[u8]; 5] =
+            [method.as_bytes(), CUSTODIAN.as_bytes(), &self.handle, &nonce, &time_ms.to_be_bytes()];
         let signature = sign(&self.key, &framed(Context::PatientRequest, chain_id, &parts));
         ControlProof {
             custodian: CUSTODIAN.into(),
@@ -81,10 +71,7 @@ impl DemoPatient {
     /// The slot, as a node shows it to the patient, who has no client certificate.
     pub async fn slot(&self, network: &Network, organization: &str) -> Result<Slot, Error> {
         let channel = client::connect_as_patient(network, organization).await?;
-        match self
-            .ask_slot(&mut PatientServiceClient::new(channel), &network.chain_id)
-            .await
-        {
+        match self.ask_slot(&mut PatientServiceClient::new(channel), &network.chain_id).await {
             Ok(SlotSeen::Slot(slot)) => Ok(slot),
             Ok(SlotSeen::Later) => failed("GetSlot: asked too often"),
             Err(status) => Err(code("GetSlot", &status)),
@@ -97,9 +84,7 @@ impl DemoPatient {
         client: &mut PatientServiceClient<Channel>,
         chain_id: &str,
     ) -> Result<SlotSeen, Status> {
-        let request = GetSlotRequest {
-            proof: Some(self.proof(chain_id, "GetSlot")),
-        };
+        let request = GetSlotRequest { proof: Some(self.proof(chain_id, "GetSlot")) };
         match client.get_slot(request).await {
             Ok(answer) => match answer.into_inner().slot {
                 Some(slot) => Ok(SlotSeen::Slot(slot)),

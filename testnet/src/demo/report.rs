@@ -22,11 +22,8 @@ pub fn all_hold(claims: &[Claim]) -> bool {
 
 /// `{ok, claims:[{id, ok, checked, value, unit}]}`.
 pub fn json(claims: &[Claim]) -> String {
-    serde_json::to_string(&Report {
-        ok: all_hold(claims),
-        claims,
-    })
-    .unwrap_or_else(|_| "{\"ok\":false}".into())
+    serde_json::to_string(&Report { ok: all_hold(claims), claims })
+        .unwrap_or_else(|_| "{\"ok\":false}".into())
 }
 
 /// The table, and what did not hold.
@@ -36,9 +33,7 @@ pub fn table(claims: &[Claim]) -> String {
         .load_preset(UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH);
-    table
-        .remove_style(TableComponent::HorizontalLines)
-        .remove_style(TableComponent::MiddleIntersections);
+    table.remove_style(TableComponent::HorizontalLines).remove_style(TableComponent::MiddleIntersections);
     table.set_header(["claim", "", "figure", "what was seen"]);
     for claim in claims {
         let holds = if claim.ok { "holds" } else { "FAILS" };
@@ -58,9 +53,7 @@ pub fn table(claims: &[Claim]) -> String {
     }
     let (held, all) = (claims.iter().filter(|claim| claim.ok).count(), claims.len());
     let checked: u64 = claims.iter().map(|claim| claim.checked).sum();
-    text.push_str(&format!(
-        "\n{held} of {all} claims hold, {checked} observations checked"
-    ));
+    text.push_str(&format!("\n{held} of {all} claims hold, {checked} observations checked"));
     text
 }
 
@@ -84,19 +77,9 @@ mod tests {
     #[test]
     fn the_table_fits_and_names_what_failed() {
         let text = table(&claims());
-        assert!(
-            text.lines()
-                .all(|line| line.chars().count() <= usize::from(WIDTH)),
-            "{text}"
-        );
-        assert!(
-            text.contains("FAILS") && text.contains("crash: no answer"),
-            "{text}"
-        );
-        assert!(
-            text.ends_with("1 of 2 claims hold, 7 observations checked"),
-            "{text}"
-        );
+        assert!(text.lines().all(|line| line.chars().count() <= usize::from(WIDTH)), "{text}");
+        assert!(text.contains("FAILS") && text.contains("crash: no answer"), "{text}");
+        assert!(text.ends_with("1 of 2 claims hold, 7 observations checked"), "{text}");
     }
 
     #[test]

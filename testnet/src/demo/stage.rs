@@ -70,11 +70,7 @@ impl Stage {
 
     /// The organizations.
     pub fn organizations(&self) -> Vec<String> {
-        self.network()
-            .nodes
-            .iter()
-            .map(|node| node.organization.clone())
-            .collect()
+        self.network().nodes.iter().map(|node| node.organization.clone()).collect()
     }
 
     /// An organization's entry key, by genesis.
@@ -86,10 +82,7 @@ impl Stage {
     /// The auditor's view of an organization's node.
     pub async fn auditor(&self, organization: &str) -> Result<Auditor<'_>, Error> {
         let channel = client::connect(self.network(), organization, "auditor").await?;
-        Ok(Auditor {
-            genesis: &self.genesis,
-            client: AuditServiceClient::new(channel),
-        })
+        Ok(Auditor { genesis: &self.genesis, client: AuditServiceClient::new(channel) })
     }
 }
 
@@ -102,11 +95,8 @@ pub struct Auditor<'a> {
 impl Auditor<'_> {
     /// One block.
     pub async fn block(&mut self, height: u64) -> Result<SeenBlock, Error> {
-        let answer = self
-            .client
-            .get_block(GetBlockRequest { height })
-            .await
-            .map_err(|s| code("GetBlock", &s))?;
+        let answer =
+            self.client.get_block(GetBlockRequest { height }).await.map_err(|s| code("GetBlock", &s))?;
         let answer = answer.into_inner();
         let chain_id = &self.genesis.chain_id;
         let reading = || format!("reading block {height}");
@@ -116,21 +106,10 @@ impl Auditor<'_> {
         let certificate: Certificate =
             decode("Certificate", &answer.certificate, MAX_ENTRY_BYTES).during(reading)?;
         let hash = header_hash(chain_id, &block.header);
-        let certified = verify_certificate(
-            chain_id,
-            &self.genesis.validators,
-            header.height,
-            &hash,
-            &certificate,
-        )
-        .is_ok();
-        Ok(SeenBlock {
-            block,
-            header,
-            hash,
-            certificate,
-            certified,
-        })
+        let certified =
+            verify_certificate(chain_id, &self.genesis.validators, header.height, &hash, &certificate)
+                .is_ok();
+        Ok(SeenBlock { block, header, hash, certificate, certified })
     }
 }
 

@@ -27,11 +27,8 @@ pub async fn tell(claimed: &Claimed, quick: bool) -> Result<Vec<Claim>, Error> {
     let outcome = steps(&mut stage, &mut told).await;
     if let Err(error) = outcome {
         // The step that broke off may have done so because a node ended.
-        let ended = stage
-            .cluster
-            .fail_if_ended()
-            .err()
-            .map_or_else(String::new, |ended| format!("; {ended}"));
+        let ended =
+            stage.cluster.fail_if_ended().err().map_or_else(String::new, |ended| format!("; {ended}"));
         told.break_off(&format!("{error}{ended}"));
     }
     step("stopping the nodes");
@@ -65,15 +62,7 @@ async fn set_up(claimed: &Claimed, quick: bool) -> Result<Stage, Error> {
     }
     cluster.network.write(dir)?;
     let measure = if quick { MEASURE_QUICK } else { MEASURE };
-    Ok(Stage {
-        binaries,
-        files,
-        cluster,
-        genesis,
-        slice,
-        patient,
-        measure,
-    })
+    Ok(Stage { binaries, files, cluster, genesis, slice, patient, measure })
 }
 
 async fn steps(stage: &mut Stage, told: &mut Told) -> Result<(), Error> {
@@ -96,9 +85,7 @@ async fn steps(stage: &mut Stage, told: &mut Told) -> Result<(), Error> {
     told.begin("audit: the whole ledger from genesis, and damaged copies");
     told.claim(claims::audit(&audit::observe(stage).await?));
     told.begin("history: the patient sees who looked");
-    told.claim(claims::history(
-        &history::observe(stage, accesses, began_ms).await?,
-    ));
+    told.claim(claims::history(&history::observe(stage, accesses, began_ms).await?));
     Ok(())
 }
 
@@ -110,10 +97,7 @@ struct Told {
 
 impl Default for Told {
     fn default() -> Self {
-        Self {
-            claims: Vec::new(),
-            began: Instant::now(),
-        }
+        Self { claims: Vec::new(), began: Instant::now() }
     }
 }
 
@@ -124,14 +108,9 @@ impl Told {
     }
 
     fn claim(&mut self, claim: Claim) {
-        let (seconds, verdict) = (
-            self.began.elapsed().as_secs_f64(),
-            if claim.ok { "holds" } else { "FAILS" },
-        );
-        eprintln!(
-            "   {verdict}: {} {} {} ({seconds:.1} s)",
-            claim.value, claim.unit, claim.shows
-        );
+        let (seconds, verdict) =
+            (self.began.elapsed().as_secs_f64(), if claim.ok { "holds" } else { "FAILS" });
+        eprintln!("   {verdict}: {} {} {} ({seconds:.1} s)", claim.value, claim.unit, claim.shows);
         claim.faults.iter().for_each(|fault| eprintln!("   {fault}"));
         self.claims.push(claim);
     }
@@ -141,11 +120,7 @@ impl Told {
         eprintln!("   broke off: {why}");
         let missing = &claims::IDS[self.claims.len()..];
         for (n, id) in missing.iter().enumerate() {
-            let why = if n == 0 {
-                why.to_owned()
-            } else {
-                format!("not reached: {} broke off", missing[0])
-            };
+            let why = if n == 0 { why.to_owned() } else { format!("not reached: {} broke off", missing[0]) };
             self.claims.push(Claim::broken_off(id, why));
         }
     }

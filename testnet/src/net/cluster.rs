@@ -33,13 +33,7 @@ impl Cluster {
     /// Starts all nodes at once: they look for each other.
     pub fn start(binaries: &Binaries, dir: &Path, network: Network, care: Care) -> Result<Self, Error> {
         let running = network.nodes.iter().map(|_| None).collect();
-        let mut cluster = Self {
-            binaries: binaries.clone(),
-            dir: dir.to_owned(),
-            network,
-            running,
-            care,
-        };
+        let mut cluster = Self { binaries: binaries.clone(), dir: dir.to_owned(), network, running, care };
         for index in 0..cluster.network.nodes.len() {
             if let Err(error) = cluster.start_node(index) {
                 cluster.kill_all();
@@ -52,16 +46,10 @@ impl Cluster {
     /// Starts one node.
     pub fn start_node(&mut self, index: usize) -> Result<(), Error> {
         let node = &mut self.network.nodes[index];
-        let (config, log) = (
-            config_path(&self.dir, &node.organization),
-            log_path(&self.dir, &node.organization),
-        );
-        let started = Running::start(
-            &self.binaries.assentd,
-            &[Path::new("--config"), &config],
-            &log,
-            self.care,
-        )?;
+        let (config, log) =
+            (config_path(&self.dir, &node.organization), log_path(&self.dir, &node.organization));
+        let started =
+            Running::start(&self.binaries.assentd, &[Path::new("--config"), &config], &log, self.care)?;
         node.pid = started.pid();
         self.running[index] = Some(started);
         Ok(())
@@ -91,10 +79,7 @@ impl Cluster {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return failed(format!(
-                    "not ready after {READY_LIMIT_SECONDS} s: {}",
-                    waiting.join("; ")
-                ));
+                return failed(format!("not ready after {READY_LIMIT_SECONDS} s: {}", waiting.join("; ")));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -109,28 +94,13 @@ impl Cluster {
                 status.organization, status.chain_id
             ));
         }
-        let others = network
-            .nodes
-            .iter()
-            .map(|n| &n.organization)
-            .filter(|o| **o != status.organization);
-        let missing: Vec<_> = others
-            .filter(|o| !status.connected.contains(o))
-            .map(String::as_str)
-            .collect();
+        let others = network.nodes.iter().map(|n| &n.organization).filter(|o| **o != status.organization);
+        let missing: Vec<_> = others.filter(|o| !status.connected.contains(o)).map(String::as_str).collect();
         if !missing.is_empty() {
-            return Ok(Some(format!(
-                "{} is not connected to {}",
-                status.organization,
-                missing.join(", ")
-            )));
+            return Ok(Some(format!("{} is not connected to {}", status.organization, missing.join(", "))));
         }
-        Ok((!status.fresh).then(|| {
-            format!(
-                "{} is not fresh: {}",
-                status.organization, status.not_fresh_reason
-            )
-        }))
+        Ok((!status.fresh)
+            .then(|| format!("{} is not fresh: {}", status.organization, status.not_fresh_reason)))
     }
 
     /// An error when a node has ended by itself, with the end of its log.
@@ -193,10 +163,6 @@ impl Drop for Cluster {
 /// A node's status, as its organization's operator sees it.
 pub async fn status(network: &Network, organization: &str) -> Result<GetStatusResponse, Error> {
     let channel = client::connect(network, organization, "operator").await?;
-    let answer = NodeServiceClient::new(channel)
-        .get_status(GetStatusRequest {})
-        .await;
-    answer
-        .map(tonic::Response::into_inner)
-        .map_err(|s| code("GetStatus", &s))
+    let answer = NodeServiceClient::new(channel).get_status(GetStatusRequest {}).await;
+    answer.map(tonic::Response::into_inner).map_err(|s| code("GetStatus", &s))
 }

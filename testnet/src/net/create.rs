@@ -51,10 +51,7 @@ pub async fn create(binaries: &Binaries, dir: &Path, nodes: usize) -> Result<Net
     let organizations = &ORGANIZATIONS[..nodes];
     for ((id, name), ports) in organizations.iter().zip(ports.chunks(PORTS_PER_NODE)) {
         let folder = node_dir(dir, id);
-        let (grpc, admin) = (
-            format!("127.0.0.1:{}", ports[0]),
-            format!("127.0.0.1:{}", ports[1]),
-        );
+        let (grpc, admin) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
         let (consensus, exchange) = (tcp(ports[2]), tcp(ports[3]));
         binaries
             .assent_ok(&[
@@ -88,9 +85,7 @@ pub async fn create(binaries: &Binaries, dir: &Path, nodes: usize) -> Result<Net
     for ((id, _), ports) in organizations.iter().zip(ports.chunks(PORTS_PER_NODE)) {
         network.nodes.push(describe(dir, id, ports, &genesis)?);
         for (role, name) in CLIENTS {
-            network
-                .clients
-                .push(issue(binaries, &node_dir(dir, id), id, role, name).await?);
+            network.clients.push(issue(binaries, &node_dir(dir, id), id, role, name).await?);
         }
     }
     Ok(network)
@@ -103,10 +98,8 @@ async fn make_genesis(
     organizations: &[(&str, &str)],
 ) -> Result<CheckedGenesis, Error> {
     let file = dir.join("genesis.bin");
-    let cards: Vec<PathBuf> = organizations
-        .iter()
-        .map(|(id, _)| node_dir(dir, id).join("card.json"))
-        .collect();
+    let cards: Vec<PathBuf> =
+        organizations.iter().map(|(id, _)| node_dir(dir, id).join("card.json")).collect();
     let mut arguments = vec!["genesis", "--chain-id", chain_id, "--out", text(&file)?];
     for card in &cards {
         arguments.push(text(card)?);
@@ -127,11 +120,7 @@ pub fn read_genesis(file: &Path) -> Result<CheckedGenesis, Error> {
 
 fn describe(dir: &Path, id: &str, ports: &[u16], genesis: &CheckedGenesis) -> Result<Node, Error> {
     let organization = genesis.organizations.iter().find(|o| o.id == id);
-    let validator = genesis
-        .validators
-        .validators
-        .iter()
-        .find(|v| v.organization == id);
+    let validator = genesis.validators.validators.iter().find(|v| v.organization == id);
     let (Some(organization), Some(validator)) = (organization, validator) else {
         return failed(format!("the genesis that `assent genesis` made lacks {id}"));
     };
@@ -139,14 +128,8 @@ fn describe(dir: &Path, id: &str, ports: &[u16], genesis: &CheckedGenesis) -> Re
         organization: id.to_owned(),
         pid: 0, // not started yet
         grpc: format!("https://127.0.0.1:{}", ports[0]),
-        peer: format!(
-            "{}/p2p/{}",
-            organization.exchange_address, organization.exchange_peer_id
-        ),
-        consensus: format!(
-            "{}/p2p/{}",
-            organization.consensus_address, organization.consensus_peer_id
-        ),
+        peer: format!("{}/p2p/{}", organization.exchange_address, organization.exchange_peer_id),
+        consensus: format!("{}/p2p/{}", organization.consensus_address, organization.consensus_peer_id),
         admin: format!("http://127.0.0.1:{}", ports[1]),
         data: node_dir(dir, id).join("data"),
         validator_key: hex::encode(&validator.vote_key),
@@ -161,18 +144,7 @@ async fn issue(
     role: &str,
     name: &str,
 ) -> Result<Client, Error> {
-    binaries
-        .assent_ok(&[
-            "keys",
-            "issue",
-            "--dir",
-            text(folder)?,
-            "--role",
-            role,
-            "--name",
-            name,
-        ])
-        .await?;
+    binaries.assent_ok(&["keys", "issue", "--dir", text(folder)?, "--role", role, "--name", name]).await?;
     Ok(client_in(folder, id, role, name))
 }
 

@@ -71,9 +71,7 @@ impl Network {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return failed(format!("reading {}: {error}", path.display())),
         };
-        serde_json::from_str(&text)
-            .map(Some)
-            .during(|| format!("reading {}", path.display()))
+        serde_json::from_str(&text).map(Some).during(|| format!("reading {}", path.display()))
     }
 
     /// Writes it whole or not at all.
@@ -93,14 +91,9 @@ impl Network {
 
     /// An organization's client of a role.
     pub fn client(&self, organization: &str, role: &str) -> Result<&Client, Error> {
-        let found = self
-            .clients
-            .iter()
-            .find(|c| c.organization == organization && c.role == role);
+        let found = self.clients.iter().find(|c| c.organization == organization && c.role == role);
         found.ok_or_else(|| {
-            Error::Failed(format!(
-                "the network has no client of {organization} with role {role}"
-            ))
+            Error::Failed(format!("the network has no client of {organization} with role {role}"))
         })
     }
 }

@@ -20,11 +20,7 @@ pub fn free(count: usize) -> Result<Vec<u16>, Error> {
         .ok()
         .and_then(|text| text.split_whitespace().next()?.parse().ok())
         .unwrap_or(DEFAULT_OUTGOING_FROM);
-    let highest = if outgoing_from > LOWEST_PORT + 2_000 {
-        outgoing_from - 1
-    } else {
-        u16::MAX
-    };
+    let highest = if outgoing_from > LOWEST_PORT + 2_000 { outgoing_from - 1 } else { u16::MAX };
     let mut candidates: Vec<u16> = (LOWEST_PORT..=highest).collect();
     candidates.shuffle(&mut rand::thread_rng());
     // All are held until the last is found, so none comes twice.
@@ -34,10 +30,7 @@ pub fn free(count: usize) -> Result<Vec<u16>, Error> {
         .take(count)
         .collect();
     if held.len() < count {
-        return failed(format!(
-            "only {} of {count} ports are free on 127.0.0.1",
-            held.len()
-        ));
+        return failed(format!("only {} of {count} ports are free on 127.0.0.1", held.len()));
     }
     Ok(held.into_iter().map(|(port, _)| port).collect())
 }

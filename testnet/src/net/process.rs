@@ -43,21 +43,12 @@ impl Running {
         own_settings().for_each(|name| {
             command.env_remove(name);
         });
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err);
+        command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err);
         if care == Care::Detached {
             command.process_group(0);
         }
-        let child = command
-            .spawn()
-            .during(|| format!("starting {}", assentd.display()))?;
-        Ok(Self {
-            child,
-            log: log.to_owned(),
-        })
+        let child = command.spawn().during(|| format!("starting {}", assentd.display()))?;
+        Ok(Self { child, log: log.to_owned() })
     }
 
     /// Process id.
@@ -72,12 +63,8 @@ impl Running {
 
     /// SIGKILL, as a crash would have it; waits for the end.
     pub fn kill(&mut self) -> Result<ExitStatus, Error> {
-        self.child
-            .kill()
-            .during(|| format!("killing {}", self.child.id()))?;
-        self.child
-            .wait()
-            .during(|| format!("waiting for {}", self.child.id()))
+        self.child.kill().during(|| format!("killing {}", self.child.id()))?;
+        self.child.wait().during(|| format!("waiting for {}", self.child.id()))
     }
 
     /// Asks it to stop.
@@ -105,10 +92,7 @@ impl Running {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(8)..]
-            .iter()
-            .map(|line| format!("\n    {line}"))
-            .collect()
+        lines[lines.len().saturating_sub(8)..].iter().map(|line| format!("\n    {line}")).collect()
     }
 }
 
@@ -120,19 +104,15 @@ pub fn is_ours(pid: u32, argument: &Path) -> bool {
     };
     let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     let program = words.next().unwrap_or_default();
-    Path::new(program.as_ref())
-        .file_name()
-        .is_some_and(|name| name == "assentd")
+    Path::new(program.as_ref()).file_name().is_some_and(|name| name == "assentd")
         && words.any(|word| Path::new(word.as_ref()) == argument)
 }
 
 /// Stops processes that somebody else started, each recognized by its argument: SIGTERM, and SIGKILL after the limit.
 /// Returns the ids of those that had to be killed.
 pub async fn stop_others(nodes: &[(u32, PathBuf)]) -> Vec<u32> {
-    let mut left: Vec<&(u32, PathBuf)> = nodes
-        .iter()
-        .filter(|(pid, argument)| is_ours(*pid, argument))
-        .collect();
+    let mut left: Vec<&(u32, PathBuf)> =
+        nodes.iter().filter(|(pid, argument)| is_ours(*pid, argument)).collect();
     for (pid, _) in &left {
         signal(*pid, Signal::SIGTERM);
     }
@@ -166,13 +146,7 @@ mod tests {
     #[test]
     fn a_process_is_recognized_by_program_and_argument() {
         let own = std::process::id();
-        assert!(
-            !is_ours(own, Path::new("/some/assentd.toml")),
-            "this test is no assentd"
-        );
-        assert!(
-            !is_ours(u32::MAX, Path::new("/some/assentd.toml")),
-            "there is no such process"
-        );
+        assert!(!is_ours(own, Path::new("/some/assentd.toml")), "this test is no assentd");
+        assert!(!is_ours(u32::MAX, Path::new("/some/assentd.toml")), "there is no such process");
     }
 }

@@ -40,10 +40,7 @@ impl Single {
     /// Makes keys and genesis in a folder, starts the node and waits until it is fresh.
     pub async fn start(binaries: &Binaries, dir: &Path, chain_id: &str) -> Result<Self, Error> {
         let ports = ports::free(2)?;
-        let (grpc, admin) = (
-            format!("127.0.0.1:{}", ports[0]),
-            format!("127.0.0.1:{}", ports[1]),
-        );
+        let (grpc, admin) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
         let folder = text(dir)?;
         binaries
             .assent_ok(&[
@@ -65,12 +62,8 @@ impl Single {
             .await?;
         let genesis = read_genesis(&dir.join("genesis.bin"))?;
         let arguments = [Path::new("--single"), Path::new("--dir"), dir];
-        let running = Running::start(
-            &binaries.assentd,
-            &arguments,
-            &dir.join("assentd.log"),
-            Care::Supervised,
-        )?;
+        let running =
+            Running::start(&binaries.assentd, &arguments, &dir.join("assentd.log"), Care::Supervised)?;
         let mut single = Self {
             url: format!("https://{grpc}"),
             genesis,
@@ -98,9 +91,7 @@ impl Single {
             }
             let fresh = async {
                 let channel = client::open(&self.url, &self.auditor, true).await?;
-                let answer = NodeServiceClient::new(channel)
-                    .get_status(GetStatusRequest {})
-                    .await;
+                let answer = NodeServiceClient::new(channel).get_status(GetStatusRequest {}).await;
                 Ok::<_, Error>(answer.map_err(|s| code("GetStatus", &s))?.into_inner())
             };
             let why = match fresh.await {
@@ -138,9 +129,7 @@ impl Single {
     /// Stops it.
     pub async fn stop(&mut self) {
         self.running.terminate();
-        self.running
-            .wait_until(Instant::now() + Duration::from_secs(STOP_LIMIT_SECONDS))
-            .await;
+        self.running.wait_until(Instant::now() + Duration::from_secs(STOP_LIMIT_SECONDS)).await;
     }
 }
 

@@ -83,10 +83,7 @@ pub async fn down(dir: &Path) -> Result<String, Error> {
     };
     let _lock = lock(&dir)?;
     let Some(network) = Network::read(&dir)? else {
-        return failed(format!(
-            "{} holds no network: `assent-testnet up --dir` makes one",
-            dir.display()
-        ));
+        return failed(format!("{} holds no network: `assent-testnet up --dir` makes one", dir.display()));
     };
     let running = running(&dir, &network);
     let killed = stop_others(&running).await;
@@ -99,10 +96,7 @@ pub async fn down(dir: &Path) -> Result<String, Error> {
 
 /// Process id and configuration of each node that runs.
 fn running(dir: &Path, network: &Network) -> Vec<(u32, PathBuf)> {
-    let known = network
-        .nodes
-        .iter()
-        .map(|n| (n.pid, config_path(dir, &n.organization)));
+    let known = network.nodes.iter().map(|n| (n.pid, config_path(dir, &n.organization)));
     known.filter(|(pid, config)| is_ours(*pid, config)).collect()
 }
 
@@ -111,10 +105,9 @@ fn lock(dir: &Path) -> Result<File, Error> {
     let file = File::create(&path).during(|| format!("writing {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => failed(format!(
-            "another assent-testnet works in {}: wait until it is done",
-            dir.display()
-        )),
+        Err(TryLockError::WouldBlock) => {
+            failed(format!("another assent-testnet works in {}: wait until it is done", dir.display()))
+        }
         Err(TryLockError::Error(error)) => failed(format!("locking {}: {error}", path.display())),
     }
 }
@@ -135,22 +128,14 @@ impl Claimed {
     pub fn new(dir: &Path) -> Result<Self, Error> {
         let existed = dir.exists();
         std::fs::create_dir_all(dir).during(|| format!("making {}", dir.display()))?;
-        let dir = dir
-            .canonicalize()
-            .during(|| format!("looking at {}", dir.display()))?;
+        let dir = dir.canonicalize().during(|| format!("looking at {}", dir.display()))?;
         // From here on a refusal must leave the folder as it was.
         let claim = |dir: &Path| -> Result<(File, Option<Network>), Error> {
             let lock = lock(dir)?;
             Ok((lock, usable(dir)?))
         };
         match claim(&dir) {
-            Ok((lock, stopped)) => Ok(Self {
-                dir,
-                stopped,
-                existed,
-                kept: false,
-                _lock: lock,
-            }),
+            Ok((lock, stopped)) => Ok(Self { dir, stopped, existed, kept: false, _lock: lock }),
             Err(error) => {
                 if !existed {
                     let _ = std::fs::remove_dir_all(&dir); // made above, by us
@@ -187,10 +172,7 @@ fn usable(dir: &Path) -> Result<Option<Network>, Error> {
     }
     let entries = std::fs::read_dir(dir).during(|| format!("looking at {}", dir.display()))?;
     if entries.flatten().any(|entry| entry.file_name() != LOCK) {
-        return failed(format!(
-            "{} is not empty and holds no network: choose another folder",
-            dir.display()
-        ));
+        return failed(format!("{} is not empty and holds no network: choose another folder", dir.display()));
     }
     Ok(None)
 }
@@ -207,11 +189,7 @@ impl Drop for Claimed {
         // It was there and empty.
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let path = entry.path();
-            let _ = if path.is_dir() {
-                std::fs::remove_dir_all(path)
-            } else {
-                std::fs::remove_file(path)
-            };
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
     }
 }

@@ -11,22 +11,13 @@ type Alterations<'a, O> = &'a [(&'a str, fn(&mut O))];
 
 fn judged<O: Clone>(claim: fn(&O) -> Claim, good: &O, alterations: Alterations<O>) {
     let holds = claim(good);
-    assert!(
-        holds.ok && holds.faults.is_empty() && holds.checked > 0,
-        "{}: {:?}",
-        holds.id,
-        holds.faults
-    );
+    assert!(holds.ok && holds.faults.is_empty() && holds.checked > 0, "{}: {:?}", holds.id, holds.faults);
     assert!(claims::IDS.contains(&holds.id));
     for (what, alter) in alterations {
         let mut altered = good.clone();
         alter(&mut altered);
         let fails = claim(&altered);
-        assert!(
-            !fails.ok && !fails.faults.is_empty(),
-            "{} still holds with: {what}",
-            fails.id
-        );
+        assert!(!fails.ok && !fails.faults.is_empty(), "{} still holds with: {what}", fails.id);
     }
 }
 
@@ -40,12 +31,7 @@ fn organizations() -> BTreeSet<String> {
 
 #[test]
 fn load() {
-    let counts = Counts {
-        patients: 32,
-        resources: 4_750,
-        types: 18,
-        sha256: "aa".into(),
-    };
+    let counts = Counts { patients: 32, resources: 4_750, types: 18, sha256: "aa".into() };
     let good = LoadObserved {
         listed: counts.clone(),
         found: counts,
@@ -114,21 +100,13 @@ fn consent() {
                 o.nodes.retain(|node| node.organization != "elm");
             }),
             ("a node was not asked", |o| drop(o.nodes.pop())),
-            ("a node asked twice, another never", |o| {
-                o.nodes[0].organization = "elm".into()
-            }),
+            ("a node asked twice, another never", |o| o.nodes[0].organization = "elm".into()),
             ("another height", |o| o.nodes[2].height = 41),
-            ("height 0", |o| {
-                o.nodes.iter_mut().for_each(|node| node.height = 0)
-            }),
+            ("height 0", |o| o.nodes.iter_mut().for_each(|node| node.height = 0)),
             ("another header", |o| o.nodes[3].header_hash = "h2".into()),
             ("another state root", |o| o.nodes[1].state_root = "s2".into()),
-            ("a block without the consent", |o| {
-                o.nodes[2].holds_consent = false
-            }),
-            ("a certificate that does not hold", |o| {
-                o.nodes[0].certified = false
-            }),
+            ("a block without the consent", |o| o.nodes[2].holds_consent = false),
+            ("a certificate that does not hold", |o| o.nodes[0].certified = false),
         ],
     );
 }
@@ -155,9 +133,7 @@ fn check() {
         &good,
         &[
             ("no permit", |o| o.treatment = "PermissionDenied".into()),
-            ("a permit that claims to be complete", |o| {
-                o.may_be_incomplete = false
-            }),
+            ("a permit that claims to be complete", |o| o.may_be_incomplete = false),
             ("an unsigned decision", |o| o.decision_signed = false),
             ("another code", |o| o.unknown.code = "NotFound".into()),
             ("another code for both", |o| {
@@ -172,9 +148,7 @@ fn check() {
                 o.unknown.reasons.clear();
             }),
             ("another size of a detail", |o| o.unknown.details[1].1 = 139),
-            ("one more detail", |o| {
-                o.marketing.details.push(("DebugInfo".into(), 3))
-            }),
+            ("one more detail", |o| o.marketing.details.push(("DebugInfo".into(), 3))),
             ("more metadata", |o| o.unknown.metadata.push("x-lookup".into())),
             ("unsigned for the unknown", |o| o.unknown.signed = false),
             ("unsigned for marketing", |o| o.marketing.signed = false),
@@ -223,9 +197,7 @@ fn release() {
             ("no other node has it", |o| o.committed_elsewhere = false),
             ("VerifyRecords refuses it", |o| o.verified = false),
             ("VerifyRecords accepts anything", |o| o.altered_verified = true),
-            ("more conditions than asked for", |o| {
-                o.narrow_received.extend(texts(&["a"]))
-            }),
+            ("more conditions than asked for", |o| o.narrow_received.extend(texts(&["a"]))),
             ("no conditions", |o| {
                 o.narrow_received.clear();
                 o.narrow_permitted.clear();
@@ -236,11 +208,8 @@ fn release() {
 
 #[test]
 fn offline_verify() {
-    let good = OfflineObserved {
-        exit: 0,
-        other_genesis_exit: 3,
-        flips: (0..64).map(|n| (n * 100, 3)).collect(),
-    };
+    let good =
+        OfflineObserved { exit: 0, other_genesis_exit: 3, flips: (0..64).map(|n| (n * 100, 3)).collect() };
     judged(
         claims::offline_verify,
         &good,
@@ -260,10 +229,7 @@ fn withdraw() {
         exit: 0,
         permitted_before: true,
         organizations: organizations(),
-        frozen_ms: organizations()
-            .into_iter()
-            .map(|organization| (organization, 120))
-            .collect(),
+        frozen_ms: organizations().into_iter().map(|organization| (organization, 120)).collect(),
         refused_ms: Some(130),
         permits_after: 0,
         checks_after: 40,
@@ -294,12 +260,7 @@ fn withdraw() {
 
 #[test]
 fn crash() {
-    let rate = |entries| Rate {
-        seconds: 15.1,
-        entries,
-        answered: entries,
-        heights: 300,
-    };
+    let rate = |entries| Rate { seconds: 15.1, entries, answered: entries, heights: 300 };
     let good = CrashObserved {
         required_seconds: 15.0,
         four: rate(3_000),
@@ -337,9 +298,7 @@ fn crash() {
             ("the others had nothing", |o| o.restart_height = 0),
             ("it never voted", |o| o.vote = None),
             ("a vote from before", |o| vote(o).height = 700),
-            ("a certificate that does not hold", |o| {
-                vote(o).certificate_holds = false
-            }),
+            ("a certificate that does not hold", |o| vote(o).certificate_holds = false),
             ("a vote that does not verify", |o| vote(o).signature_holds = false),
         ],
     );
@@ -347,18 +306,8 @@ fn crash() {
 
 #[test]
 fn audit() {
-    let counts = ChainCounts {
-        height: 900,
-        entries: 5_000,
-        operations: 5_000,
-        signatures: 7_700,
-    };
-    let flip = |n: u64| FlipSeen {
-        position: n * 1_000,
-        height: n * 10,
-        exit: 3,
-        reported: Some(n * 10),
-    };
+    let counts = ChainCounts { height: 900, entries: 5_000, operations: 5_000, signatures: 7_700 };
+    let flip = |n: u64| FlipSeen { position: n * 1_000, height: n * 10, exit: 3, reported: Some(n * 10) };
     let good = AuditObserved {
         exit: 0,
         reported: counts.clone(),
@@ -381,12 +330,7 @@ fn audit() {
             ("an end before the ledger's", |o| o.height_before = 901),
             ("an empty ledger", |o| o.height_before = 0),
             ("nothing in it", |o| {
-                let nothing = ChainCounts {
-                    height: 900,
-                    entries: 0,
-                    operations: 0,
-                    signatures: 0,
-                };
+                let nothing = ChainCounts { height: 900, entries: 0, operations: 0, signatures: 0 };
                 (o.reported, o.walked) = (nothing.clone(), nothing);
             }),
             ("a changed byte goes unseen", |o| o.flips[3].exit = 0),
@@ -428,9 +372,7 @@ fn history() {
             ("one left out", |o| drop(o.proven_accesses.pop())),
             ("one not told", |o| drop(o.told.pop())),
             ("another order", |o| o.told.reverse()),
-            ("another organization", |o| {
-                o.proven_accesses[0].organization = "elm".into()
-            }),
+            ("another organization", |o| o.proven_accesses[0].organization = "elm".into()),
             ("another purpose", |o| o.told[1].purpose = "HMARKT".into()),
             ("another person", |o| o.told[1].actor = "three".into()),
             ("nothing expected", |o| {

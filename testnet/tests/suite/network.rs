@@ -51,12 +51,7 @@ fn lives(pid: u64) -> bool {
 }
 
 fn pids(network: &Value) -> Vec<u64> {
-    network["nodes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|node| node["pid"].as_u64().unwrap())
-        .collect()
+    network["nodes"].as_array().unwrap().iter().map(|node| node["pid"].as_u64().unwrap()).collect()
 }
 
 fn network_json(dir: &Path) -> Value {
@@ -80,11 +75,7 @@ fn up_leaves_a_network_running_and_down_stops_just_that() {
     let again = testnet(&["up", "--dir", text(&dir)]);
     assert_eq!(again.status.code(), Some(1), "{}", said(&again));
     assert!(said(&again).contains("a network runs in"), "{}", said(&again));
-    assert!(
-        said(&again).contains("assent-testnet down --dir"),
-        "{}",
-        said(&again)
-    );
+    assert!(said(&again).contains("assent-testnet down --dir"), "{}", said(&again));
     assert_eq!(network_json(&dir), network);
     assert!(nodes.iter().all(|pid| lives(*pid)));
 
@@ -92,40 +83,19 @@ fn up_leaves_a_network_running_and_down_stops_just_that() {
     let config = dir.join("cedar/assentd.toml");
     let sleeper = |name: &str, argument: &Path| {
         let script = ["-c", "sleep 120; true", "x"];
-        Bystander(
-            Command::new("bash")
-                .arg0(name)
-                .args(script)
-                .arg(argument)
-                .spawn()
-                .unwrap(),
-        )
+        Bystander(Command::new("bash").arg0(name).args(script).arg(argument).spawn().unwrap())
     };
-    let others = [
-        sleeper("assentd", Path::new("/elsewhere/assentd.toml")),
-        sleeper("editor", &config),
-    ];
+    let others = [sleeper("assentd", Path::new("/elsewhere/assentd.toml")), sleeper("editor", &config)];
 
     let down = testnet(&["down", "--dir", text(&dir)]);
-    assert!(
-        down.status.success() && said(&down).contains("4 nodes stopped"),
-        "{}",
-        said(&down)
-    );
+    assert!(down.status.success() && said(&down).contains("4 nodes stopped"), "{}", said(&down));
     assert!(!said(&down).contains("killed"), "{}", said(&down));
     assert!(!nodes.iter().any(|pid| lives(*pid)));
     for other in &others {
-        assert!(
-            lives(u64::from(other.0.id())),
-            "`down` ended a process that is not its own"
-        );
+        assert!(lives(u64::from(other.0.id())), "`down` ended a process that is not its own");
     }
     let down = testnet(&["down", "--dir", text(&dir)]);
-    assert!(
-        down.status.success() && said(&down).contains("no node was running"),
-        "{}",
-        said(&down)
-    );
+    assert!(down.status.success() && said(&down).contains("no node was running"), "{}", said(&down));
 
     a_foreign_process_under_a_known_id_is_left_alone(&dir, &others[0]);
     a_stopped_network_starts_again_unless_a_port_is_taken(&dir, &network);
@@ -138,36 +108,20 @@ fn a_foreign_process_under_a_known_id_is_left_alone(dir: &Path, other: &Bystande
     network["nodes"][0]["pid"] = other.0.id().into();
     std::fs::write(dir.join("network.json"), network.to_string()).unwrap();
     let down = testnet(&["down", "--dir", text(dir)]);
-    assert!(
-        down.status.success() && said(&down).contains("no node was running"),
-        "{}",
-        said(&down)
-    );
+    assert!(down.status.success() && said(&down).contains("no node was running"), "{}", said(&down));
     assert!(lives(u64::from(other.0.id())));
     std::fs::write(dir.join("network.json"), original).unwrap();
 }
 
 fn a_stopped_network_starts_again_unless_a_port_is_taken(dir: &Path, before: &Value) {
-    let address = before["nodes"][2]["grpc"]
-        .as_str()
-        .unwrap()
-        .strip_prefix("https://")
-        .unwrap();
+    let address = before["nodes"][2]["grpc"].as_str().unwrap().strip_prefix("https://").unwrap();
     let taken = TcpListener::bind(address).unwrap();
     let up = testnet(&["up", "--dir", text(dir)]);
     assert_eq!(up.status.code(), Some(1), "{}", said(&up));
     let (_, port) = address.split_once(':').unwrap();
-    assert!(
-        said(&up).contains("dogwood") && said(&up).contains(port),
-        "{}",
-        said(&up)
-    );
+    assert!(said(&up).contains("dogwood") && said(&up).contains(port), "{}", said(&up));
     assert!(said(&up).contains("in use"), "{}", said(&up));
-    assert_eq!(
-        &network_json(dir),
-        before,
-        "a start that failed leaves network.json as it was"
-    );
+    assert_eq!(&network_json(dir), before, "a start that failed leaves network.json as it was");
     drop(taken);
 
     let up = testnet(&["up", "--dir", text(dir)]);
@@ -184,24 +138,10 @@ fn has_the_fixed_form(network: &Value) {
     let keys = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(keys(network), ["chain_id", "clients", "genesis_hash", "nodes"]);
     assert!(network["chain_id"].as_str().unwrap().starts_with("testnet-"));
-    assert_eq!(
-        hex::decode(network["genesis_hash"].as_str().unwrap())
-            .unwrap()
-            .len(),
-        32
-    );
+    assert_eq!(hex::decode(network["genesis_hash"].as_str().unwrap()).unwrap().len(), 32);
     for node in network["nodes"].as_array().unwrap() {
-        let named = [
-            "admin",
-            "consensus",
-            "data",
-            "grpc",
-            "log",
-            "organization",
-            "peer",
-            "pid",
-            "validator_key",
-        ];
+        let named =
+            ["admin", "consensus", "data", "grpc", "log", "organization", "peer", "pid", "validator_key"];
         assert_eq!(keys(node), named);
         let field = |name: &str| node[name].as_str().unwrap();
         assert!(field("grpc").starts_with("https://127.0.0.1:"), "{node}");
@@ -213,40 +153,20 @@ fn has_the_fixed_form(network: &Value) {
             );
         }
         assert_eq!(hex::decode(field("validator_key")).unwrap().len(), 32);
-        assert!(
-            Path::new(field("data")).is_absolute() && Path::new(field("data")).is_dir(),
-            "{node}"
-        );
-        assert!(
-            Path::new(field("log").strip_prefix("file://").unwrap()).is_file(),
-            "{node}"
-        );
+        assert!(Path::new(field("data")).is_absolute() && Path::new(field("data")).is_dir(), "{node}");
+        assert!(Path::new(field("log").strip_prefix("file://").unwrap()).is_file(), "{node}");
     }
     let clients = network["clients"].as_array().unwrap();
     for client in clients {
-        assert_eq!(
-            keys(client),
-            ["ca", "cert", "key", "name", "organization", "role"]
-        );
+        assert_eq!(keys(client), ["ca", "cert", "key", "name", "organization", "role"]);
         for name in ["ca", "cert", "key"] {
             let path = Path::new(client[name].as_str().unwrap());
             assert!(path.is_absolute(), "{client}");
-            assert!(
-                std::fs::read_to_string(path).unwrap().starts_with("-----BEGIN "),
-                "{client}"
-            );
+            assert!(std::fs::read_to_string(path).unwrap().starts_with("-----BEGIN "), "{client}");
         }
     }
     for organization in ["cedar", "birch", "dogwood", "elm"] {
-        for role in [
-            "crm",
-            "ehr",
-            "portal",
-            "registrar",
-            "officer",
-            "auditor",
-            "operator",
-        ] {
+        for role in ["crm", "ehr", "portal", "registrar", "officer", "auditor", "operator"] {
             let is = |client: &&Value| client["organization"] == organization && client["role"] == role;
             assert_eq!(clients.iter().filter(is).count(), 1, "{organization} {role}");
         }
@@ -260,16 +180,9 @@ fn a_folder_with_something_else_in_it_is_refused_and_left_alone() {
     for command in ["up", "demo"] {
         let refused = testnet(&[command, "--dir", text(temp.path())]);
         assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-        assert!(
-            said(&refused).contains("is not empty and holds no network"),
-            "{}",
-            said(&refused)
-        );
+        assert!(said(&refused).contains("is not empty and holds no network"), "{}", said(&refused));
     }
-    assert_eq!(
-        std::fs::read_to_string(temp.path().join("letter.txt")).unwrap(),
-        "dear"
-    );
+    assert_eq!(std::fs::read_to_string(temp.path().join("letter.txt")).unwrap(), "dear");
     assert!(!temp.path().join("cedar").exists() && !temp.path().join("network.json").exists());
 }
 
@@ -281,21 +194,13 @@ fn down_says_what_is_missing() {
     assert!(said(&nothing).contains("holds no network"), "{}", said(&nothing));
     let nowhere = testnet(&["down", "--dir", text(&temp.path().join("nowhere"))]);
     assert_eq!(nowhere.status.code(), Some(1));
-    assert!(
-        said(&nowhere).contains("there is no folder"),
-        "{}",
-        said(&nowhere)
-    );
+    assert!(said(&nowhere).contains("there is no folder"), "{}", said(&nowhere));
 }
 
 #[test]
 fn usage_errors_exit_2() {
-    for arguments in [
-        &["up"][..],
-        &["up", "--dir", "x", "--nodes", "0"],
-        &["sideways"],
-        &["demo", "--fast"],
-    ] {
+    for arguments in [&["up"][..], &["up", "--dir", "x", "--nodes", "0"], &["sideways"], &["demo", "--fast"]]
+    {
         assert_eq!(testnet(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }

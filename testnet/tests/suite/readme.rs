@@ -51,11 +51,7 @@ fn the_quick_start_works_as_it_stands() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let parts: Vec<&str> = said.split("### ").collect();
     for (n, (command, expected)) in commands.iter().enumerate() {
         for line in expected {
@@ -71,11 +67,7 @@ fn the_quick_start_works_as_it_stands() {
 #[test]
 fn every_folder_and_link_of_the_readme_is_there() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let links: Vec<&str> = readme
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-        .collect();
+    let links: Vec<&str> = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
     assert!(links.len() > 5);
     for link in links {
         assert!(root().join(link).exists(), "{link}");

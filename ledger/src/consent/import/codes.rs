@@ -29,11 +29,7 @@ pub fn coding<'a>(mut object: Object<'a>, to: &mut Findings) -> Option<Coding<'a
     }
     let path = object.path.clone();
     match (system, code) {
-        (None, _) => to.refuse(
-            "code-without-system",
-            &path,
-            "a code means nothing without its system",
-        ),
+        (None, _) => to.refuse("code-without-system", &path, "a code means nothing without its system"),
         (_, None) => to.refuse("uncoded-concept", &path, "no code"),
         (Some(system), _) if system.contains("/ValueSet/") => {
             to.refuse(
@@ -54,18 +50,10 @@ pub fn concept<'a>(mut object: Object<'a>, to: &mut Findings) -> Vec<Coding<'a>>
     object.take("text");
     let found = object.objects("coding", to);
     if found.is_none() {
-        to.refuse(
-            "uncoded-concept",
-            &object.path,
-            "text alone can't be evaluated; a coding is needed",
-        );
+        to.refuse("uncoded-concept", &object.path, "text alone can't be evaluated; a coding is needed");
     }
     object.finish(to);
-    found
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|c| coding(c, to))
-        .collect()
+    found.unwrap_or_default().into_iter().filter_map(|c| coding(c, to)).collect()
 }
 
 /// The one coding of a concept. Several are translations of one another, which nobody here can check.
@@ -73,29 +61,18 @@ pub fn one_coding<'a>(object: Object<'a>, to: &mut Findings) -> Option<Coding<'a
     let path = object.path.clone();
     let mut found = concept(object, to);
     if found.len() > 1 {
-        to.refuse(
-            "multiple-codings",
-            &path,
-            "several codings, where which of them holds would be a guess",
-        );
+        to.refuse("multiple-codings", &path, "several codings, where which of them holds would be a guess");
     }
     found.pop()
 }
 
 pub fn unknown_system(coding: &Coding, to: &mut Findings) {
-    to.refuse(
-        "unknown-code-system",
-        &coding.path,
-        format!("{} isn't evaluated here", quoted(coding.system)),
-    );
+    to.refuse("unknown-code-system", &coding.path, format!("{} isn't evaluated here", quoted(coding.system)));
 }
 
 pub fn unknown_code(coding: &Coding, to: &mut Findings) {
-    let message = format!(
-        "{} is no code of {} that can stand here",
-        quoted(coding.code),
-        quoted(coding.system)
-    );
+    let message =
+        format!("{} is no code of {} that can stand here", quoted(coding.code), quoted(coding.system));
     to.refuse("unknown-code", &coding.path, message);
 }
 
@@ -128,26 +105,17 @@ pub fn reference(mut object: Object, to: &mut Findings) -> Option<Target> {
     object.finish(to);
     let reference = match (literal, identified) {
         (Some(_), true) => {
-            to.refuse(
-                "ambiguous-reference",
-                &path,
-                "both a reference and an identifier; they may name two",
-            );
+            to.refuse("ambiguous-reference", &path, "both a reference and an identifier; they may name two");
             return None;
         }
         (None, false) => {
-            to.refuse(
-                "display-only-reference",
-                &path,
-                "neither a reference nor an identifier",
-            );
+            to.refuse("display-only-reference", &path, "neither a reference nor an identifier");
             return None;
         }
         (Some(text), false) => literal_reference(text),
-        (None, true) => by_identifier.map(|(s, v)| Reference::Identifier {
-            system: s.to_owned(),
-            value: v.to_owned(),
-        }),
+        (None, true) => {
+            by_identifier.map(|(s, v)| Reference::Identifier { system: s.to_owned(), value: v.to_owned() })
+        }
     };
     let Some(reference) = reference else {
         let message = "only Type/id, or an identifier with system and value, can be resolved";
@@ -160,20 +128,12 @@ pub fn reference(mut object: Object, to: &mut Findings) -> Option<Target> {
     };
     if let (Some(named), Some(stated)) = (named, stated) {
         if named != stated {
-            to.refuse(
-                "bad-reference",
-                &path,
-                format!("refers to a {named} and says {}", quoted(stated)),
-            );
+            to.refuse("bad-reference", &path, format!("refers to a {named} and says {}", quoted(stated)));
             return None;
         }
     }
     let kind = named.or(stated).map(str::to_owned);
-    Some(Target {
-        reference,
-        kind,
-        path,
-    })
+    Some(Target { reference, kind, path })
 }
 
 fn literal_reference(text: &str) -> Option<Reference> {

@@ -33,12 +33,8 @@ pub fn parse(text: &str) -> Option<Span> {
     };
     let mut parts = date.split('-');
     let year = digits(parts.next()?, 4)?;
-    let month = parts
-        .next()
-        .map(|p| digits(p, 2).and_then(|m| Month::try_from(u8::try_from(m).ok()?).ok()));
-    let day = parts
-        .next()
-        .map(|p| digits(p, 2).and_then(|d| u8::try_from(d).ok()));
+    let month = parts.next().map(|p| digits(p, 2).and_then(|m| Month::try_from(u8::try_from(m).ok()?).ok()));
+    let day = parts.next().map(|p| digits(p, 2).and_then(|d| u8::try_from(d).ok()));
     if parts.next().is_some() || year == 0 {
         return None;
     }
@@ -57,19 +53,11 @@ pub fn parse(text: &str) -> Option<Span> {
         Precision::Day | Precision::Time => 1,
     };
     match clock {
-        None => Some(Span {
-            start_ms,
-            end_ms: start_ms + days * DAY_MS,
-            precision,
-        }),
+        None => Some(Span { start_ms, end_ms: start_ms + days * DAY_MS, precision }),
         Some(clock) if precision == Precision::Day => {
             let (from, width) = clock_ms(clock)?;
             let start_ms = start_ms + from;
-            Some(Span {
-                start_ms,
-                end_ms: start_ms + width,
-                precision: Precision::Time,
-            })
+            Some(Span { start_ms, end_ms: start_ms + width, precision: Precision::Time })
         }
         Some(_) => None,
     }
@@ -103,10 +91,7 @@ fn clock_ms(text: &str) -> Option<(i64, i64)> {
 
 /// `hh:mm` in minutes or `hh:mm:ss` in seconds.
 fn sixty(text: &str, fields: usize) -> Option<i64> {
-    let parts: Vec<i64> = text
-        .split(':')
-        .map(|part| digits(part, 2))
-        .collect::<Option<_>>()?;
+    let parts: Vec<i64> = text.split(':').map(|part| digits(part, 2)).collect::<Option<_>>()?;
     let sound = parts.len() == fields && parts.first()? < &24 && parts.iter().skip(1).all(|part| *part < 60);
     sound.then(|| parts.iter().fold(0, |sum, part| sum * 60 + part))
 }
@@ -123,35 +108,17 @@ pub fn period(mut object: Object, to: &mut Findings) -> Option<(Period, Precisio
         let text = object.text(key, to)?;
         let span = parse(text);
         if span.is_none() {
-            to.refuse(
-                "bad-date",
-                &format!("{path}.{key}"),
-                format!("{} is no FHIR dateTime", quoted(text)),
-            );
+            to.refuse("bad-date", &format!("{path}.{key}"), format!("{} is no FHIR dateTime", quoted(text)));
         }
         span
     };
     let (start, end) = (bound("start"), bound("end"));
     object.finish(to);
-    let precision = [start, end]
-        .into_iter()
-        .flatten()
-        .map(|span| span.precision)
-        .min();
-    let valid = Period {
-        start_ms: start.map(|s| s.start_ms),
-        end_ms: end.map(|e| e.end_ms),
-    };
-    let nothing = valid
-        .start_ms
-        .zip(valid.end_ms)
-        .is_some_and(|(start, end)| start >= end);
+    let precision = [start, end].into_iter().flatten().map(|span| span.precision).min();
+    let valid = Period { start_ms: start.map(|s| s.start_ms), end_ms: end.map(|e| e.end_ms) };
+    let nothing = valid.start_ms.zip(valid.end_ms).is_some_and(|(start, end)| start >= end);
     if precision.is_none() || nothing {
-        to.refuse(
-            "empty-period",
-            &path,
-            "a period needs a bound, and its start before its end",
-        );
+        to.refuse("empty-period", &path, "a period needs a bound, and its start before its end");
     }
     precision.map(|precision| (valid, precision))
 }

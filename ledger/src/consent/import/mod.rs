@@ -47,11 +47,7 @@ pub fn import_consent(bytes: &[u8]) -> Result<Imported, Vec<Issue>> {
     match consent {
         Some(consent) if findings.errors.is_empty() => {
             let sentences = words::sentences(&consent);
-            Ok(Imported {
-                consent,
-                notes: findings.notes,
-                sentences,
-            })
+            Ok(Imported { consent, notes: findings.notes, sentences })
         }
         _ => Err(findings.errors),
     }
@@ -71,22 +67,11 @@ fn read(value: &Value, to: &mut Findings) -> Option<Consent> {
     let subject = subject(&mut object, to);
     check_circumstances(&mut object, to);
     let (policy_effect, legal_basis) = policy_rule(&mut object, to);
-    let root = object
-        .object("provision", to)
-        .map(|root| provision::read(root, to));
+    let root = object.object("provision", to).map(|root| provision::read(root, to));
     object.finish(to);
-    let meaning = nesting::meaning(
-        root.as_ref(),
-        &Around {
-            policy_effect,
-            is_research,
-        },
-        to,
-    );
+    let meaning = nesting::meaning(root.as_ref(), &Around { policy_effect, is_research }, to);
     let (state, subject, meaning) = (state?, subject?, meaning?);
-    let obligations = legal_basis
-        .filter(|basis| basis.is_part2())
-        .map(|_| "NORDSCLCD".to_owned());
+    let obligations = legal_basis.filter(|basis| basis.is_part2()).map(|_| "NORDSCLCD".to_owned());
     Some(Consent {
         id,
         subject,
@@ -111,17 +96,9 @@ fn id(object: &mut Object, to: &mut Findings) -> String {
         to.refuse("bad-id", "Consent.id", format!("{} is no FHIR id", quoted(id)));
     }
     let identifiers = object.objects("identifier", to).unwrap_or_default();
-    let identifiers: Vec<_> = identifiers
-        .into_iter()
-        .map(|i| codes::identifier(i, to))
-        .collect();
-    let first = || {
-        identifiers
-            .into_iter()
-            .flatten()
-            .map(|(system, value)| format!("{system}|{value}"))
-            .next()
-    };
+    let identifiers: Vec<_> = identifiers.into_iter().map(|i| codes::identifier(i, to)).collect();
+    let first =
+        || identifiers.into_iter().flatten().map(|(system, value)| format!("{system}|{value}")).next();
     id.map(str::to_owned).or_else(first).unwrap_or_default()
 }
 
@@ -169,11 +146,7 @@ fn state(object: &mut Object, to: &mut Findings) -> Option<ConsentState> {
         "inactive" => Some(ConsentState::Superseded),
         "entered-in-error" => Some(ConsentState::EnteredInError),
         other => {
-            to.refuse(
-                "bad-status",
-                &path,
-                format!("{} is no status of a Consent", quoted(other)),
-            );
+            to.refuse("bad-status", &path, format!("{} is no status of a Consent", quoted(other)));
             None
         }
     }
@@ -205,10 +178,7 @@ fn check_category(object: &mut Object, to: &mut Findings) {
     let Some(categories) = object.objects("category", to) else {
         return missing("Consent.category", to);
     };
-    for coding in categories
-        .into_iter()
-        .flat_map(|category| codes::concept(category, to))
-        .collect::<Vec<_>>()
+    for coding in categories.into_iter().flat_map(|category| codes::concept(category, to)).collect::<Vec<_>>()
     {
         match (coding.system, coding.code.to_ascii_lowercase().as_str()) {
             (codes::CONSENT_CATEGORY | ACT_CODE, "emrgonly" | "rsdid" | "rsreid") => {
@@ -227,30 +197,18 @@ fn check_category(object: &mut Object, to: &mut Findings) {
 /// The patient, by a literal reference that a record of this custodian can carry too.
 fn subject(object: &mut Object, to: &mut Findings) -> Option<String> {
     let Some(patient) = object.object("patient", to) else {
-        to.refuse(
-            "missing-subject",
-            "Consent.patient",
-            "whose consent it is must be written",
-        );
+        to.refuse("missing-subject", "Consent.patient", "whose consent it is must be written");
         return None;
     };
     let target = codes::reference(patient, to)?;
     match target.reference {
         Reference::Literal(text) if target.kind.as_deref() == Some("Patient") => Some(text),
         Reference::Literal(text) => {
-            to.refuse(
-                "bad-reference",
-                &target.path,
-                format!("{} is no Patient", quoted(&text)),
-            );
+            to.refuse("bad-reference", &target.path, format!("{} is no Patient", quoted(&text)));
             None
         }
         Reference::Identifier { .. } => {
-            to.refuse(
-                "unresolvable-reference",
-                &target.path,
-                "the patient must be named as Patient/id",
-            );
+            to.refuse("unresolvable-reference", &target.path, "the patient must be named as Patient/id");
             None
         }
     }
@@ -262,11 +220,7 @@ fn check_circumstances(object: &mut Object, to: &mut Findings) {
         object.take(key);
     }
     if object.take("contained").is_some() {
-        to.refuse(
-            "unsupported-contained",
-            "Consent.contained",
-            "contained resources can't be evaluated",
-        );
+        to.refuse("unsupported-contained", "Consent.contained", "contained resources can't be evaluated");
     }
     check_date(object, "dateTime", to);
     for key in ["performer", "organization"] {
@@ -275,16 +229,7 @@ fn check_circumstances(object: &mut Object, to: &mut Findings) {
         }
     }
     if let Some(mut source) = object.object("sourceAttachment", to) {
-        for key in [
-            "contentType",
-            "language",
-            "data",
-            "url",
-            "size",
-            "hash",
-            "title",
-            "creation",
-        ] {
+        for key in ["contentType", "language", "data", "url", "size", "hash", "title", "creation"] {
             source.take(key);
         }
         source.finish(to);
@@ -313,11 +258,7 @@ fn check_circumstances(object: &mut Object, to: &mut Findings) {
 
 fn check_date(object: &mut Object, key: &'static str, to: &mut Findings) {
     if let Some(text) = object.text(key, to).filter(|text| dates::parse(text).is_none()) {
-        to.refuse(
-            "bad-date",
-            &object.at(key),
-            format!("{} is no FHIR dateTime", quoted(text)),
-        );
+        to.refuse("bad-date", &object.at(key), format!("{} is no FHIR dateTime", quoted(text)));
     }
 }
 

@@ -67,12 +67,7 @@ pub fn meaning(root: Option<&Provision>, around: &Around, to: &mut Findings) -> 
         (Effect::Deny, None) => Base::Deny,
         (Effect::Deny, Some(_)) => Base::None,
     };
-    Some(Meaning {
-        context,
-        base,
-        root_rule,
-        rules,
-    })
+    Some(Meaning { context, base, root_rule, rules })
 }
 
 /// "A root `type` is the base. Without: policyRule; none: `base-undefined`; a contradiction: `base-contradiction`."
@@ -86,11 +81,9 @@ fn base_effect(root: Option<&Provision>, around: &Around, to: &mut Findings) -> 
                 "the root's type and the policyRule contradict",
             );
         }
-        (Some(_), _) => to.note(
-            "root-type-is-base",
-            "Consent.provision.type",
-            "read as what holds where no rule does",
-        ),
+        (Some(_), _) => {
+            to.note("root-type-is-base", "Consent.provision.type", "read as what holds where no rule does")
+        }
         (None, Some(_)) => {}
         (None, None) => {
             let message =
@@ -112,16 +105,10 @@ fn check_root(root: &Provision, to: &mut Findings) {
 
 /// "Year- or month-precision dates on a deny": which day was meant can't be told, and a day too few releases.
 fn check_dates(provision: &Provision, effect: Option<Effect>, to: &mut Findings) {
-    let coarse = provision
-        .period
-        .is_some_and(|(_, precision)| precision < Precision::Day);
+    let coarse = provision.period.is_some_and(|(_, precision)| precision < Precision::Day);
     if effect == Some(Effect::Deny) && coarse {
         let path = format!("{}.period", provision.path);
-        to.refuse(
-            "imprecise-date-on-deny",
-            &path,
-            "a deny needs dates that name a day",
-        );
+        to.refuse("imprecise-date-on-deny", &path, "a deny needs dates that name a day");
     }
 }
 
@@ -156,9 +143,7 @@ fn is_all_deny(provision: &Provision) -> bool {
 }
 
 fn alternates(provision: &Provision, parent: Effect) -> bool {
-    provision
-        .effect
-        .is_some_and(|e| e != parent && provision.nested.iter().all(|inner| alternates(inner, e)))
+    provision.effect.is_some_and(|e| e != parent && provision.nested.iter().all(|inner| alternates(inner, e)))
 }
 
 fn valid(provision: &Provision) -> Period {

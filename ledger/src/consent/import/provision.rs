@@ -45,53 +45,26 @@ impl Provision {
         DataFilter {
             types: self.types.clone(),
             labels: self.labels.clone(),
-            confidentiality: if effect == Effect::Permit {
-                levels.max()
-            } else {
-                levels.min()
-            },
+            confidentiality: if effect == Effect::Permit { levels.max() } else { levels.min() },
         }
     }
 }
 
 pub fn read(mut object: Object, to: &mut Findings) -> Provision {
-    let written = DATA
-        .into_iter()
-        .chain(WHO)
-        .chain(["period"])
-        .filter(|key| object.has(key))
-        .collect();
+    let written = DATA.into_iter().chain(WHO).chain(["period"]).filter(|key| object.has(key)).collect();
     let effect = effect(&mut object, to);
     let period = object.object("period", to).and_then(|p| dates::period(p, to));
     let recipients = list(&mut object, "actor", to, recipient);
-    let actions = list(&mut object, "action", to, |concept, to| {
-        action(codes::one_coding(concept, to)?, to)
-    });
-    let purposes = list(&mut object, "purpose", to, |coding, to| {
-        purpose(codes::coding(coding, to)?, to)
-    });
-    let types = list(&mut object, "class", to, |coding, to| {
-        class(codes::coding(coding, to)?, to)
-    });
+    let actions = list(&mut object, "action", to, |concept, to| action(codes::one_coding(concept, to)?, to));
+    let purposes = list(&mut object, "purpose", to, |coding, to| purpose(codes::coding(coding, to)?, to));
+    let types = list(&mut object, "class", to, |coding, to| class(codes::coding(coding, to)?, to));
     let (labels, levels) = security_labels(&mut object, to);
     unsupported_data(&mut object, to);
     let path = object.path.clone();
     let nested = object.objects("provision", to).unwrap_or_default();
     object.finish(to);
     let nested = nested.into_iter().map(|inner| read(inner, to)).collect();
-    Provision {
-        path,
-        effect,
-        period,
-        recipients,
-        purposes,
-        actions,
-        types,
-        labels,
-        levels,
-        written,
-        nested,
-    }
+    Provision { path, effect, period, recipients, purposes, actions, types, labels, levels, written, nested }
 }
 
 /// The items of a list that could be read; an item that couldn't has left an issue, which refuses the whole.
@@ -110,11 +83,7 @@ fn effect(object: &mut Object, to: &mut Findings) -> Option<Effect> {
         "permit" => Some(Effect::Permit),
         "deny" => Some(Effect::Deny),
         _ => {
-            to.refuse(
-                "unknown-code",
-                &object.at("type"),
-                "a provision's type is permit or deny",
-            );
+            to.refuse("unknown-code", &object.at("type"), "a provision's type is permit or deny");
             None
         }
     }
@@ -136,11 +105,7 @@ fn recipient(mut object: Object, to: &mut Findings) -> Option<Recipient> {
         match (role.system, role.code) {
             (codes::PARTICIPATION, "IRCP" | "PRCP") | (codes::ROLE_CODE, "GRANTEE") => {}
             (codes::PARTICIPATION, "CST" | "AUT") => {
-                to.refuse(
-                    "recipient-role",
-                    &role.path,
-                    "a custodian or author is no recipient",
-                );
+                to.refuse("recipient-role", &role.path, "a custodian or author is no recipient");
             }
             (codes::PARTICIPATION | codes::ROLE_CODE, _) => codes::unknown_code(&role, to),
             _ => codes::unknown_system(&role, to),
@@ -186,11 +151,7 @@ fn class(coding: Coding, to: &mut Findings) -> Option<String> {
         "urn:ietf:rfc:3986"
         | "urn:ietf:bcp:13"
         | "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode" => {
-            to.refuse(
-                "unsupported-class",
-                &coding.path,
-                "only resource types can be evaluated yet",
-            );
+            to.refuse("unsupported-class", &coding.path, "only resource types can be evaluated yet");
         }
         _ => codes::unknown_system(&coding, to),
     }
@@ -224,9 +185,7 @@ fn label(coding: Coding, to: &mut Findings) -> Option<Label> {
 /// A list is of one kind: mixed, nobody can say whether it means both or either (CONSENT.md, "Refuse also").
 fn security_labels(object: &mut Object, to: &mut Findings) -> (Option<Vec<String>>, Option<Vec<Conf>>) {
     let path = object.at("securityLabel");
-    let found = list(object, "securityLabel", to, |coding, to| {
-        label(codes::coding(coding, to)?, to)
-    });
+    let found = list(object, "securityLabel", to, |coding, to| label(codes::coding(coding, to)?, to));
     let (mut labels, mut levels) = (Vec::new(), Vec::new());
     for label in found.unwrap_or_default() {
         match label {
@@ -241,30 +200,18 @@ fn security_labels(object: &mut Object, to: &mut Findings) -> (Option<Vec<String
             "confidentiality and sensitivity in one list may mean both or either",
         );
     }
-    (
-        Some(labels).filter(|l| !l.is_empty()),
-        Some(levels).filter(|l| !l.is_empty()),
-    )
+    (Some(labels).filter(|l| !l.is_empty()), Some(levels).filter(|l| !l.is_empty()))
 }
 
 /// What the full algorithm will evaluate. What even that refuses has its own reason already.
 fn unsupported_data(object: &mut Object, to: &mut Findings) {
     if object.take("code").is_some() {
-        to.refuse(
-            "unsupported-code-filter",
-            &object.at("code"),
-            "filters by code can't be evaluated yet",
-        );
+        to.refuse("unsupported-code-filter", &object.at("code"), "filters by code can't be evaluated yet");
     }
     if let Some(mut period) = object.object("dataPeriod", to) {
-        let timed = [period.text("start", to), period.text("end", to)]
-            .iter()
-            .flatten()
-            .any(|t| t.contains('T'));
-        let (path, message) = (
-            period.path.clone(),
-            "filters by clinical date can't be evaluated yet",
-        );
+        let timed =
+            [period.text("start", to), period.text("end", to)].iter().flatten().any(|t| t.contains('T'));
+        let (path, message) = (period.path.clone(), "filters by clinical date can't be evaluated yet");
         if timed {
             to.refuse(
                 "data-period-with-time",
@@ -289,17 +236,9 @@ fn unsupported_data(object: &mut Object, to: &mut Findings) {
         item.finish(to);
     }
     if meanings.contains(&"dependents") {
-        to.refuse(
-            "data-dependents",
-            &path,
-            "which records depend on another isn't written anywhere",
-        );
+        to.refuse("data-dependents", &path, "which records depend on another isn't written anywhere");
     } else if meanings.windows(2).any(|pair| pair.first() != pair.last()) {
-        to.refuse(
-            "mixed-data-meanings",
-            &path,
-            "data of several meanings may mean all or any",
-        );
+        to.refuse("mixed-data-meanings", &path, "data of several meanings may mean all or any");
     } else {
         to.refuse(
             "unsupported-data",

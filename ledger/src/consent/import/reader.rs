@@ -42,11 +42,7 @@ impl<'a> Object<'a> {
                 to.refuse("empty-value", &path, "an empty object says nothing");
                 None
             }
-            Value::Object(map) => Some(Self {
-                map,
-                path,
-                taken: BTreeSet::new(),
-            }),
+            Value::Object(map) => Some(Self { map, path, taken: BTreeSet::new() }),
             _ => {
                 to.refuse("wrong-type", &path, "expected an object");
                 None
@@ -122,11 +118,9 @@ impl<'a> Object<'a> {
             let path = format!("{}.{}", self.path, shortened(key));
             match key.as_str() {
                 "id" => {}
-                "modifierExtension" => to.refuse(
-                    "modifier-extension",
-                    &path,
-                    "it may change what the consent means",
-                ),
+                "modifierExtension" => {
+                    to.refuse("modifier-extension", &path, "it may change what the consent means")
+                }
                 "implicitRules" => to.refuse("implicit-rules", &path, "it may change what the consent means"),
                 "extension" if self.path.starts_with("Consent.provision") => {
                     to.refuse(
@@ -135,19 +129,13 @@ impl<'a> Object<'a> {
                         "an extension in a provision may narrow or widen it",
                     );
                 }
-                "extension" => to.note(
-                    "extension-not-evaluated",
-                    &path,
-                    "kept with the consent; decisions ignore it",
-                ),
+                "extension" => {
+                    to.note("extension-not-evaluated", &path, "kept with the consent; decisions ignore it")
+                }
                 name if name.starts_with('_') => {
                     to.refuse("unknown-extension", &path, "an extension on a primitive value");
                 }
-                name => to.refuse(
-                    "unknown-field",
-                    &path,
-                    format!("{} is no field of this", quoted(name)),
-                ),
+                name => to.refuse("unknown-field", &path, format!("{} is no field of this", quoted(name))),
             }
         }
     }

@@ -41,14 +41,7 @@ fn birch_sees_all_but_psychiatry_for_treatment() {
         observation("plain", &[("v3-Confidentiality", "N")]),
         observation("psy", &[("v3-Confidentiality", "R"), ("v3-ActCode", "PSY")]),
         observation("sud", &[("v3-Confidentiality", "R"), ("v3-ActCode", "SUD")]),
-        observation(
-            "both",
-            &[
-                ("v3-Confidentiality", "R"),
-                ("v3-ActCode", "PSY"),
-                ("v3-ActCode", "SUD"),
-            ],
-        ),
+        observation("both", &[("v3-Confidentiality", "R"), ("v3-ActCode", "PSY"), ("v3-ActCode", "SUD")]),
         observation("unlabelled", &[]),
     ];
     let consents = [imported.consent];
@@ -64,30 +57,16 @@ fn birch_sees_all_but_psychiatry_for_treatment() {
         decide(&input).resources.into_iter().map(|r| r.outcome).collect()
     };
     use Outcome::*;
-    assert_eq!(
-        outcomes(birch("TREAT"), NOW_MS, false),
-        [Permit, Deny, Permit, Deny, Indeterminate]
-    );
+    assert_eq!(outcomes(birch("TREAT"), NOW_MS, false), [Permit, Deny, Permit, Deny, Indeterminate]);
     assert_eq!(outcomes(birch("HMARKT"), NOW_MS, false), [NoConsent; 5]);
+    assert_eq!(outcomes(birch("POPHLTH"), NOW_MS, false), [NoConsent, Deny, NoConsent, Deny, Indeterminate]);
     assert_eq!(
-        outcomes(birch("POPHLTH"), NOW_MS, false),
-        [NoConsent, Deny, NoConsent, Deny, Indeterminate]
-    );
-    assert_eq!(
-        outcomes(
-            Request::access(vec![organization("dogwood")], "TREAT"),
-            NOW_MS,
-            false
-        ),
+        outcomes(Request::access(vec![organization("dogwood")], "TREAT"), NOW_MS, false),
         [NoConsent; 5]
     );
     assert_eq!(outcomes(birch("TREAT"), NOW_MS, true), [Deny; 5]);
     let new_year_2031 = 1_924_992_000_000;
-    assert_eq!(
-        outcomes(birch("TREAT"), new_year_2031 - 1, false)[0],
-        Permit,
-        "the end is inclusive"
-    );
+    assert_eq!(outcomes(birch("TREAT"), new_year_2031 - 1, false)[0], Permit, "the end is inclusive");
     assert_eq!(outcomes(birch("TREAT"), new_year_2031, false), [NoConsent; 5]);
     let new_year_2026 = 1_767_225_600_000;
     assert_eq!(outcomes(birch("TREAT"), new_year_2026 - 1, false), [NoConsent; 5]);
@@ -111,10 +90,7 @@ fn the_patient_is_told_what_it_says() {
 fn the_stored_form_reads_back_and_refuses_the_unknown() {
     let consent = import_consent(DEMO.as_bytes()).expect("importable").consent;
     let stored = serde_json::to_string(&consent).expect("serializable");
-    assert_eq!(
-        serde_json::from_str::<Consent>(&stored).expect("the same"),
-        consent
-    );
+    assert_eq!(serde_json::from_str::<Consent>(&stored).expect("the same"), consent);
     let more = stored.replacen("\"labels\"", "\"codes\":[],\"labels\"", 1);
     assert!(more != stored && serde_json::from_str::<Consent>(&more).is_err());
 }
@@ -130,9 +106,6 @@ fn the_tables_are_the_committed_ones() {
     for line in TABLES_TSV.lines().skip(1) {
         let cells: Vec<_> = line.split('\t').collect();
         assert_eq!(cells.len(), 4, "{line}");
-        assert!(
-            ["purpose", "sensitivity", "handling", "type"].contains(&cells[0]),
-            "{line}"
-        );
+        assert!(["purpose", "sensitivity", "handling", "type"].contains(&cells[0]), "{line}");
     }
 }

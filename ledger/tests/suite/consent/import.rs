@@ -155,21 +155,11 @@ fn malformed_bytes() {
     assert_eq!(reason(b"\xff"), "not-json");
     assert_eq!(reason(b"[]"), "wrong-type");
     assert_eq!(
-        reason(
-            DEMO.replacen(
-                "\"type\": \"deny\"",
-                "\"type\": \"deny\", \"type\": \"permit\"",
-                1
-            )
-            .as_bytes()
-        ),
+        reason(DEMO.replacen("\"type\": \"deny\"", "\"type\": \"deny\", \"type\": \"permit\"", 1).as_bytes()),
         "duplicate-key"
     );
     assert_eq!(
-        reason(
-            DEMO.replacen("\"type\"", "\"ty\\u0070e\": \"deny\", \"type\"", 1)
-                .as_bytes()
-        ),
+        reason(DEMO.replacen("\"type\"", "\"ty\\u0070e\": \"deny\", \"type\"", 1).as_bytes()),
         "duplicate-key"
     );
     assert_eq!(reason(&[b"[".repeat(100), b"]".repeat(100)].concat()), "too-deep");
@@ -185,14 +175,8 @@ fn an_issue_is_an_operation_outcome() {
     let outcome = operation_outcome(&issues);
     assert_eq!(outcome["resourceType"], "OperationOutcome");
     let issue = &outcome["issue"][0];
-    assert_eq!(
-        (&issue["severity"], &issue["code"]),
-        (&json!("error"), &json!("business-rule"))
-    );
-    assert_eq!(
-        issue["details"]["coding"][0],
-        json!({"system": ISSUE_SYSTEM, "code": "ambiguous-nesting"})
-    );
+    assert_eq!((&issue["severity"], &issue["code"]), (&json!("error"), &json!("business-rule")));
+    assert_eq!(issue["details"]["coding"][0], json!({"system": ISSUE_SYSTEM, "code": "ambiguous-nesting"}));
     assert_eq!(issue["expression"], json!(["Consent.provision.provision"]));
 }
 
@@ -247,11 +231,7 @@ fn statuses_and_legal_basis() {
         assert_eq!(import(&consent).expect(status).consent.state, state);
     }
     let mut consent = demo();
-    put(
-        &mut consent,
-        "/policyRule",
-        json!({"coding": [coding(ACT_CODE, "42CFRPart2")]}),
-    );
+    put(&mut consent, "/policyRule", json!({"coding": [coding(ACT_CODE, "42CFRPart2")]}));
     let found = import(&consent).expect("fine").consent;
     assert!(found.legal_basis.is_some_and(LegalBasis::is_part2));
     assert_eq!(found.obligations, ["NORDSCLCD"]);
@@ -266,18 +246,8 @@ fn periods_end_inclusive_to_their_precision() {
     };
     for (start, end, from, to) in [
         ("2026", "2027", "2026-01-01T00:00:00Z", "2028-01-01T00:00:00Z"),
-        (
-            "2026-02",
-            "2028-02",
-            "2026-02-01T00:00:00Z",
-            "2028-03-01T00:00:00Z",
-        ),
-        (
-            "2026-02-03",
-            "2026-12-31",
-            "2026-02-03T00:00:00Z",
-            "2027-01-01T00:00:00Z",
-        ),
+        ("2026-02", "2028-02", "2026-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
+        ("2026-02-03", "2026-12-31", "2026-02-03T00:00:00Z", "2027-01-01T00:00:00Z"),
         (
             "2026-01-01T10:00:00+02:00",
             "2026-01-01T10:00:00-05:30",
@@ -290,20 +260,11 @@ fn periods_end_inclusive_to_their_precision() {
             "2026-01-01T00:00:00.5Z",
             "2026-01-01T10:00:00.26Z",
         ),
-        (
-            "9998",
-            "9999-12-31",
-            "9998-01-01T00:00:00Z",
-            "9999-12-31T23:59:59.999Z",
-        ),
+        ("9998", "9999-12-31", "9998-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"),
     ] {
         let mut consent = demo();
         put(&mut consent, "/provision/provision", Value::Null);
-        put(
-            &mut consent,
-            "/provision/period",
-            json!({"start": start, "end": end}),
-        );
+        put(&mut consent, "/provision/period", json!({"start": start, "end": end}));
         let valid = import(&consent).expect(start).consent.context.valid;
         let last = if end.starts_with("9999") { 1 } else { 0 };
         assert_eq!(
@@ -319,16 +280,8 @@ fn the_id_is_the_consents_own_or_its_identifiers() {
     let mut consent = demo();
     assert_eq!(import(&consent).expect("fine").consent.id, "demo");
     put(&mut consent, "/id", Value::Null);
-    assert_eq!(
-        import(&consent).expect("fine").consent.id,
-        "",
-        "for the caller to assign"
-    );
-    put(
-        &mut consent,
-        "/identifier",
-        json!([{"value": "x"}, {"system": "urn:s", "value": "7"}]),
-    );
+    assert_eq!(import(&consent).expect("fine").consent.id, "", "for the caller to assign");
+    put(&mut consent, "/identifier", json!([{"value": "x"}, {"system": "urn:s", "value": "7"}]));
     assert_eq!(import(&consent).expect("fine").consent.id, "urn:s|7");
 }
 
@@ -339,13 +292,7 @@ fn what_is_only_worth_knowing_is_a_note() {
     let notes = import(&consent).expect("fine").notes;
     let reasons: Vec<_> = notes.iter().map(|n| (n.reason, n.severity)).collect();
     let information = Severity::Information;
-    assert_eq!(
-        reasons,
-        [
-            ("extension-not-evaluated", information),
-            ("root-type-is-base", information)
-        ]
-    );
+    assert_eq!(reasons, [("extension-not-evaluated", information), ("root-type-is-base", information)]);
 }
 
 #[test]
@@ -366,43 +313,22 @@ fn every_attribute_of_a_rule_arrives() {
     put(&mut consent, "/provision/provision", json!([rule]));
     let imported = import(&consent).expect("importable");
     let expected = Rule {
-        valid: Period {
-            start_ms: Some(1_798_761_600_000),
-            end_ms: None,
-        },
-        recipients: Some(vec![Recipient::Organization(Reference::Literal(
-            "Organization/e".into(),
-        ))]),
+        valid: Period { start_ms: Some(1_798_761_600_000), end_ms: None },
+        recipients: Some(vec![Recipient::Organization(Reference::Literal("Organization/e".into()))]),
         purposes: texts(&["ETREAT"]),
         actions: texts(&["use", "access"]),
-        data: DataFilter {
-            types: texts(&["Condition"]),
-            labels: None,
-            confidentiality: Some(Conf::R),
-        },
+        data: DataFilter { types: texts(&["Condition"]), labels: None, confidentiality: Some(Conf::R) },
         ..super::rule(1, Effect::Deny)
     };
-    assert_eq!(
-        imported.consent.rules,
-        [expected],
-        "several levels of a deny: it and higher, so the lowest"
-    );
+    assert_eq!(imported.consent.rules, [expected], "several levels of a deny: it and higher, so the lowest");
     assert_eq!(
         imported.sentences[1],
         "Rule 1: deny Condition records of confidentiality R (restricted) or higher for use or access by \
          organization Organization/e for ETREAT from 2027-01-01."
     );
     let levels = json!([coding(CONFIDENTIALITY, "L"), coding(CONFIDENTIALITY, "N")]);
-    put(
-        &mut consent,
-        "/provision",
-        json!({"type": "permit", "securityLabel": levels}),
-    );
-    let root = import(&consent)
-        .expect("importable")
-        .consent
-        .root_rule
-        .expect("root data");
+    put(&mut consent, "/provision", json!({"type": "permit", "securityLabel": levels}));
+    let root = import(&consent).expect("importable").consent.root_rule.expect("root data");
     assert_eq!(
         (root.id.as_str(), root.data.confidentiality),
         ("0", Some(Conf::N)),

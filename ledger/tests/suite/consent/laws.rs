@@ -6,17 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-const PURPOSES: [&str; 9] = [
-    "PurposeOfUse",
-    "TREAT",
-    "ETREAT",
-    "BTG",
-    "POPHLTH",
-    "HPAYMT",
-    "HMARKT",
-    "HRESCH",
-    "PATRQT",
-];
+const PURPOSES: [&str; 9] =
+    ["PurposeOfUse", "TREAT", "ETREAT", "BTG", "POPHLTH", "HPAYMT", "HMARKT", "HRESCH", "PATRQT"];
 const LABELS: [&str; 8] = ["SPI", "BH", "MH", "PSY", "PSYTHPN", "SUD", "ETHUD", "HIV"];
 const LEVELS: [Conf; 3] = [Conf::L, Conf::N, Conf::R];
 
@@ -40,13 +31,8 @@ fn period() -> impl Strategy<Value = Period> {
 fn filter() -> impl Strategy<Value = DataFilter> {
     let types = option::weighted(0.3, some_of(&["Observation", "Condition"]));
     let labels = option::weighted(0.5, some_of(&LABELS));
-    (types, labels, option::weighted(0.2, select(&LEVELS[..]))).prop_map(
-        |(types, labels, confidentiality)| DataFilter {
-            types,
-            labels,
-            confidentiality,
-        },
-    )
+    (types, labels, option::weighted(0.2, select(&LEVELS[..])))
+        .prop_map(|(types, labels, confidentiality)| DataFilter { types, labels, confidentiality })
 }
 
 fn effect() -> impl Strategy<Value = Effect> {
@@ -54,10 +40,7 @@ fn effect() -> impl Strategy<Value = Effect> {
 }
 
 fn a_rule() -> impl Strategy<Value = Rule> {
-    let who = (
-        option::weighted(0.2, recipients()),
-        option::weighted(0.3, some_of(&PURPOSES)),
-    );
+    let who = (option::weighted(0.2, recipients()), option::weighted(0.3, some_of(&PURPOSES)));
     (1u32..3, 1u32..4, effect(), period(), who, filter()).prop_map(
         |(group, depth, effect, valid, who, data)| Rule {
             group,
@@ -72,13 +55,7 @@ fn a_rule() -> impl Strategy<Value = Rule> {
 }
 
 fn a_consent() -> impl Strategy<Value = Consent> {
-    let base = select(vec![
-        Base::Permit,
-        Base::Permit,
-        Base::Deny,
-        Base::Limit,
-        Base::None,
-    ]);
+    let base = select(vec![Base::Permit, Base::Permit, Base::Deny, Base::Limit, Base::None]);
     let state = select(vec![
         ConsentState::Active,
         ConsentState::Active,
@@ -86,42 +63,21 @@ fn a_consent() -> impl Strategy<Value = Consent> {
         ConsentState::Revoked,
         ConsentState::Proposed,
     ]);
-    let context = (
-        period(),
-        option::weighted(0.4, recipients()),
-        option::weighted(0.4, some_of(&PURPOSES)),
-    );
+    let context = (period(), option::weighted(0.4, recipients()), option::weighted(0.4, some_of(&PURPOSES)));
     let root = option::weighted(0.3, (effect(), filter()));
     let law = (any::<bool>(), select(vec![PATIENT, "Patient/q"]));
     (base, state, context, root, vec(a_rule(), 0..4), law).prop_map(
         |(base, state, context, root, rules, (part2, subject))| Consent {
             state,
             subject: subject.to_owned(),
-            context: Context {
-                valid: context.0,
-                recipients: context.1,
-                purposes: context.2,
-                actions: None,
-            },
-            root_rule: root.map(|(effect, data)| Rule {
-                group: 0,
-                depth: 0,
-                data,
-                ..rule(0, effect)
-            }),
+            context: Context { valid: context.0, recipients: context.1, purposes: context.2, actions: None },
+            root_rule: root.map(|(effect, data)| Rule { group: 0, depth: 0, data, ..rule(0, effect) }),
             rules: (1..)
                 .zip(rules)
-                .map(|(n, rule): (u32, Rule)| Rule {
-                    id: n.to_string(),
-                    ..rule
-                })
+                .map(|(n, rule): (u32, Rule)| Rule { id: n.to_string(), ..rule })
                 .collect(),
             legal_basis: part2.then_some(LegalBasis::Part2Tpo),
-            obligations: if part2 {
-                vec!["NORDSCLCD".to_owned()]
-            } else {
-                vec![]
-            },
+            obligations: if part2 { vec!["NORDSCLCD".to_owned()] } else { vec![] },
             ..consent(base)
         },
     )
@@ -131,10 +87,7 @@ fn consents() -> impl Strategy<Value = Vec<Consent>> {
     vec(a_consent(), 1..5).prop_map(|list| {
         (0..)
             .zip(list)
-            .map(|(n, consent): (u32, Consent)| Consent {
-                id: format!("c{n}"),
-                ..consent
-            })
+            .map(|(n, consent): (u32, Consent)| Consent { id: format!("c{n}"), ..consent })
             .collect()
     })
 }
@@ -155,11 +108,7 @@ fn records() -> impl Strategy<Value = Vec<ResourceDescriptor>> {
             confidentiality: level,
             assessed: level.is_some(),
             subjects: subjects.into_iter().map(str::to_owned).collect(),
-            handling: if part2 {
-                vec!["42CFRPart2".to_owned()]
-            } else {
-                vec![]
-            },
+            handling: if part2 { vec!["42CFRPart2".to_owned()] } else { vec![] },
             ..record(Conf::N, &labels)
         }),
         1..5,
@@ -167,33 +116,21 @@ fn records() -> impl Strategy<Value = Vec<ResourceDescriptor>> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    (
-        select(&PURPOSES[..]),
-        select(vec![None, Some("Practitioner/1"), Some(PATIENT)]),
-    )
-        .prop_map(|(purpose, actor)| Request {
-            actor: actor.map(str::to_owned),
-            ..birch(purpose)
-        })
+    (select(&PURPOSES[..]), select(vec![None, Some("Practitioner/1"), Some(PATIENT)]))
+        .prop_map(|(purpose, actor)| Request { actor: actor.map(str::to_owned), ..birch(purpose) })
 }
 
 fn a_policy() -> impl Strategy<Value = Option<DefaultPolicy>> {
     let rules = vec((effect(), option::of(some_of(&PURPOSES))), 1..3);
-    let unlabelled = option::of(some_of(&PURPOSES).prop_map(|purposes| Unlabelled {
-        assume: "N".into(),
-        purposes,
-    }));
+    let unlabelled =
+        option::of(some_of(&PURPOSES).prop_map(|purposes| Unlabelled { assume: "N".into(), purposes }));
     option::of((rules, unlabelled).prop_map(|(rules, unlabelled)| {
         DefaultPolicy {
             id: "d".into(),
             version: PolicyVersion::Number(1),
             rules: rules
                 .into_iter()
-                .map(|(effect, purposes)| PolicyRule {
-                    effect,
-                    purposes,
-                    organizations: None,
-                })
+                .map(|(effect, purposes)| PolicyRule { effect, purposes, organizations: None })
                 .collect(),
             break_glass: None,
             unlabelled,
@@ -212,31 +149,17 @@ struct World {
 impl World {
     fn at(&self, consents: &[Consent], at_ms: i64) -> Decision {
         let (policy, request, resources) = (self.policy.as_ref(), &self.request, &self.records[..]);
-        decide(&DecisionInput {
-            consents,
-            policy,
-            request,
-            resources,
-            at_ms,
-            frozen: false,
-        })
+        decide(&DecisionInput { consents, policy, request, resources, at_ms, frozen: false })
     }
 
     fn outcomes(&self, consents: &[Consent]) -> Vec<(Outcome, Vec<String>)> {
-        self.at(consents, NOW_MS)
-            .resources
-            .into_iter()
-            .map(|r| (r.outcome, r.obligations))
-            .collect()
+        self.at(consents, NOW_MS).resources.into_iter().map(|r| (r.outcome, r.obligations)).collect()
     }
 
     /// Whatever is released with `after` was released before.
     fn never_widens(&self, after: &[Consent]) {
         for (before, after) in self.outcomes(&self.consents).iter().zip(self.outcomes(after)) {
-            assert!(
-                before.0.is_permitted() || !after.0.is_permitted(),
-                "{before:?} became {after:?}"
-            );
+            assert!(before.0.is_permitted() || !after.0.is_permitted(), "{before:?} became {after:?}");
         }
     }
 }

@@ -16,10 +16,7 @@ pub const NOW_MS: i64 = 1_780_272_000_000;
 pub const DAY_MS: i64 = 86_400_000;
 
 pub fn organization(value: &str) -> Reference {
-    Reference::Identifier {
-        system: "urn:assent:organization".to_owned(),
-        value: value.to_owned(),
-    }
+    Reference::Identifier { system: "urn:assent:organization".to_owned(), value: value.to_owned() }
 }
 
 pub fn birch(purpose: &str) -> Request {
@@ -61,13 +58,7 @@ pub fn rule(id: u32, effect: Effect) -> Rule {
 }
 
 pub fn labelled_rule(id: u32, effect: Effect, labels: &[&str]) -> Rule {
-    Rule {
-        data: DataFilter {
-            labels: texts(labels),
-            ..Default::default()
-        },
-        ..rule(id, effect)
-    }
+    Rule { data: DataFilter { labels: texts(labels), ..Default::default() }, ..rule(id, effect) }
 }
 
 /// An Observation of the patient, assessed, with these v3 ActCode labels.
@@ -84,11 +75,7 @@ pub fn record(conf: Conf, sensitivity: &[&str]) -> ResourceDescriptor {
 }
 
 pub fn unlabelled() -> ResourceDescriptor {
-    ResourceDescriptor {
-        confidentiality: None,
-        assessed: false,
-        ..record(Conf::N, &[])
-    }
+    ResourceDescriptor { confidentiality: None, assessed: false, ..record(Conf::N, &[]) }
 }
 
 pub fn decided(consents: &[Consent], request: &Request, record: &ResourceDescriptor) -> ResourceDecision {
@@ -102,20 +89,10 @@ pub fn decided_with(
     record: &ResourceDescriptor,
 ) -> ResourceDecision {
     let resources = std::slice::from_ref(record);
-    let input = DecisionInput {
-        consents,
-        policy,
-        request,
-        resources,
-        at_ms: NOW_MS,
-        frozen: false,
-    };
+    let input = DecisionInput { consents, policy, request, resources, at_ms: NOW_MS, frozen: false };
     decide(&input).resources.remove(0)
 }
 
 pub fn by(consent: &str, rule: &str) -> DecidedBy {
-    DecidedBy::Consent {
-        consent: consent.to_owned(),
-        rule: rule.to_owned(),
-    }
+    DecidedBy::Consent { consent: consent.to_owned(), rule: rule.to_owned() }
 }

@@ -17,147 +17,53 @@ fn policy() -> DefaultPolicy {
 fn speaks_where_no_consent_does() {
     let elm = Request::access(vec![organization("elm")], "TREAT");
     let note = record(Conf::R, &["PSYTHPN"]);
-    let part2 = ResourceDescriptor {
-        handling: vec!["42CFRPart2".into()],
-        ..record(Conf::R, &["SUD"])
-    };
-    let revoked = Consent {
-        state: ConsentState::Revoked,
-        ..consent(Base::Limit)
-    };
+    let part2 = ResourceDescriptor { handling: vec!["42CFRPart2".into()], ..record(Conf::R, &["SUD"]) };
+    let revoked = Consent { state: ConsentState::Revoked, ..consent(Base::Limit) };
     let elsewhere = Consent {
-        context: Context {
-            purposes: texts(&["HPAYMT"]),
-            ..Default::default()
-        },
+        context: Context { purposes: texts(&["HPAYMT"]), ..Default::default() },
         ..consent(Base::Deny)
     };
     let normal = || record(Conf::N, &[]);
     for (clause, consents, request, record, expected) in [
-        (
-            "7: falls to the default",
-            vec![],
-            birch("TREAT"),
-            normal(),
-            Outcome::Permit,
-        ),
-        (
-            "7: a consent that says nothing here",
-            vec![elsewhere],
-            birch("TREAT"),
-            normal(),
-            Outcome::Permit,
-        ),
+        ("7: falls to the default", vec![], birch("TREAT"), normal(), Outcome::Permit),
+        ("7: a consent that says nothing here", vec![elsewhere], birch("TREAT"), normal(), Outcome::Permit),
         ("7: descendants", vec![], birch("COC"), normal(), Outcome::Permit),
-        (
-            "8: must be named",
-            vec![],
-            birch("CLINTRL"),
-            normal(),
-            Outcome::NoConsent,
-        ),
+        ("8: must be named", vec![], birch("CLINTRL"), normal(), Outcome::NoConsent),
         ("8: named", vec![], birch("POPHLTH"), normal(), Outcome::Permit),
-        (
-            "3: HMARKT is never a default",
-            vec![],
-            birch("HMARKT"),
-            normal(),
-            Outcome::NoConsent,
-        ),
+        ("3: HMARKT is never a default", vec![], birch("HMARKT"), normal(), Outcome::NoConsent),
         ("DENY wins", vec![], elm, normal(), Outcome::Deny),
         ("no rule", vec![], birch("HPAYMT"), normal(), Outcome::NoConsent),
-        (
-            "a consent goes first",
-            vec![consent(Base::Deny)],
-            birch("TREAT"),
-            normal(),
-            Outcome::Deny,
-        ),
-        (
-            "LIMIT: by no default",
-            vec![consent(Base::Limit)],
-            birch("TREAT"),
-            normal(),
-            Outcome::NoConsent,
-        ),
-        (
-            "LIMIT stands when revoked",
-            vec![revoked],
-            birch("TREAT"),
-            normal(),
-            Outcome::NoConsent,
-        ),
-        (
-            "3: psychotherapy notes have no default",
-            vec![],
-            birch("TREAT"),
-            note,
-            Outcome::NoConsent,
-        ),
-        (
-            "3: Part 2 has no default",
-            vec![],
-            birch("TREAT"),
-            part2,
-            Outcome::NoConsent,
-        ),
+        ("a consent goes first", vec![consent(Base::Deny)], birch("TREAT"), normal(), Outcome::Deny),
+        ("LIMIT: by no default", vec![consent(Base::Limit)], birch("TREAT"), normal(), Outcome::NoConsent),
+        ("LIMIT stands when revoked", vec![revoked], birch("TREAT"), normal(), Outcome::NoConsent),
+        ("3: psychotherapy notes have no default", vec![], birch("TREAT"), note, Outcome::NoConsent),
+        ("3: Part 2 has no default", vec![], birch("TREAT"), part2, Outcome::NoConsent),
     ] {
-        assert_eq!(
-            decided_with(&consents, Some(&policy()), &request, &record).outcome,
-            expected,
-            "{clause}"
-        );
+        assert_eq!(decided_with(&consents, Some(&policy()), &request, &record).outcome, expected, "{clause}");
     }
     let found = decided_with(&[], Some(&policy()), &birch("TREAT"), &record(Conf::N, &[]));
-    assert_eq!(
-        found.decided_by,
-        [DecidedBy::DefaultPolicy { id: "cedar".into() }],
-        "7: reported as that"
-    );
+    assert_eq!(found.decided_by, [DecidedBy::DefaultPolicy { id: "cedar".into() }], "7: reported as that");
 }
 
 #[test]
 fn unlabelled_records_are_assumed_normal_where_the_policy_says_so() {
-    let no_psy = [Consent {
-        rules: vec![labelled_rule(1, Effect::Deny, &["PSY"])],
-        ..consent(Base::Permit)
-    }];
+    let no_psy = [Consent { rules: vec![labelled_rule(1, Effect::Deny, &["PSY"])], ..consent(Base::Permit) }];
     let found = |policy: Option<&DefaultPolicy>, purpose: &str, record: &ResourceDescriptor| {
         let found = decided_with(&no_psy, policy, &birch(purpose), record);
         (found.outcome, found.assumed_labels)
     };
     let policy = policy();
-    assert_eq!(
-        found(None, "TREAT", &unlabelled()),
-        (Outcome::Indeterminate, false),
-        "5: never by default"
-    );
-    assert_eq!(
-        found(Some(&policy), "TREAT", &unlabelled()),
-        (Outcome::Permit, true)
-    );
-    assert_eq!(
-        found(Some(&policy), "COC", &unlabelled()),
-        (Outcome::Permit, true),
-        "5: and those below"
-    );
-    assert_eq!(
-        found(Some(&policy), "HPAYMT", &unlabelled()),
-        (Outcome::Indeterminate, false)
-    );
-    let some_label = ResourceDescriptor {
-        sensitivity: vec!["HIV".into()],
-        ..unlabelled()
-    };
+    assert_eq!(found(None, "TREAT", &unlabelled()), (Outcome::Indeterminate, false), "5: never by default");
+    assert_eq!(found(Some(&policy), "TREAT", &unlabelled()), (Outcome::Permit, true));
+    assert_eq!(found(Some(&policy), "COC", &unlabelled()), (Outcome::Permit, true), "5: and those below");
+    assert_eq!(found(Some(&policy), "HPAYMT", &unlabelled()), (Outcome::Indeterminate, false));
+    let some_label = ResourceDescriptor { sensitivity: vec!["HIV".into()], ..unlabelled() };
     assert_eq!(
         found(Some(&policy), "TREAT", &some_label),
         (Outcome::Indeterminate, false),
         "5: without any label"
     );
-    assert_eq!(
-        found(Some(&policy), "TREAT", &record(Conf::N, &[])),
-        (Outcome::Permit, false)
-    );
+    assert_eq!(found(Some(&policy), "TREAT", &record(Conf::N, &[])), (Outcome::Permit, false));
 }
 
 #[test]

@@ -11,10 +11,8 @@ fn read(record: Value) -> Result<ResourceDescriptor, Refusal> {
 }
 
 fn labelled(labels: &[(&str, &str)]) -> ResourceDescriptor {
-    let labels: Vec<_> = labels
-        .iter()
-        .map(|(system, code)| json!({"system": system, "code": code}))
-        .collect();
+    let labels: Vec<_> =
+        labels.iter().map(|(system, code)| json!({"system": system, "code": code})).collect();
     read(json!({"resourceType": "Observation", "id": "1", "meta": {"security": labels}})).expect("readable")
 }
 
@@ -26,17 +24,9 @@ fn labels() {
         (CONFIDENTIALITY, "L"),
         (ACT_CODE, "PSY"),
     ]);
-    assert_eq!(
-        (found.confidentiality, found.assessed),
-        (Some(Conf::V), true),
-        "the highest counts"
-    );
+    assert_eq!((found.confidentiality, found.assessed), (Some(Conf::V), true), "the highest counts");
     assert_eq!(found.sensitivity, ["PSY"]);
-    let found = labelled(&[
-        (ACT_CODE, "PSY"),
-        (ACT_CODE, "42CFRPart2"),
-        (ACT_CODE, "NORDSCLCD"),
-    ]);
+    let found = labelled(&[(ACT_CODE, "PSY"), (ACT_CODE, "42CFRPart2"), (ACT_CODE, "NORDSCLCD")]);
     assert_eq!(
         (found.assessed, found.confidentiality),
         (false, None),
@@ -46,16 +36,9 @@ fn labels() {
         (found.sensitivity.len(), found.handling),
         (1, vec!["42CFRPart2".to_owned(), "NORDSCLCD".to_owned()])
     );
-    let found = labelled(&[
-        ("urn:x", "secret"),
-        (ACT_CODE, "NEWCODE"),
-        (CONFIDENTIALITY, "PSY"),
-    ]);
-    let outside = [
-        "urn:x|secret".to_owned(),
-        format!("{ACT_CODE}|NEWCODE"),
-        format!("{CONFIDENTIALITY}|PSY"),
-    ];
+    let found = labelled(&[("urn:x", "secret"), (ACT_CODE, "NEWCODE"), (CONFIDENTIALITY, "PSY")]);
+    let outside =
+        ["urn:x|secret".to_owned(), format!("{ACT_CODE}|NEWCODE"), format!("{CONFIDENTIALITY}|PSY")];
     assert_eq!((found.sensitivity, found.assessed), (outside.to_vec(), false));
     assert!(labelled(&[]).is_unlabelled());
 }
@@ -86,20 +69,8 @@ fn codes_dates_and_authors() {
         "effectivePeriod": {"start": "2020-01-01T23:00:00-05:00"}, "performer": [{"reference": "Practitioner/1"}],
         "encounter": {"reference": "Encounter/9"},
     })).expect("readable");
-    assert_eq!(
-        found.codes,
-        [Code {
-            system: Some("http://loinc.org".into()),
-            code: "1-1".into()
-        }]
-    );
-    assert_eq!(
-        found.clinical_date,
-        Some(ClinicalDate {
-            start: Some("2020-01-01".into()),
-            end: None
-        })
-    );
+    assert_eq!(found.codes, [Code { system: Some("http://loinc.org".into()), code: "1-1".into() }]);
+    assert_eq!(found.clinical_date, Some(ClinicalDate { start: Some("2020-01-01".into()), end: None }));
     assert_eq!(
         (found.authors, found.encounter),
         (vec!["Practitioner/1".to_owned()], Some("Encounter/9".to_owned()))
@@ -107,17 +78,11 @@ fn codes_dates_and_authors() {
     let found = read(json!({"resourceType": "Condition", "id": "1", "onsetDateTime": "2019-05", "recorder": {"reference": "Practitioner/2"}})).expect("readable");
     assert_eq!(
         found.clinical_date,
-        Some(ClinicalDate {
-            start: Some("2019-05".into()),
-            end: Some("2019-05".into())
-        })
+        Some(ClinicalDate { start: Some("2019-05".into()), end: Some("2019-05".into()) })
     );
     assert_eq!(found.authors, ["Practitioner/2"]);
     let found = read(json!({"resourceType": "Procedure", "id": "1", "performer": [{"actor": {"reference": "Practitioner/3"}}]})).expect("readable");
-    assert_eq!(
-        (found.authors, found.clinical_date),
-        (vec!["Practitioner/3".to_owned()], None)
-    );
+    assert_eq!((found.authors, found.clinical_date), (vec!["Practitioner/3".to_owned()], None));
 }
 
 #[test]

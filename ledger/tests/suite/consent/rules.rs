@@ -249,9 +249,7 @@ fn hard_rules() {
 
 #[test]
 fn frozen_and_overall() {
-    let consents = [with(Base::Permit, |c| {
-        c.rules = vec![labelled_rule(1, Deny, &["PSY"])]
-    })];
+    let consents = [with(Base::Permit, |c| c.rules = vec![labelled_rule(1, Deny, &["PSY"])])];
     let (request, resources) = (birch("TREAT"), [normal(), record(Conf::R, &["PSY"])]);
     let at = |frozen, resources| {
         decide(&DecisionInput {
@@ -265,33 +263,14 @@ fn frozen_and_overall() {
     };
     let open = at(false, &resources[..]);
     assert_eq!(open.outcome, O::Permit, "overall: permitted if any is");
-    assert_eq!(
-        open.resources.iter().map(|r| r.outcome).collect::<Vec<_>>(),
-        [O::Permit, O::Deny]
-    );
-    assert_eq!(
-        at(false, &resources[1..]).outcome,
-        O::Deny,
-        "overall: else the least favourable"
-    );
+    assert_eq!(open.resources.iter().map(|r| r.outcome).collect::<Vec<_>>(), [O::Permit, O::Deny]);
+    assert_eq!(at(false, &resources[1..]).outcome, O::Deny, "overall: else the least favourable");
     assert_eq!(at(false, &[]).outcome, O::NoConsent);
     let frozen = at(true, &resources[..]);
-    assert!(
-        frozen.resources.iter().all(|r| r.outcome == O::Deny),
-        "2: frozen slot"
-    );
+    assert!(frozen.resources.iter().all(|r| r.outcome == O::Deny), "2: frozen slot");
     assert_eq!((frozen.outcome, at(true, &[]).outcome), (O::Deny, O::Deny));
-    let order = [
-        O::Deny,
-        O::Indeterminate,
-        O::NoConsent,
-        O::Permit,
-        O::PermitOverride,
-    ];
-    assert!(
-        order.windows(2).all(|pair| pair[0] < pair[1]),
-        "9: the order of outcomes"
-    );
+    let order = [O::Deny, O::Indeterminate, O::NoConsent, O::Permit, O::PermitOverride];
+    assert!(order.windows(2).all(|pair| pair[0] < pair[1]), "9: the order of outcomes");
 }
 
 #[test]
@@ -303,71 +282,35 @@ fn who_decided_and_obligations() {
         ..consent(base)
     };
     let (treat, psy) = (birch("TREAT"), record(Conf::R, &["PSY"]));
-    let permits = [
-        named("b", Base::Permit, "Y", vec![]),
-        named("a", Base::Permit, "X", vec![]),
-    ];
+    let permits = [named("b", Base::Permit, "Y", vec![]), named("a", Base::Permit, "X", vec![])];
     let found = decided(&permits, &treat, &psy);
-    assert_eq!(
-        found.decided_by,
-        [by("b", "0"), by("a", "0")],
-        "input order; base is \"0\""
-    );
+    assert_eq!(found.decided_by, [by("b", "0"), by("a", "0")], "input order; base is \"0\"");
     assert_eq!(found.obligations, ["X", "Y"], "7: obligations united");
     let denies = [
         named(
             "a",
             Base::Permit,
             "X",
-            vec![
-                labelled_rule(1, Deny, &["PSY"]),
-                labelled_rule(2, Deny, &["HIV"]),
-                rule(3, Deny),
-            ],
+            vec![labelled_rule(1, Deny, &["PSY"]), labelled_rule(2, Deny, &["HIV"]), rule(3, Deny)],
         ),
         named("b", Base::Permit, "Y", vec![]),
     ];
     let found = decided(&denies, &treat, &psy);
-    assert_eq!(
-        found.decided_by,
-        [by("a", "1"), by("a", "3")],
-        "every rule of the winning outcome"
-    );
+    assert_eq!(found.decided_by, [by("a", "1"), by("a", "3")], "every rule of the winning outcome");
     assert!(found.obligations.is_empty());
-    let other = Consent {
-        id: "q".into(),
-        subject: "Patient/q".into(),
-        ..consent(Base::Deny)
-    };
-    let both = ResourceDescriptor {
-        subjects: vec![PATIENT.into(), "Patient/q".into()],
-        ..psy.clone()
-    };
+    let other = Consent { id: "q".into(), subject: "Patient/q".into(), ..consent(Base::Deny) };
+    let both = ResourceDescriptor { subjects: vec![PATIENT.into(), "Patient/q".into()], ..psy.clone() };
     let found = decided(&[consent(Base::Permit), other], &treat, &both);
-    assert_eq!(
-        found.decided_by,
-        [by("q", "0")],
-        "9: only who made it the least favourable"
-    );
-    assert_eq!(
-        decided(&[], &treat, &psy).decided_by,
-        [],
-        "NO_CONSENT without rules is empty"
-    );
-    assert_eq!(
-        decided(&[consent(Base::Limit)], &treat, &psy).decided_by,
-        [by("c", "0")]
-    );
+    assert_eq!(found.decided_by, [by("q", "0")], "9: only who made it the least favourable");
+    assert_eq!(decided(&[], &treat, &psy).decided_by, [], "NO_CONSENT without rules is empty");
+    assert_eq!(decided(&[consent(Base::Limit)], &treat, &psy).decided_by, [by("c", "0")]);
 }
 
 #[test]
 fn not_after_is_the_next_bound() {
     let until = |end, state| {
         with(Base::Permit, |c| {
-            c.context.valid = Period {
-                start_ms: Some(NOW_MS - DAY_MS),
-                end_ms: Some(end),
-            };
+            c.context.valid = Period { start_ms: Some(NOW_MS - DAY_MS), end_ms: Some(end) };
             c.state = state;
         })
     };
@@ -376,10 +319,7 @@ fn not_after_is_the_next_bound() {
         until(NOW_MS + DAY_MS, ConsentState::Superseded),
         with(Base::None, |c| {
             c.rules = vec![Rule {
-                valid: Period {
-                    start_ms: Some(NOW_MS + 3 * DAY_MS),
-                    end_ms: None,
-                },
+                valid: Period { start_ms: Some(NOW_MS + 3 * DAY_MS), end_ms: None },
                 ..rule(1, Deny)
             }]
         }),
@@ -399,17 +339,8 @@ fn not_after_is_the_next_bound() {
 #[test]
 fn requests_are_checked_at_the_border() {
     assert_eq!(birch("TREAT").check(), Ok(()));
-    assert_eq!(
-        birch("treat").check(),
-        Err(RequestFault::UnknownPurpose("treat".into()))
-    );
-    assert_eq!(
-        Request::access(vec![], "TREAT").check(),
-        Err(RequestFault::NoRecipient)
-    );
-    let odd = Request {
-        action: "delete".into(),
-        ..birch("TREAT")
-    };
+    assert_eq!(birch("treat").check(), Err(RequestFault::UnknownPurpose("treat".into())));
+    assert_eq!(Request::access(vec![], "TREAT").check(), Err(RequestFault::NoRecipient));
+    let odd = Request { action: "delete".into(), ..birch("TREAT") };
     assert_eq!(odd.check(), Err(RequestFault::UnknownAction("delete".into())));
 }

@@ -45,28 +45,16 @@ pub async fn fake(net: &Net, organization: &str, other: &str) -> Fake {
     let mut connected = peers.subscribe_connected();
     let met = connected.wait_for(|names| names.iter().any(|n| n == other));
     tokio::time::timeout(LIMIT, met).await.unwrap().unwrap();
-    Fake {
-        peers,
-        inbound,
-        _stop: shutdown.drop_guard(),
-    }
+    Fake { peers, inbound, _stop: shutdown.drop_guard() }
 }
 
 pub async fn say(stream: &mut PeerStream, say: Say) {
-    stream
-        .send(&Frame { say: Some(say) }.encode_to_vec())
-        .await
-        .unwrap();
+    stream.send(&Frame { say: Some(say) }.encode_to_vec()).await.unwrap();
 }
 
 pub async fn hear(stream: &mut PeerStream) -> Option<Say> {
-    let frame = tokio::time::timeout(LIMIT, stream.recv(MAX_FRAME_BYTES))
-        .await
-        .unwrap();
-    frame
-        .ok()
-        .flatten()
-        .and_then(|bytes| Frame::decode(bytes.as_slice()).unwrap().say)
+    let frame = tokio::time::timeout(LIMIT, stream.recv(MAX_FRAME_BYTES)).await.unwrap();
+    frame.ok().flatten().and_then(|bytes| Frame::decode(bytes.as_slice()).unwrap().say)
 }
 
 pub fn data_request(recipient: &str, value: &str) -> DataRequest {
@@ -89,13 +77,7 @@ pub fn data_request(recipient: &str, value: &str) -> DataRequest {
 }
 
 pub fn signed(net: &Net, context: Context, organization: &str, body: Vec<u8>) -> Signed {
-    sign_message(
-        context,
-        CHAIN,
-        organization,
-        &key(net, organization, "entry"),
-        body,
-    )
+    sign_message(context, CHAIN, organization, &key(net, organization, "entry"), body)
 }
 
 pub fn signed_request(net: &Net, request: &DataRequest) -> Signed {

@@ -43,9 +43,7 @@ struct Heard {
 async fn played() -> Played {
     let mut ledger = Ledger::new("cedar");
     let handle: Hash = [4; 32];
-    ledger
-        .admit(&ledger.entry("cedar", 1, vec![set_consent("cedar", handle, 0, None)]))
-        .unwrap();
+    ledger.admit(&ledger.entry("cedar", 1, vec![set_consent("cedar", handle, 0, None)])).unwrap();
     ledger.block();
     let resources: Vec<Vec<u8>> = (0..3u8).map(|n| vec![n; 200 << 10]).collect();
     let requests = [(); 2].map(|()| signed_request(&ledger.net, &data_request("birch", "mrn-1")));
@@ -66,11 +64,7 @@ async fn played() -> Played {
         let salt = [n as u8; 32];
         let commitment = commit(Context::AccessCommitment, CHAIN, &salt, &event);
         ledger
-            .admit(&ledger.entry(
-                "cedar",
-                n + 1,
-                vec![record_access("cedar", handle, 1, commitment)],
-            ))
+            .admit(&ledger.entry("cedar", n + 1, vec![record_access("cedar", handle, 1, commitment)]))
             .unwrap();
         ledger.block();
         let view = ledger.store.view().unwrap();
@@ -84,15 +78,7 @@ async fn played() -> Played {
     let [request, _] = requests;
     let other_receipt = receipts.pop().unwrap();
     let receipt = receipts.pop().unwrap();
-    Played {
-        net,
-        birch,
-        cedar,
-        request,
-        receipt,
-        other_receipt,
-        resources,
-    }
+    Played { net, birch, cedar, request, receipt, other_receipt, resources }
 }
 
 impl Played {
@@ -102,10 +88,7 @@ impl Played {
         let hash = request_hash(CHAIN, &self.request.body);
         let cedar = async {
             let mut stream = loop {
-                let inbound = tokio::time::timeout(LIMIT, self.cedar.inbound.recv())
-                    .await
-                    .unwrap()
-                    .unwrap();
+                let inbound = tokio::time::timeout(LIMIT, self.cedar.inbound.recv()).await.unwrap().unwrap();
                 if inbound.protocol == Protocol::Exchange {
                     break inbound.stream;
                 }
@@ -124,19 +107,12 @@ impl Played {
         };
         let peers = parts.peers.clone().unwrap();
         let (outcome, acknowledged) = tokio::join!(ask(&parts, &peers, "cedar", &hash, &self.request), cedar);
-        Heard {
-            outcome,
-            acknowledged,
-        }
+        Heard { outcome, acknowledged }
     }
 
     fn release(&self, receipt: &AccessReceipt, chunks: Vec<Vec<u8>>) -> Vec<Say> {
         let chunks = chunks.into_iter().map(Say::Chunk);
-        [Say::Receipt(receipt.clone())]
-            .into_iter()
-            .chain(chunks)
-            .chain([Say::End(true)])
-            .collect()
+        [Say::Receipt(receipt.clone())].into_iter().chain(chunks).chain([Say::End(true)]).collect()
     }
 }
 
@@ -147,27 +123,15 @@ async fn a_recipient_takes_only_what_the_receipt_for_its_own_request_covers() {
     let chunks = sealed::seal(&key, &played.resources).unwrap();
     assert_eq!(chunks.len(), 3);
     let honest = played.release(&played.receipt, chunks.clone());
-    let heard = played
-        .conversation(honest.clone(), Some(Say::Key(key.to_vec())))
-        .await;
+    let heard = played.conversation(honest.clone(), Some(Say::Key(key.to_vec()))).await;
     let Ok(Answered::Released(receipt, resources)) = heard.outcome else {
         panic!("an honest release was refused")
     };
-    assert_eq!(
-        (*receipt, resources),
-        (played.receipt.clone(), played.resources.clone())
-    );
+    assert_eq!((*receipt, resources), (played.receipt.clone(), played.resources.clone()));
 
     let bad = |heard: Heard, acknowledged: bool, what: &str| {
-        let refusal = heard
-            .outcome
-            .err()
-            .unwrap_or_else(|| panic!("{what} was accepted"));
-        assert_eq!(
-            (refusal.reason, heard.acknowledged),
-            ("BAD_ANSWER", acknowledged),
-            "{what}: {refusal}"
-        );
+        let refusal = heard.outcome.err().unwrap_or_else(|| panic!("{what} was accepted"));
+        assert_eq!((refusal.reason, heard.acknowledged), ("BAD_ANSWER", acknowledged), "{what}: {refusal}");
     };
     // Chunks that are not what was sealed, and a key that does not open them.
     let mut flipped = chunks.clone();
@@ -182,104 +146,51 @@ async fn a_recipient_takes_only_what_the_receipt_for_its_own_request_covers() {
         ("doubled", doubled),
     ] {
         let frames = played.release(&played.receipt, sent);
-        bad(
-            played.conversation(frames, Some(Say::Key(key.to_vec()))).await,
-            true,
-            what,
-        );
+        bad(played.conversation(frames, Some(Say::Key(key.to_vec()))).await, true, what);
     }
     for (what, key) in [("another key", vec![9; 32]), ("a short key", vec![8; 31])] {
-        bad(
-            played.conversation(honest.clone(), Some(Say::Key(key))).await,
-            true,
-            what,
-        );
+        bad(played.conversation(honest.clone(), Some(Say::Key(key))).await, true, what);
     }
     // Other records under a genuine receipt: one changed, one left out, two swapped.
     let mut changed = played.resources.clone();
     changed[2][0] ^= 1;
     let mut turned = played.resources.clone();
     turned.swap(0, 2);
-    for (what, resources) in [
-        ("changed", changed),
-        ("left out", played.resources[..2].to_vec()),
-        ("turned", turned),
-    ] {
+    for (what, resources) in
+        [("changed", changed), ("left out", played.resources[..2].to_vec()), ("turned", turned)]
+    {
         let frames = played.release(&played.receipt, sealed::seal(&key, &resources).unwrap());
-        bad(
-            played.conversation(frames, Some(Say::Key(key.to_vec()))).await,
-            true,
-            what,
-        );
+        bad(played.conversation(frames, Some(Say::Key(key.to_vec()))).await, true, what);
     }
     // A receipt for another request, or a damaged one, is not even acknowledged.
     let frames = played.release(&played.other_receipt, chunks.clone());
-    bad(
-        played.conversation(frames, Some(Say::Key(key.to_vec()))).await,
-        false,
-        "another request's receipt",
-    );
+    bad(played.conversation(frames, Some(Say::Key(key.to_vec()))).await, false, "another request's receipt");
     let mut damaged = played.receipt.clone();
     damaged.event[60] ^= 1;
     let frames = played.release(&damaged, chunks.clone());
-    bad(
-        played.conversation(frames, None).await,
-        false,
-        "a damaged receipt",
-    );
+    bad(played.conversation(frames, None).await, false, "a damaged receipt");
     // Frames out of order, or without end.
-    bad(
-        played.conversation(vec![Say::Chunk(vec![1])], None).await,
-        false,
-        "a chunk without a receipt",
-    );
-    bad(
-        played.conversation(vec![Say::End(true)], None).await,
-        false,
-        "an end without a receipt",
-    );
-    bad(
-        played.conversation(vec![Say::Key(key.to_vec())], None).await,
-        false,
-        "a key at once",
-    );
+    bad(played.conversation(vec![Say::Chunk(vec![1])], None).await, false, "a chunk without a receipt");
+    bad(played.conversation(vec![Say::End(true)], None).await, false, "an end without a receipt");
+    bad(played.conversation(vec![Say::Key(key.to_vec())], None).await, false, "a key at once");
     let endless = played.release(&played.receipt, vec![Vec::new(); 2000]);
-    bad(
-        played.conversation(endless, None).await,
-        false,
-        "chunks of nothing",
-    );
-    let twice = vec![
-        Say::Receipt(played.receipt.clone()),
-        Say::Receipt(played.receipt.clone()),
-    ];
+    bad(played.conversation(endless, None).await, false, "chunks of nothing");
+    let twice = vec![Say::Receipt(played.receipt.clone()), Say::Receipt(played.receipt.clone())];
     bad(played.conversation(twice, None).await, false, "two receipts");
 
     // Answers that are not for this request, or not by the custodian.
     let net = &played.net;
     let answer = |hash: [u8; 32], by: &str| {
-        let body = NotReleased {
-            request_hash: hash.to_vec(),
-            time_ms: 1,
-        }
-        .encode_to_vec();
+        let body = NotReleased { request_hash: hash.to_vec(), time_ms: 1 }.encode_to_vec();
         Say::NotReleased(signed(net, Context::NotReleased, by, body))
     };
     let decision = |hash: [u8; 32], by: &str| {
-        let body = Decision {
-            request_hash: hash.to_vec(),
-            custodian: "cedar".into(),
-            ..Default::default()
-        };
+        let body = Decision { request_hash: hash.to_vec(), custodian: "cedar".into(), ..Default::default() };
         Say::Decision(signed(net, Context::Decision, by, body.encode_to_vec()))
     };
     let hash = request_hash(CHAIN, &played.request.body);
-    let wrong = [
-        answer([0; 32], "cedar"),
-        answer(hash, "elm"),
-        decision([0; 32], "cedar"),
-        decision(hash, "elm"),
-    ];
+    let wrong =
+        [answer([0; 32], "cedar"), answer(hash, "elm"), decision([0; 32], "cedar"), decision(hash, "elm")];
     let (genuine, strange) = (answer(hash, "cedar"), "patient mrn-1\u{7}".repeat(1000));
     for said in wrong {
         let what = format!("{said:?}");
@@ -288,16 +199,8 @@ async fn a_recipient_takes_only_what_the_receipt_for_its_own_request_covers() {
     let heard = played.conversation(vec![genuine], None).await;
     assert!(matches!(heard.outcome, Ok(Answered::NotReleased(_))));
     // A custodian's words go no further than this node.
-    let why = Why {
-        reason: strange.clone(),
-        message: strange,
-    };
-    let refusal = played
-        .conversation(vec![Say::Unavailable(why)], None)
-        .await
-        .outcome
-        .err()
-        .unwrap();
+    let why = Why { reason: strange.clone(), message: strange };
+    let refusal = played.conversation(vec![Say::Unavailable(why)], None).await.outcome.err().unwrap();
     assert_eq!(
         (refusal.reason, refusal.metadata["custodian_reason"].as_str()),
         ("CUSTODIAN_UNAVAILABLE", "UNKNOWN")
@@ -317,10 +220,7 @@ async fn a_permit_older_than_the_ledger_is_not_passed_on() {
     let entry_key = key(&net, "cedar", "entry");
     let slot = handle.clone();
     tokio::spawn(async move {
-        while let Some(Inbound {
-            protocol, mut stream, ..
-        }) = cedar.inbound.recv().await
-        {
+        while let Some(Inbound { protocol, mut stream, .. }) = cedar.inbound.recv().await {
             if protocol != Protocol::Exchange {
                 continue;
             }
@@ -355,27 +255,11 @@ async fn a_permit_older_than_the_ledger_is_not_passed_on() {
         permitted = check(net.client(birch, "crm"), "mrn-1", "TREAT").await;
     }
     permitted.unwrap();
-    let height = withdraw(net.client_with(dogwood, None), "w-1", &handle, 0)
-        .await
-        .unwrap();
+    let height = withdraw(net.client_with(dogwood, None), "w-1", &handle, 0).await.unwrap();
     let mut status = NodeServiceClient::new(net.client(birch, "operator"));
-    while status
-        .get_status(GetStatusRequest {})
-        .await
-        .unwrap()
-        .into_inner()
-        .answer
-        .unwrap()
-        .height
-        < height
-    {
+    while status.get_status(GetStatusRequest {}).await.unwrap().into_inner().answer.unwrap().height < height {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let stale = check(net.client(birch, "crm"), "mrn-1", "TREAT")
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (stale.code(), reason(&stale).as_str()),
-        (Code::Unavailable, "STALE_DECISION")
-    );
+    let stale = check(net.client(birch, "crm"), "mrn-1", "TREAT").await.unwrap_err();
+    assert_eq!((stale.code(), reason(&stale).as_str()), (Code::Unavailable, "STALE_DECISION"));
 }

@@ -31,10 +31,7 @@ struct Record {
 
 /// Exports, verifies, damages copies, and makes another chain.
 pub async fn observe(stage: &Stage) -> Result<AuditObserved, Error> {
-    let height_before = status(stage.network(), OTHER)
-        .await?
-        .answer
-        .map_or(0, |answer| answer.height);
+    let height_before = status(stage.network(), OTHER).await?.answer.map_or(0, |answer| answer.height);
     let file = stage.files.join("ledger.export");
     stage.audit_export(OTHER, &file).await?;
     let bytes = std::fs::read(&file).during(|| format!("reading {}", file.display()))?;
@@ -69,12 +66,7 @@ fn walk(bytes: &[u8]) -> Result<Vec<Record>, Error> {
         let (kind, len) = parse_head(head).during(|| "walking the export".into())?;
         let last = records.last().map_or(0, |record| record.height);
         let height = if kind == RecordKind::Block { last + 1 } else { last };
-        records.push(Record {
-            kind,
-            height,
-            start,
-            end: start + 5 + len,
-        });
+        records.push(Record { kind, height, start, end: start + 5 + len });
         start += 5 + len;
     }
     if start != bytes.len() {
@@ -85,12 +77,7 @@ fn walk(bytes: &[u8]) -> Result<Vec<Record>, Error> {
 
 /// What the file holds, without the verifier's help.
 fn count(chain_id: &str, bytes: &[u8], records: &[Record]) -> Result<ChainCounts, Error> {
-    let mut counts = ChainCounts {
-        height: 0,
-        entries: 0,
-        operations: 0,
-        signatures: 0,
-    };
+    let mut counts = ChainCounts { height: 0, entries: 0, operations: 0, signatures: 0 };
     let votes = |certificate: &[u8]| -> Result<u64, Error> {
         let certificate: Certificate =
             decode("Certificate", certificate, MAX_ENTRY_BYTES).during(|| "counting votes".into())?;
@@ -133,11 +120,8 @@ fn signed(operation: &Option<Kind>) -> bool {
 /// The middle of genesis, of even parts of the file, and of the last record.
 fn positions(bytes: &[u8], records: &[Record]) -> Vec<usize> {
     let ends = [records.first(), records.last()];
-    let mut positions: Vec<usize> = ends
-        .into_iter()
-        .flatten()
-        .map(|r| r.start + 5 + (r.end - r.start - 5) / 2)
-        .collect();
+    let mut positions: Vec<usize> =
+        ends.into_iter().flatten().map(|r| r.start + 5 + (r.end - r.start - 5) / 2).collect();
     positions.extend((0..EVEN_FLIPS).map(|n| (2 * n + 1) * bytes.len() / (2 * EVEN_FLIPS)));
     positions.sort_unstable();
     positions
@@ -155,9 +139,7 @@ async fn flip(
     altered[position] ^= 1;
     std::fs::write(&copy, &altered).during(|| format!("writing {}", copy.display()))?;
     let ran = stage.audit_verify(&copy, genesis_hash).await?;
-    let record = records
-        .iter()
-        .find(|record| (record.start..record.end).contains(&position));
+    let record = records.iter().find(|record| (record.start..record.end).contains(&position));
     Ok(FlipSeen {
         position: position as u64,
         height: record.map_or(0, |record| record.height),

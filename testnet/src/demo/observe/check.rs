@@ -25,10 +25,7 @@ pub async fn observe(stage: &Stage) -> Result<CheckObserved, Error> {
     let mut client = DecisionServiceClient::new(channel);
     let mut ask = async |query: Query| {
         client
-            .check_consent(CheckConsentRequest {
-                query: Some(query),
-                consistency: None,
-            })
+            .check_consent(CheckConsentRequest { query: Some(query), consistency: None })
             .await
             .map(Response::into_inner)
     };
@@ -49,9 +46,7 @@ pub async fn observe(stage: &Stage) -> Result<CheckObserved, Error> {
                 other => format!("{other:?}"),
             },
             answer.may_be_incomplete,
-            answer
-                .decision
-                .is_some_and(|decision| decision_holds(stage, &decision)),
+            answer.decision.is_some_and(|decision| decision_holds(stage, &decision)),
         ),
         Err(status) => (format!("{:?} {}", status.code(), status.message()), false, false),
     };
@@ -84,29 +79,18 @@ fn signed_by_custodian(stage: &Stage, context: Context, signed: &Signed) -> bool
 /// All that a refusal shows.
 fn refusal(stage: &Stage, status: &Status) -> Refusal {
     // `google.rpc.Status`: the details with their types.
-    let details = tonic_types::Status::decode(status.details())
-        .map(|s| s.details)
-        .unwrap_or_default();
-    let signed = details
-        .iter()
-        .filter_map(|detail| Signed::decode(detail.value.as_slice()).ok());
-    let signed = signed
-        .filter(|signed| signed_by_custodian(stage, Context::NotReleased, signed))
-        .count()
-        == 1;
+    let details = tonic_types::Status::decode(status.details()).map(|s| s.details).unwrap_or_default();
+    let signed = details.iter().filter_map(|detail| Signed::decode(detail.value.as_slice()).ok());
+    let signed =
+        signed.filter(|signed| signed_by_custodian(stage, Context::NotReleased, signed)).count() == 1;
     let mut metadata: Vec<String> = status.metadata().keys().map(|key| format!("{key:?}")).collect();
     metadata.sort();
-    let reasons = status
-        .get_details_error_info()
-        .map(|info| (info.domain, info.reason));
+    let reasons = status.get_details_error_info().map(|info| (info.domain, info.reason));
     Refusal {
         code: format!("{:?}", status.code()),
         message: status.message().to_owned(),
         reasons: reasons.into_iter().collect(),
-        details: details
-            .iter()
-            .map(|detail| (detail.type_url.clone(), detail.value.len()))
-            .collect(),
+        details: details.iter().map(|detail| (detail.type_url.clone(), detail.value.len())).collect(),
         metadata,
         signed,
     }
@@ -115,7 +99,5 @@ fn refusal(stage: &Stage, status: &Status) -> Refusal {
 /// True for the one answer that stands for denied and unknown.
 pub fn is_not_released(status: &Status) -> bool {
     status.code() == Code::PermissionDenied
-        && status
-            .get_details_error_info()
-            .is_some_and(|info| info.reason == "NOT_RELEASED")
+        && status.get_details_error_info().is_some_and(|info| info.reason == "NOT_RELEASED")
 }

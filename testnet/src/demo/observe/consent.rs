@@ -38,15 +38,7 @@ pub async fn observe(stage: &Stage) -> Result<ConsentObserved, Error> {
     let height = find(stage, answered_at, before.consent_seq).await?;
     let state_root_before = match height {
         1 => String::new(),
-        _ => hex::encode(
-            stage
-                .auditor(CUSTODIAN)
-                .await?
-                .block(height - 1)
-                .await?
-                .header
-                .state_root,
-        ),
+        _ => hex::encode(stage.auditor(CUSTODIAN).await?.block(height - 1).await?.header.state_root),
     };
     let mut nodes = Vec::new();
     for organization in stage.organizations() {
@@ -79,36 +71,26 @@ async fn find(stage: &Stage, answered_at: u64, expected_seq: u64) -> Result<u64,
             return Ok(height);
         }
     }
-    failed(format!(
-        "no block up to {answered_at}, where the import was answered, holds the consent"
-    ))
+    failed(format!("no block up to {answered_at}, where the import was answered, holds the consent"))
 }
 
 fn holds_consent(stage: &Stage, seen: &SeenBlock, expected_seq: u64) -> bool {
-    let entries = seen
-        .block
-        .entries
-        .iter()
-        .filter_map(|bytes| check_entry(&stage.genesis.chain_id, bytes).ok());
-    entries
-        .flat_map(|entry| entry.body.operations)
-        .any(|operation| match operation.kind {
-            Some(Kind::SetConsent(op)) => {
-                op.custodian == CUSTODIAN
-                    && op.handle == stage.patient.handle
-                    && op.expected_consent_seq == expected_seq
-            }
-            _ => false,
-        })
+    let entries =
+        seen.block.entries.iter().filter_map(|bytes| check_entry(&stage.genesis.chain_id, bytes).ok());
+    entries.flat_map(|entry| entry.body.operations).any(|operation| match operation.kind {
+        Some(Kind::SetConsent(op)) => {
+            op.custodian == CUSTODIAN
+                && op.handle == stage.patient.handle
+                && op.expected_consent_seq == expected_seq
+        }
+        _ => false,
+    })
 }
 
 async fn wait_for_height(stage: &Stage, organization: &str, height: u64) -> Result<(), Error> {
     let deadline = Instant::now() + SEEN_LIMIT;
     loop {
-        let at = status(stage.network(), organization)
-            .await?
-            .answer
-            .map_or(0, |a| a.height);
+        let at = status(stage.network(), organization).await?.answer.map_or(0, |a| a.height);
         if at >= height {
             return Ok(());
         }

@@ -74,19 +74,13 @@ struct Writers {
 
 impl Writers {
     async fn start(stage: &Stage, run: &'static str) -> Result<Self, Error> {
-        let mut writers = Self {
-            stop: Arc::default(),
-            answered: Arc::default(),
-            tasks: JoinSet::new(),
-        };
+        let mut writers = Self { stop: Arc::default(), answered: Arc::default(), tasks: JoinSet::new() };
         for organization in SURVIVORS {
             let channel = client::connect(stage.network(), organization, "registrar").await?;
             for lane in 0..IN_FLIGHT_PER_NODE {
                 let (stop, answered) = (writers.stop.clone(), writers.answered.clone());
                 let name = format!("{run}-{organization}-{lane}");
-                writers
-                    .tasks
-                    .spawn(write(channel.clone(), organization, name, stop, answered));
+                writers.tasks.spawn(write(channel.clone(), organization, name, stop, answered));
             }
         }
         Ok(writers)
@@ -134,11 +128,8 @@ async fn write(
 async fn measure(stage: &Stage, writers: &Writers) -> Result<Rate, Error> {
     let mut client = NodeServiceClient::new(client::connect(stage.network(), CUSTODIAN, "operator").await?);
     let mut look = async || {
-        let status = client
-            .get_status(GetStatusRequest {})
-            .await
-            .map_err(|s| code("GetStatus", &s))?
-            .into_inner();
+        let status =
+            client.get_status(GetStatusRequest {}).await.map_err(|s| code("GetStatus", &s))?.into_inner();
         Ok::<_, Error>((Instant::now(), status, writers.answered.load(Ordering::Relaxed)))
     };
     let (from, before, answered_before) = look().await?;
@@ -188,11 +179,7 @@ async fn find_vote(stage: &Stage, restart_height: u64) -> Result<Option<VoteSeen
     let deadline = Instant::now() + BACK_LIMIT;
     let mut auditors = Vec::new();
     for organization in SURVIVORS.into_iter().chain([VICTIM]) {
-        auditors.push((
-            organization,
-            stage.auditor(organization).await?,
-            restart_height + 1,
-        ));
+        auditors.push((organization, stage.auditor(organization).await?, restart_height + 1));
     }
     while Instant::now() < deadline {
         for (organization, auditor, next) in &mut auditors {
@@ -222,9 +209,5 @@ fn signed_by(stage: &Stage, seen: &SeenBlock, key: &[u8]) -> Option<bool> {
         return Some(false);
     };
     let vote = precommit(seen.header.height, seen.certificate.round, &seen.hash, &key);
-    Some(verify(
-        &key,
-        &vote_sign_bytes(&stage.genesis.chain_id, &vote),
-        &bytes,
-    ))
+    Some(verify(&key, &vote_sign_bytes(&stage.genesis.chain_id, &vote), &bytes))
 }

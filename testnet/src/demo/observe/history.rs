@@ -29,9 +29,7 @@ pub async fn observe(
         proven_accesses: accesses.iter().map(seen).collect(),
         told: told(&ran.stdout),
         expected,
-        times_plausible: accesses
-            .iter()
-            .all(|access| (story_began_ms..=now).contains(&access.time_ms)),
+        times_plausible: accesses.iter().all(|access| (story_began_ms..=now).contains(&access.time_ms)),
     })
 }
 
@@ -47,10 +45,7 @@ fn seen(access: &VerifiedAccess) -> AccessSeen {
 fn told(stdout: &str) -> Vec<AccessSeen> {
     let report: Value = serde_json::from_str(stdout).unwrap_or_default();
     let text = |access: &Value, field: &str| access[field].as_str().unwrap_or_default().to_owned();
-    let accesses = report["accesses"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let accesses = report["accesses"].as_array().map(Vec::as_slice).unwrap_or_default();
     accesses
         .iter()
         .map(|access| AccessSeen {

@@ -31,9 +31,7 @@ pub async fn observe(stage: &mut Stage) -> Result<LoadObserved, Error> {
             resources: chunk.iter().map(|resource| resource.bytes.clone()).collect(),
         })
         .collect();
-    let answer = RecordServiceClient::new(channel)
-        .load_records(stream::iter(messages))
-        .await;
+    let answer = RecordServiceClient::new(channel).load_records(stream::iter(messages)).await;
     let answer = answer.map_err(|s| code("LoadRecords", &s))?.into_inner();
     let (slice, listed) = (&stage.slice, &stage.slice.manifest);
     let types: BTreeSet<&str> = slice.resources.iter().map(|r| r.kind.as_str()).collect();
@@ -76,11 +74,8 @@ async fn register(stage: &mut Stage) -> Result<BTreeSet<Vec<u8>>, Error> {
             patient_reference: format!("Patient/{}", patient.id),
             control_key: if is_demo { control_key.clone() } else { Vec::new() },
         };
-        let answer = client
-            .create_subject(request)
-            .await
-            .map_err(|s| code("CreateSubject", &s))?
-            .into_inner();
+        let answer =
+            client.create_subject(request).await.map_err(|s| code("CreateSubject", &s))?.into_inner();
         if is_demo {
             stage.patient.handle = answer.handle.clone();
         }

@@ -15,10 +15,7 @@ const FLIPS: usize = 64;
 pub async fn observe(stage: &Stage, bundle: &RecordBundle) -> Result<OfflineObserved, Error> {
     let mut bytes = BUNDLE_MAGIC.to_vec();
     bytes.extend(bundle.encode_to_vec());
-    let (file, copy) = (
-        stage.files.join("release.bundle"),
-        stage.files.join("altered.bundle"),
-    );
+    let (file, copy) = (stage.files.join("release.bundle"), stage.files.join("altered.bundle"));
     let write = |path: &std::path::Path, bytes: &[u8]| {
         std::fs::write(path, bytes).during(|| format!("writing {}", path.display()))
     };
@@ -36,9 +33,7 @@ pub async fn observe(stage: &Stage, bundle: &RecordBundle) -> Result<OfflineObse
         let mut altered = bytes.clone();
         altered[position] ^= 1 << (n % 8);
         write(&copy, &altered)?;
-        observed
-            .flips
-            .push((position as u64, stage.verify(&copy, &genesis_hash).await?));
+        observed.flips.push((position as u64, stage.verify(&copy, &genesis_hash).await?));
     }
     Ok(observed)
 }

@@ -45,17 +45,10 @@ pub async fn observe(stage: &Stage) -> Result<(ReleaseObserved, RecordBundle, Ve
     let channel = client::connect(stage.network(), RECIPIENT, "crm").await?;
     let mut client = ExchangeServiceClient::new(channel);
     let whole = request(stage, &mut client, "release-1", ACTOR, &[]).await?;
-    let bundle = RecordBundle {
-        receipt: Some(whole.receipt.clone()),
-        resources: whole.resources.clone(),
-    };
+    let bundle = RecordBundle { receipt: Some(whole.receipt.clone()), resources: whole.resources.clone() };
     let verified = verify(&mut client, bundle.clone()).await?;
     let mut altered = bundle.clone();
-    match altered
-        .resources
-        .last_mut()
-        .and_then(|resource| resource.last_mut())
-    {
+    match altered.resources.last_mut().and_then(|resource| resource.last_mut()) {
         Some(byte) => *byte ^= 1,
         None => return failed("the release holds no byte that could be changed"),
     }
@@ -64,10 +57,7 @@ pub async fn observe(stage: &Stage) -> Result<(ReleaseObserved, RecordBundle, Ve
 
     let of_patient = || stage.slice.of_patient(&stage.patient.sample.id);
     let digests = |which: &dyn Fn(&Resource) -> bool| -> BTreeSet<Digest> {
-        of_patient()
-            .filter(|r| which(r))
-            .map(|r| digest(&r.bytes))
-            .collect()
+        of_patient().filter(|r| which(r)).map(|r| digest(&r.bytes)).collect()
     };
     let observed = ReleaseObserved {
         permitted: digests(&|r| !r.sensitivities.contains("PSY")),
@@ -104,18 +94,11 @@ async fn request(
     types: &[&str],
 ) -> Result<Received, Error> {
     let query = query(stage.patient.named(), "TREAT", actor, types);
-    let request = RequestRecordsRequest {
-        request_id: request_id.into(),
-        query: Some(query),
-    };
+    let request = RequestRecordsRequest { request_id: request_id.into(), query: Some(query) };
     let refused = |status: Status| code("RequestRecords", &status);
     // Connected before: the look at the other node comes right after the first message.
     let mut witness = stage.auditor(WITNESS).await?;
-    let mut stream = client
-        .request_records(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
+    let mut stream = client.request_records(request).await.map_err(refused)?.into_inner();
     let Some(mut message) = stream.message().await.map_err(refused)? else {
         return failed("RequestRecords ended without a message");
     };
@@ -155,10 +138,7 @@ async fn shows(witness: &mut Auditor<'_>, height: u64, entry: &Vec<u8>) -> bool 
 
 async fn verify(client: &mut ExchangeServiceClient<Channel>, bundle: RecordBundle) -> Result<bool, Error> {
     let request = VerifyRecordsRequest { bundle: Some(bundle) };
-    let answer = client
-        .verify_records(request)
-        .await
-        .map_err(|s| code("VerifyRecords", &s))?;
+    let answer = client.verify_records(request).await.map_err(|s| code("VerifyRecords", &s))?;
     Ok(answer.into_inner().holds)
 }
 
@@ -168,10 +148,7 @@ fn access_height(receipt: &AccessReceipt) -> u64 {
 
 fn bears_psy(resource: &[u8]) -> bool {
     let value: Value = serde_json::from_slice(resource).unwrap_or_default();
-    let labels = value["meta"]["security"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let labels = value["meta"]["security"].as_array().map(Vec::as_slice).unwrap_or_default();
     labels.iter().any(|label| label["code"] == "PSY")
 }
 

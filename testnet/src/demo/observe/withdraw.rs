@@ -36,21 +36,14 @@ pub async fn observe(stage: &Stage) -> Result<WithdrawObserved, Error> {
     let mut watched = Vec::new();
     for organization in stage.organizations() {
         let client = PatientServiceClient::new(client::connect_as_patient(network, &organization).await?);
-        let task = tokio::spawn(watch_slot(
-            stage.patient.clone(),
-            client,
-            network.chain_id.clone(),
-        ));
+        let task = tokio::spawn(watch_slot(stage.patient.clone(), client, network.chain_id.clone()));
         watched.push((organization, task));
     }
     let done = Arc::new(AtomicBool::new(false));
     let checks = {
         let client = DecisionServiceClient::new(client::connect(network, RECIPIENT, "crm").await?);
         let query = query(stage.patient.named(), "TREAT", ACTOR, &[]);
-        let request = CheckConsentRequest {
-            query: Some(query),
-            consistency: None,
-        };
+        let request = CheckConsentRequest { query: Some(query), consistency: None };
         tokio::spawn(watch_checks(client, request, done.clone()))
     };
     tokio::time::sleep(AFTERWARDS / 2).await; // some checks before
@@ -67,10 +60,8 @@ pub async fn observe(stage: &Stage) -> Result<WithdrawObserved, Error> {
     }
     tokio::time::sleep(AFTERWARDS).await;
     done.store(true, Ordering::Relaxed);
-    let checks = checks
-        .await
-        .during(|| "watching checks".into())?
-        .map_err(|status| code("CheckConsent", &status))?;
+    let checks =
+        checks.await.during(|| "watching checks".into())?.map_err(|status| code("CheckConsent", &status))?;
     let first_refusal = checks.iter().position(|(_, permitted)| !permitted);
     let after = first_refusal.map_or(&[][..], |first| &checks[first + 1..]);
     let (request_reason, request_bytes) = request_again(stage).await?;
@@ -131,10 +122,7 @@ async fn watch_checks(
 async fn request_again(stage: &Stage) -> Result<(String, u64), Error> {
     let channel = client::connect(stage.network(), RECIPIENT, "crm").await?;
     let query = query(stage.patient.named(), "TREAT", ACTOR, &[]);
-    let request = RequestRecordsRequest {
-        request_id: "release-after-withdrawal".into(),
-        query: Some(query),
-    };
+    let request = RequestRecordsRequest { request_id: "release-after-withdrawal".into(), query: Some(query) };
     let mut bytes = 0;
     let refused = match ExchangeServiceClient::new(channel).request_records(request).await {
         Err(status) => Some(status),
@@ -150,9 +138,7 @@ async fn request_again(stage: &Stage) -> Result<(String, u64), Error> {
         }
     };
     let reason = refused.map_or_else(String::new, |status| {
-        status
-            .get_details_error_info()
-            .map_or_else(|| format!("{:?}", status.code()), |info| info.reason)
+        status.get_details_error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason)
     });
     Ok((reason, bytes))
 }
