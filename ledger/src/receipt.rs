@@ -209,6 +209,7 @@ fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<V
     let commitment = commit(Context::AccessCommitment, chain_id, &salt, &receipt.event);
     same("commitment of the access", &operation.commitment, &commitment)?;
     let event: AccessEvent = decode("AccessEvent", &receipt.event, MAX_ENTRY_BYTES)?;
+    array::<32>("AccessEvent", "reasons", &event.reasons)?;
     same_text("custodian", &operation.custodian, &event.custodian)?;
     same_text("author of the entry", &operation.custodian, &entry.body.author)?;
     same("handle", &operation.handle, &event.handle)?;

@@ -152,7 +152,7 @@ pub fn access_json(access: &VerifiedAccess) -> Value {
         "custodian": request.custodian, "recipient": request.recipient, "client": request.client,
         "actor": request.actor, "purpose": request.purpose, "action": request.action,
         "resource_types": request.resource_types, "outcome": event.outcome, "obligations": event.obligations,
-        "decided_by": event.decided_by, "resources": event.resources,
+        "resources": event.resources,
         "height": access.height, "time_ms": access.time_ms, "time": time(access.time_ms),
         "header_hash": hex::encode(access.header_hash),
     })

@@ -229,7 +229,7 @@ impl Chain {
             handle: self.handle.to_vec(),
             request: signed.encode_to_vec(),
             outcome: "PERMIT".into(),
-            decided_by: vec!["c1/1".into()],
+            reasons: vec![5; 32],
             consent_seq: slot.consent_seq,
             resources: self.resources.len() as u64,
             digests_root: digests_root(self.resources.iter().map(Vec::as_slice)).to_vec(),

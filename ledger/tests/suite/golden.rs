@@ -121,7 +121,13 @@ fn hashes(lines: &mut Lines) {
     lines.add("state-key/slot", slot_key(CHAIN, "cedar", &HANDLE));
     lines.add("state-key/policy", policy_key(CHAIN, "cedar"));
     lines.add("state-key/organization", organization_key(CHAIN, "cedar"));
-    for context in [Context::ConsentCommitment, Context::AccessCommitment, Context::PolicyCommitment] {
+    let committed = [
+        Context::ConsentCommitment,
+        Context::AccessCommitment,
+        Context::PolicyCommitment,
+        Context::ReasonsCommitment,
+    ];
+    for context in committed {
         lines.add(&format!("commitment/{context:?}"), commit(context, CHAIN, &[6; 32], b"exact bytes"));
     }
     let leaf = |id: &str, n| ConsentLeaf { id: id.into(), commitment: [n; 32] };

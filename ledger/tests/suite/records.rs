@@ -131,7 +131,7 @@ impl Access {
             handle: HANDLE.to_vec(),
             request: signed.encode_to_vec(),
             outcome: "PERMIT".into(),
-            decided_by: vec!["c1/1".into()],
+            reasons: vec![5; 32],
             obligations: vec![],
             consent_seq,
             policy_seq: 0,

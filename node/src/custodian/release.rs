@@ -14,7 +14,7 @@ use assent_ledger::receipt::{lone_receipt, request_hash, sign_message, verify_me
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
     operation::Kind as OperationKind, AccessEvent, AccessReceipt, DataRequest, Decision, NotReleased,
-    Operation, RecordAccess, Signed,
+    Operation, Reasons, RecordAccess, Signed,
 };
 use prost::Message;
 
@@ -223,12 +223,16 @@ impl Custodian {
         checked: &CheckedRequest,
         permitted: &PermittedRelease,
     ) -> Result<Queued, Refusal> {
+        // Which rules decided goes under a commitment of its own: the receipt carries the event to the recipient.
+        let reasons = Reasons { decided_by: permitted.decided_by.clone() }.encode_to_vec();
+        let reasons = Access { handle: permitted.handle, salt: fresh_bytes(), event: reasons };
+        let why = commit(Context::ReasonsCommitment, self.chain_id(), &reasons.salt, &reasons.event);
         let event = AccessEvent {
             custodian: self.organization().to_owned(),
             handle: permitted.handle.to_vec(),
             request: checked.signed.encode_to_vec(),
             outcome: permitted.outcome.as_str().to_owned(),
-            decided_by: permitted.decided_by.clone(),
+            reasons: why.to_vec(),
             obligations: permitted.obligations.clone(),
             consent_seq: permitted.consent_seq,
             policy_seq: permitted.policy_seq,
@@ -252,6 +256,7 @@ impl Custodian {
         let (queued, record) = self.queue(checked.hash, operations, commitment.to_vec())?;
         self.parts.vault.put_pending(&[
             Pending::Access { commitment: &commitment, access: &access },
+            Pending::Access { commitment: &why, access: &reasons },
             Pending::Request { client, request_id: nonce, record: &record },
         ])?;
         Ok(queued)

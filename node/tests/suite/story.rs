@@ -32,6 +32,8 @@ async fn consent_check_release_withdraw_history() {
     assert!(!received.contains(&withheld));
     let (access, _) = verify_bundle(&net.genesis.hash, &encoded(&bundle)).unwrap();
     assert_eq!((access.request.purpose.as_str(), access.access_seq), ("TREAT", 0));
+    // Which consent and rule permitted it is the custodian's, the patient's and the auditor's, not the recipient's.
+    assert!(!encoded(&bundle).windows(7).any(|w| w == b"c-mrn-1"));
     // A retry of the request id is the same release, and records nothing new.
     let again = request(net.client(birch, "crm"), "r-1", "mrn-1").await.unwrap();
     assert_eq!(encoded(&again), encoded(&bundle));

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use assent_ledger::block::header_hash;
+use assent_ledger::commitment::commit;
 use assent_ledger::hash::Context;
 use assent_ledger::receipt::request_hash;
 use assent_node::chain::now_ms;
 use assent_node::exchange::{sealed, Say, Why};
 use assent_node::peers::{PeerStream, Protocol};
-use assent_proto::ledger::v1::{AccessReceipt, Acknowledgement, DataRequest, Signed};
+use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, Acknowledgement, DataRequest, Reasons, Signed};
 use assent_proto::v1::node_service_client::NodeServiceClient;
 use assent_proto::v1::GetStatusRequest;
 use prost::Message;
@@ -190,12 +191,17 @@ async fn a_consent_that_ends_between_decision_and_key_releases_nothing() {
     import(net.client(0, "portal"), "i-1", value, fhir.into_bytes()).await.unwrap();
     check(net.client(0, "crm"), value, "TREAT").await.unwrap();
     net.stop(0).await.unwrap();
-    let running = net.try_start(0).await.unwrap();
+    let running = net.restarted(0).await;
     let custodian = &running.app.custodian;
     let checked =
         custodian.check_request("cedar", signed_request(&net, &data_request("cedar", value))).unwrap();
     let released = custodian.release(&checked).await.unwrap().unwrap();
     assert!(custodian.still_stands(&released).unwrap());
+    // Why it was permitted stays in the vault, under the commitment that the event carries.
+    let event = AccessEvent::decode(released.receipt.event.as_slice()).unwrap();
+    let why = running.app.parts.vault.access(&event.reasons.clone().try_into().unwrap()).unwrap().unwrap();
+    assert_eq!(commit(Context::ReasonsCommitment, CHAIN, &why.salt, &why.event).to_vec(), event.reasons);
+    assert_eq!(Reasons::decode(why.event.as_slice()).unwrap().decided_by, ["c-1/0"]);
     // Until a block says that the end has come: heartbeats are 2 s apart.
     let ended_ms = (end.unix_timestamp() as u64 + 2) * 1000;
     while running.app.parts.tip().time_ms < ended_ms {

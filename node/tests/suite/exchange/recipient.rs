@@ -54,6 +54,7 @@ async fn played() -> Played {
             handle: handle.to_vec(),
             request: request.encode_to_vec(),
             outcome: "PERMIT".into(),
+            reasons: vec![5; 32],
             consent_seq: 1,
             resources: resources.len() as u64,
             digests_root: digests_root(resources.iter().map(Vec::as_slice)).to_vec(),
