@@ -66,6 +66,12 @@ impl Refusal {
         refusal
     }
 
+    /// One request id, two requests.
+    pub fn request_id_reused() -> Self {
+        let message = "this request_id was used for another request: choose a new one";
+        Self::new(Kind::AlreadyExists, "REQUEST_ID_REUSED", message)
+    }
+
     /// This node can't answer now.
     pub fn unavailable(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Kind::Unavailable, reason, message)

@@ -10,7 +10,7 @@ use assent_ledger::block::{
 use assent_ledger::certificate::verify_certificate;
 use assent_ledger::execute::ExecuteError;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{Block, Certificate, ValidatorSet};
+use assent_proto::ledger::v1::{Certificate, ValidatorSet};
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::{mpsc, watch, Notify};
@@ -288,9 +288,4 @@ impl Replica for LedgerReplica {
     fn wake(&self) -> Arc<Notify> {
         self.wake.clone()
     }
-}
-
-/// Header hash that an encoded block has, when it has one.
-pub fn block_hash(chain_id: &str, bytes: &[u8]) -> Option<Hash> {
-    Block::decode(bytes).ok().map(|b| header_hash(chain_id, &b.header))
 }

@@ -1,7 +1,6 @@
 //! A consistent view of everything committed at one height, and the proofs that can be made of it.
 
-use assent_ledger::block::{apply_block, Tip};
-use assent_ledger::encoding::decode;
+use assent_ledger::block::Tip;
 use assent_ledger::log::{inclusion_proof, LogRead};
 use assent_ledger::state::{self, slot_key, ReadError, StateRead};
 use assent_ledger::tree::{self, NodeRead};
@@ -147,19 +146,6 @@ impl<'a> View<'a> {
             access_seq,
             previous_access_head: place.previous_head.clone(),
         })
-    }
-
-    /// Executes a block on top of this view.
-    pub fn apply(
-        &self,
-        bytes: &[u8],
-    ) -> Result<assent_ledger::block::Applied, assent_ledger::block::BlockError> {
-        apply_block(&self.tip, self, bytes)
-    }
-
-    /// Decodes a certificate that stands in a block.
-    pub fn previous_certificate(block: &Block) -> Option<Certificate> {
-        decode("Certificate", &block.previous_certificate, assent_ledger::entry::MAX_ENTRY_BYTES).ok()
     }
 }
 

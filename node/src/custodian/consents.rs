@@ -70,12 +70,13 @@ impl Custodian {
         };
         drop(guard);
         let height = self.commit(client, request_id, body_hash, &queued).await?;
-        let reply = ImportReply::decode(queued.reply.as_slice()).unwrap_or_default();
+        let unreadable = || Refusal::unavailable("NODE_FAILING", "a stored reply does not decode");
+        let reply = ImportReply::decode(queued.reply.as_slice()).map_err(|_| unreadable())?;
         Ok(RecordedConsent {
             consent_id: reply.consent_id,
             consent_seq: reply.consent_seq,
             rules: reply.rules,
-            handle: reply.handle.try_into().unwrap_or_default(),
+            handle: reply.handle.try_into().map_err(|_| unreadable())?,
             height,
         })
     }

@@ -170,11 +170,7 @@ impl Custodian {
             return Ok(None);
         };
         if record.body_hash != *body_hash {
-            return Err(Refusal::new(
-                Kind::AlreadyExists,
-                "REQUEST_ID_REUSED",
-                "this request_id was used for another request: choose a new one",
-            ));
+            return Err(Refusal::request_id_reused());
         }
         if record.entry_hash.is_none() && record.reply.is_empty() {
             return Ok(None); // void: the entry was refused and can never take effect

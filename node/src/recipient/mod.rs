@@ -289,11 +289,7 @@ impl Recipient {
             return Ok(None);
         };
         if record.body_hash != *body_hash {
-            return Err(Refusal::new(
-                Kind::AlreadyExists,
-                "REQUEST_ID_REUSED",
-                "this request_id was used for another request: choose a new one",
-            ));
+            return Err(Refusal::request_id_reused());
         }
         Ok(Signed::decode(record.reply.as_slice()).ok())
     }
