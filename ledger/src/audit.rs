@@ -18,6 +18,7 @@ use crate::certificate::verify_certificate;
 use crate::encoding::{array, decode};
 use crate::genesis::{check_genesis_file, MAX_GENESIS_BYTES};
 use crate::hash::Hash;
+use crate::keys::verify_batch;
 use crate::state::{MemoryState, ReadError, StateRead};
 use crate::tree::{MemoryNodes, NodeRead};
 
@@ -267,7 +268,7 @@ impl ChainVerifier {
         let Some(tip) = &self.tip else {
             return Err(self.fault("record-order", "Genesis record", "Block record"));
         };
-        let applied = apply_block(tip, &self.state, payload).map_err(|error| {
+        let applied = apply_block(tip, &self.state, payload, &verify_batch).map_err(|error| {
             let index = match &error {
                 crate::block::BlockError::Entry { index, .. }
                 | crate::block::BlockError::EntryForm { index, .. }

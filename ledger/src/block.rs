@@ -12,7 +12,7 @@ use crate::entry::{check_entry, CheckedEntry, MAX_ENTRY_BYTES};
 use crate::execute::{execute_entry, ExecuteError, Signatures};
 use crate::genesis::{CheckedGenesis, MAX_TIME_MS};
 use crate::hash::{hash, Context, Hash};
-use crate::keys::{verify_batch, Check};
+use crate::keys::Check;
 use crate::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
 use crate::state::{organization_key, Overlay, ReadError, StateRead};
 use crate::tree::{self, NodeRead, TreeUpdate};
@@ -164,6 +164,10 @@ pub fn time_is_plausible(tip: &Tip, header_time_ms: u64, now_ms: u64) -> bool {
     header_time_ms == tip.time_ms + 1 || header_time_ms <= now_ms.saturating_add(MAX_CLOCK_LEAD_MS)
 }
 
+/// Whether all of these signatures hold. An auditor passes [`crate::keys::verify_batch`]; a node that found some to hold before need not
+/// check those again. One that answers true for what does not hold accepts a block that others refuse.
+pub type Verify<'a> = &'a dyn Fn(&[Check]) -> bool;
+
 /// An entry that has no effect now, and why.
 pub type Dropped = (Hash, ExecuteError);
 
@@ -174,6 +178,7 @@ pub fn build_block<S: StateRead + NodeRead>(
     state: &S,
     candidates: Vec<CheckedEntry>,
     proposal: &Proposal,
+    verify: Verify<'_>,
 ) -> Result<(Vec<u8>, Applied, Vec<Dropped>), BlockError> {
     let time_ms = next_time(tip, proposal.now_ms);
     check_time(tip, time_ms)?;
@@ -188,8 +193,18 @@ pub fn build_block<S: StateRead + NodeRead>(
         if !fits {
             continue;
         }
-        match execute_entry(&mut overlay, &tip.chain_id, time_ms, &entry, &mut Signatures::Immediate) {
+        let mut collected = Signatures::Collect(Vec::new());
+        let mut scratch = Overlay::new(&overlay);
+        let mut outcome = execute_entry(&mut scratch, &tip.chain_id, time_ms, &entry, &mut collected);
+        let mut changes = std::mem::take(&mut scratch.changes);
+        if outcome.is_ok() && !verify(&collected.into_checks()) {
+            let mut scratch = Overlay::new(&overlay);
+            outcome = execute_entry(&mut scratch, &tip.chain_id, time_ms, &entry, &mut Signatures::Immediate);
+            changes = std::mem::take(&mut scratch.changes);
+        }
+        match outcome {
             Ok(()) => {
+                overlay.changes.extend(changes);
                 bytes += entry.bytes.len();
                 operations += entry.body.operations.len();
                 signatures += 1;
@@ -215,6 +230,7 @@ pub fn apply_block<S: StateRead + NodeRead>(
     tip: &Tip,
     state: &S,
     bytes: &[u8],
+    verify: Verify<'_>,
 ) -> Result<Applied, BlockError> {
     let block: Block = decode("Block", bytes, MAX_BLOCK_BYTES)?;
     let header: Header = decode("Header", &block.header, MAX_ENTRY_BYTES)?;
@@ -228,9 +244,7 @@ pub fn apply_block<S: StateRead + NodeRead>(
         execute_entry(&mut overlay, &tip.chain_id, header.time_ms, entry, &mut signatures)
             .map_err(|error| BlockError::Entry { index, error })?;
     }
-    if let Signatures::Collect(collected) = signatures {
-        checks.extend(collected);
-    }
+    checks.extend(signatures.into_checks());
     let changes = std::mem::take(&mut overlay.changes);
     let proposal = Proposal {
         proposer: crate::encoding::array("Header", "proposer", &header.proposer)?,
@@ -244,7 +258,9 @@ pub fn apply_block<S: StateRead + NodeRead>(
     }
     let expected = expected_header(tip, state, &entries, &changes, &proposal, header.time_ms)?;
     compare_headers(&expected.header, &header)?;
-    verify_signatures(tip, state, &entries, header.time_ms, &checks)?;
+    if !verify(&checks) {
+        return Err(bad_signature(tip, state, &entries, header.time_ms, &checks));
+    }
     let signatures = checks.len();
     Ok(finish(tip, expected, entries, changes, signatures))
 }
@@ -303,30 +319,29 @@ fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, Bl
     Ok(entries)
 }
 
-/// One batch for all; when it fails, one by one to name the culprit.
-fn verify_signatures<S: StateRead>(
+/// Checks one by one to name the culprit.
+fn bad_signature<S: StateRead>(
     tip: &Tip,
     state: &S,
     entries: &[CheckedEntry],
     time_ms: u64,
     checks: &[Check],
-) -> Result<(), BlockError> {
-    if verify_batch(checks) {
-        return Ok(());
-    }
+) -> BlockError {
     let mut overlay = Overlay::new(state);
     for (index, entry) in entries.iter().enumerate() {
-        execute_entry(&mut overlay, &tip.chain_id, time_ms, entry, &mut Signatures::Immediate)
-            .map_err(|error| BlockError::Entry { index, error })?;
+        let outcome = execute_entry(&mut overlay, &tip.chain_id, time_ms, entry, &mut Signatures::Immediate);
+        if let Err(error) = outcome {
+            return BlockError::Entry { index, error };
+        }
     }
     let voter = checks
         .iter()
         .find(|c| !c.holds())
         .and_then(|bad| tip.validators.validators.iter().find(|v| v.vote_key == bad.public_key));
-    Err(match voter {
+    match voter {
         Some(v) => CertificateError::Signature { organization: v.organization.clone() }.into(),
         None => BlockError::Signature,
-    })
+    }
 }
 
 struct Expected {

@@ -102,6 +102,14 @@ impl Signatures {
         }
     }
 
+    /// What was gathered.
+    pub fn into_checks(self) -> Vec<Check> {
+        match self {
+            Self::Immediate => Vec::new(),
+            Self::Collect(checks) => checks,
+        }
+    }
+
     fn collected(&self) -> usize {
         match self {
             Self::Immediate => 0,

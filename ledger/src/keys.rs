@@ -6,7 +6,9 @@
 use ed25519_dalek::Signer;
 pub use ed25519_dalek::SigningKey;
 use ed25519_zebra::{batch, Signature, VerificationKey, VerificationKeyBytes};
-use sha2::{Digest, Sha512};
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::hash::Hash;
 
 /// 32 bytes of a public key.
 pub type PublicKey = [u8; 32];
@@ -23,6 +25,15 @@ pub struct Check {
 }
 
 impl Check {
+    /// Names exactly this key, message and signature.
+    pub fn id(&self) -> Hash {
+        let mut hasher = Sha256::new();
+        hasher.update(self.public_key);
+        hasher.update(self.signature);
+        hasher.update(&self.message);
+        hasher.finalize().into()
+    }
+
     /// Checks this one alone.
     pub fn holds(&self) -> bool {
         verify(&self.public_key, &self.message, &self.signature)

@@ -5,9 +5,11 @@
 //! net         a network in a folder: made by `assent`, started, waited for, stopped
 //! client      gRPC to a node, as one of its organization's clients
 //! slice       the committed sample records
+//! bench       figures, their targets, and what the machine does at most
 //! demo        the story: what was observed, and what that claims
 //! ```
 
+pub mod bench;
 pub mod binaries;
 pub mod client;
 pub mod demo;

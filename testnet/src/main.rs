@@ -1,15 +1,16 @@
-//! `assent-testnet`: local networks of real nodes, and the demo.
+//! `assent-testnet`: local networks of real nodes, the demo and the benchmark.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use assent_testnet::bench::{self, Workload};
 use assent_testnet::demo::{self, Options, Output};
 use assent_testnet::error::Error;
 use assent_testnet::net::up;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "assent-testnet", version, about = "Local Assent networks, and the demo")]
+#[command(name = "assent-testnet", version, about = "Local Assent networks, the demo and the benchmark")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,6 +33,30 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Measure a network of four nodes: figures, their targets, and what the machine does at most
+    Bench {
+        /// What to measure; all by default
+        #[arg(value_enum)]
+        workloads: Vec<Workload>,
+        /// Longest time of one measurement
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+        /// How to print the figures
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+        /// Also write them to this Markdown file
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+    /// A server of the benchmark's
+    #[command(hide = true)]
+    BareUnary {
+        /// Folder of the node whose certificate it takes
+        node_dir: PathBuf,
+    },
+    /// A server of the benchmark's
+    #[command(hide = true)]
+    BareStream,
     /// Four hospitals, one record shared, refused after withdrawal, and audited: prints what held
     Demo {
         /// Folder for the network, kept afterwards; by default a temporary one, kept only if a claim fails
@@ -77,6 +102,18 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         }
         Command::Down { dir } => {
             println!("{}", up::down(&dir).await?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench { workloads, seconds, output, report } => {
+            let ok = bench::run(bench::Options { workloads, seconds, output, report }).await?;
+            Ok(ExitCode::from(u8::from(!ok)))
+        }
+        Command::BareUnary { node_dir } => {
+            bench::bare::serve_unary(&node_dir).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::BareStream => {
+            bench::bare::serve_stream().await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo { dir, output, quick } => {

@@ -71,7 +71,7 @@ impl CheckArgs {
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
         let consistency = self.min_height.map(|min_height| Consistency { min_height });
-        let request = CheckConsentRequest { query: Some(query), consistency };
+        let request = CheckConsentRequest { query: Some(query), consistency, omit_decision: false };
         connect::run(async {
             let node = self.node.connect(profile).await?;
             let mut client = DecisionServiceClient::new(node.channel.clone());

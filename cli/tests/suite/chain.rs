@@ -9,7 +9,7 @@ use assent_ledger::commitment::{commit, digests_root};
 use assent_ledger::entry::{check_entry, sign_entry};
 use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::Context;
-use assent_ledger::keys::{sign, SigningKey};
+use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::{inclusion_proof, LogRead};
 use assent_ledger::receipt::{sign_message, BUNDLE_MAGIC, HISTORY_MAGIC};
 use assent_ledger::state::{slot, slot_key, MemoryState, ReadError, StateRead};
@@ -167,7 +167,8 @@ impl Chain {
         let proposal = Proposal { proposer, round: 0, now_ms: self.tip.time_ms + 1000, previous_certificate };
         let count = entries.len();
         let candidates = entries.iter().map(|bytes| check_entry(CHAIN, bytes).unwrap()).collect();
-        let (block, applied, dropped) = build_block(&self.tip, &self.state, candidates, &proposal).unwrap();
+        let (block, applied, dropped) =
+            build_block(&self.tip, &self.state, candidates, &proposal, &verify_batch).unwrap();
         assert!(dropped.is_empty() && applied.entries.len() == count, "{dropped:?}");
         self.state.values.0.extend(applied.changes);
         if let Some(update) = applied.tree {

@@ -10,7 +10,7 @@ use assent_ledger::certificate::{precommit, vote_sign_bytes};
 use assent_ledger::entry::{check_entry, sign_entry, CheckedEntry};
 use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::{sha256, Hash};
-use assent_ledger::keys::{sign, SigningKey};
+use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::LogRead;
 use assent_ledger::state::{MemoryState, ReadError, StateRead};
 use assent_ledger::tree::{MemoryNodes, NodeRead};
@@ -167,11 +167,11 @@ impl Chain {
     }
 
     pub fn propose(&self, entries: Vec<CheckedEntry>) -> (Vec<u8>, Applied, Vec<Dropped>) {
-        build_block(&self.tip, &self.store, entries, &self.proposal()).unwrap()
+        build_block(&self.tip, &self.store, entries, &self.proposal(), &verify_batch).unwrap()
     }
 
     pub fn apply(&self, block: &[u8]) -> Result<Applied, BlockError> {
-        apply_block(&self.tip, &self.store, block)
+        apply_block(&self.tip, &self.store, block, &verify_batch)
     }
 
     /// Commits a block that every rule allows.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use assent_ledger::audit::verify_export;
 use assent_ledger::block::{build_block, Proposal};
+use assent_ledger::keys::verify_batch;
 use assent_ledger::receipt::{verify_bundle, verify_history};
 use prost::Message;
 
@@ -53,7 +54,7 @@ fn small_chain() -> Chain {
             now_ms: chain.tip.time_ms + 1500,
             previous_certificate: chain.certificate.clone(),
         };
-        let (block, ..) = build_block(&chain.tip, &chain.store, entries, &proposal).unwrap();
+        let (block, ..) = build_block(&chain.tip, &chain.store, entries, &proposal, &verify_batch).unwrap();
         chain.take(block);
     }
     chain

@@ -4,7 +4,7 @@ use assent_ledger::block::apply_block;
 use assent_ledger::commitment::{commit, digests_root};
 use assent_ledger::entry::{control_sign_bytes, withdraw_sign_bytes};
 use assent_ledger::hash::{Context, Hash};
-use assent_ledger::keys::{sign, SigningKey};
+use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::inclusion_proof;
 use assent_ledger::receipt::sign_message;
 use assent_ledger::state::{slot, slot_key};
@@ -225,7 +225,7 @@ pub fn replay(chain: &Chain) -> Chain {
     let names: Vec<&str> = chain.names.iter().map(String::as_str).collect();
     let mut again = Chain::of(chain.seed, &names);
     for block in &chain.blocks {
-        let applied = apply_block(&again.tip, &again.store, block).unwrap();
+        let applied = apply_block(&again.tip, &again.store, block, &verify_batch).unwrap();
         again.store.take(&applied);
         again.tip = applied.tip;
     }

@@ -7,6 +7,7 @@ use assent_ledger::block::{next_time, MAX_BLOCK_ENTRY_BYTES, MAX_BLOCK_OPERATION
 use assent_ledger::encoding::EncodingError;
 use assent_ledger::entry::{check_entry, CheckedEntry};
 use assent_ledger::execute::{execute_entry, ExecuteError, Signatures, SEQUENCE_WINDOW};
+use assent_ledger::keys::{verify_batch, Check};
 use assent_ledger::state::Overlay;
 use assent_ledger::Hash;
 use tokio::sync::Notify;
@@ -50,6 +51,20 @@ pub enum AdmitError {
     Fatal(#[from] Fatal),
 }
 
+/// An entry whose form and effect are checked, with its signatures.
+struct Judged {
+    entry: CheckedEntry,
+    checks: Vec<Check>,
+}
+
+/// What is found before signatures are checked.
+enum Found {
+    /// Nothing wrong so far.
+    New(Judged),
+    /// The entry is here already.
+    Known(Hash, Admitted),
+}
+
 /// What an entry that waits does on top of a view, alone. Its signature was checked when it was admitted.
 fn alone(view: &View<'_>, time_ms: u64, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
     let mut unchecked = Signatures::Collect(Vec::new());
@@ -88,7 +103,10 @@ struct Queue {
 #[derive(Default)]
 struct Inner {
     queues: BTreeMap<String, Queue>,
-    known: BTreeSet<Hash>,
+    /// Waiting entries, each with the ids of its signatures.
+    known: BTreeMap<Hash, Vec<Hash>>,
+    /// Ids of the signatures of waiting entries: found to hold when they were admitted.
+    verified: BTreeSet<Hash>,
     turn: usize,
 }
 
@@ -112,18 +130,67 @@ impl Mempool {
 
     /// Checks the form, dry-runs against the newest state, and queues. The same rules as execution, with the same errors.
     pub fn admit(&self, store: &Store, chain_id: &str, bytes: &[u8]) -> Result<(Hash, Admitted), AdmitError> {
-        let entry = check_entry(chain_id, bytes)?;
-        let hash = entry.hash;
-        if self.lock().known.contains(&hash) {
-            return Ok((hash, Admitted::Waiting));
-        }
-        let view = store.view()?;
-        if view.entry_place(&hash)?.is_some() {
-            return Ok((hash, Admitted::Committed));
-        }
+        self.admit_all(store, chain_id, &[bytes])
+            .pop()
+            .unwrap_or_else(|| Err(Fatal::Storage("an entry was not judged".into()).into()))
+    }
+
+    /// The same for many, each judged by itself; their signatures are checked in one batch, and one by one when that fails.
+    pub fn admit_all(
+        &self,
+        store: &Store,
+        chain_id: &str,
+        entries: &[&[u8]],
+    ) -> Vec<Result<(Hash, Admitted), AdmitError>> {
+        let view = match store.view() {
+            Ok(view) => view,
+            Err(fatal) => return entries.iter().map(|_| Err(fatal.clone().into())).collect(),
+        };
         let time = next_time(&view.tip, now_ms());
-        execute_entry(&mut Overlay::new(&view), chain_id, time, &entry, &mut Signatures::Immediate)?;
-        self.queue(entry)?;
+        let judged: Vec<_> = entries.iter().map(|bytes| self.judge(&view, time, chain_id, bytes)).collect();
+        let signatures = |found: &Found| match found {
+            Found::New(judged) => judged.checks.clone(),
+            Found::Known(..) => Vec::new(),
+        };
+        let checks: Vec<Check> = judged.iter().flatten().flat_map(signatures).collect();
+        let all_hold = verify_batch(&checks);
+        judged
+            .into_iter()
+            .map(|judged| match judged? {
+                Found::Known(hash, admitted) => Ok((hash, admitted)),
+                Found::New(judged) if all_hold => self.queue_judged(store, judged),
+                Found::New(judged) => {
+                    let mut state = Overlay::new(&view);
+                    execute_entry(&mut state, chain_id, time, &judged.entry, &mut Signatures::Immediate)?;
+                    self.queue_judged(store, judged)
+                }
+            })
+            .collect()
+    }
+
+    /// Everything but the signatures; or what is known about the entry already.
+    fn judge(
+        &self,
+        view: &View<'_>,
+        time_ms: u64,
+        chain_id: &str,
+        bytes: &[u8],
+    ) -> Result<Found, AdmitError> {
+        let entry = check_entry(chain_id, bytes)?;
+        if self.contains(&entry.hash) {
+            return Ok(Found::Known(entry.hash, Admitted::Waiting));
+        }
+        if view.entry_place(&entry.hash)?.is_some() {
+            return Ok(Found::Known(entry.hash, Admitted::Committed));
+        }
+        let mut signatures = Signatures::Collect(Vec::new());
+        execute_entry(&mut Overlay::new(view), chain_id, time_ms, &entry, &mut signatures)?;
+        Ok(Found::New(Judged { entry, checks: signatures.into_checks() }))
+    }
+
+    fn queue_judged(&self, store: &Store, judged: Judged) -> Result<(Hash, Admitted), AdmitError> {
+        let hash = judged.entry.hash;
+        self.queue(judged)?;
         // Committed since the view was taken: the commit may have cleared this mempool before the entry came.
         if store.entry_place(&hash)?.is_some() {
             self.remove([&hash]);
@@ -133,9 +200,10 @@ impl Mempool {
         Ok((hash, Admitted::Waiting))
     }
 
-    fn queue(&self, entry: CheckedEntry) -> Result<(), AdmitError> {
+    fn queue(&self, judged: Judged) -> Result<(), AdmitError> {
+        let Judged { entry, checks } = judged;
         let mut inner = self.lock();
-        if !inner.known.insert(entry.hash) {
+        if inner.known.contains_key(&entry.hash) {
             return Ok(());
         }
         let author = entry.body.author.clone();
@@ -145,12 +213,26 @@ impl Mempool {
             || queue.bytes + entry.bytes.len() > reserve * MAX_BYTES_PER_ORGANIZATION
         {
             let entries = queue.entries.len();
-            inner.known.remove(&entry.hash);
             return Err(AdmitError::Full { author, entries });
         }
         queue.bytes += entry.bytes.len();
+        let hash = entry.hash;
         queue.entries.push_back(entry);
+        let checks: Vec<Hash> = checks.iter().map(Check::id).collect();
+        inner.verified.extend(&checks);
+        inner.known.insert(hash, checks);
         Ok(())
+    }
+
+    /// Whether signatures hold. Those of entries that wait here were checked when they came.
+    pub fn verify(&self, checks: &[Check]) -> bool {
+        let unknown: Vec<Check> = {
+            let ids: Vec<Hash> = checks.iter().map(Check::id).collect();
+            let inner = self.lock();
+            let unknown = checks.iter().zip(&ids).filter(|(_, id)| !inner.verified.contains(*id));
+            unknown.map(|(check, _)| check.clone()).collect()
+        };
+        verify_batch(&unknown)
     }
 
     /// Number of entries that wait.
@@ -165,7 +247,7 @@ impl Mempool {
 
     /// True when the entry waits.
     pub fn contains(&self, hash: &Hash) -> bool {
-        self.lock().known.contains(hash)
+        self.lock().known.contains_key(hash)
     }
 
     /// Candidates for the next block: withdrawals first, then the others; of each, one entry per organization in turn. What no
@@ -202,7 +284,14 @@ impl Mempool {
     /// Forgets entries: committed, or found to have no effect.
     pub fn remove<'a>(&self, hashes: impl IntoIterator<Item = &'a Hash>) {
         let mut inner = self.lock();
-        let gone: BTreeSet<&Hash> = hashes.into_iter().filter(|h| inner.known.remove(*h)).collect();
+        let mut gone = BTreeSet::new();
+        for hash in hashes {
+            let Some(checks) = inner.known.remove(hash) else { continue };
+            for check in &checks {
+                inner.verified.remove(check);
+            }
+            gone.insert(hash);
+        }
         if gone.is_empty() {
             return;
         }

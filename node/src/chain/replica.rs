@@ -147,7 +147,8 @@ impl Replica for LedgerReplica {
         };
         let proposal = Proposal { proposer: self.address, round, now_ms: now_ms(), previous_certificate };
         let view = self.store.view()?;
-        let built = build_block(&self.tip, &view, self.mempool.select(), &proposal);
+        let built =
+            build_block(&self.tip, &view, self.mempool.select(), &proposal, &|c| self.mempool.verify(c));
         let (bytes, applied, dropped) = match built {
             Ok(built) => built,
             Err(error) => return Err(Fatal::Storage(error.to_string())),
@@ -182,7 +183,7 @@ impl Replica for LedgerReplica {
             Some((bytes, applied)) if *bytes == candidate.bytes => applied.header.clone(),
             _ => {
                 let view = self.store.view()?;
-                match apply_block(&self.tip, &view, &candidate.bytes) {
+                match apply_block(&self.tip, &view, &candidate.bytes, &|c| self.mempool.verify(c)) {
                     Ok(applied) => {
                         let header = applied.header.clone();
                         drop(view);
@@ -239,7 +240,7 @@ impl Replica for LedgerReplica {
             Some((bytes, applied)) if bytes == candidate.bytes => applied,
             _ => {
                 let view = self.store.view()?;
-                apply_block(&self.tip, &view, &candidate.bytes)
+                apply_block(&self.tip, &view, &candidate.bytes, &|c| self.mempool.verify(c))
                     .map_err(|e| Fatal::Engine(format!("decided a block that breaks a rule: {e}")))?
             }
         };

@@ -34,7 +34,7 @@ pub(super) fn leaves(chain_id: &str, set: &ConsentSet) -> Vec<ConsentLeaf> {
     set.consents.iter().map(|c| ConsentLeaf { id: c.id.clone(), commitment: commitment(c) }).collect()
 }
 
-fn refused(issues: &[Issue]) -> Refusal {
+pub(super) fn refused(issues: &[Issue]) -> Refusal {
     let reasons: Vec<&str> = issues.iter().map(|i| i.reason).collect();
     let first = issues
         .first()
@@ -148,7 +148,7 @@ impl Custodian {
         };
         let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
         let (queued, record) = self.queue(body_hash, operations, reply.encode_to_vec())?;
-        vault.put_pending(&[
+        vault.stage_pending(&[
             Pending::ConsentSet { handle: &subject.handle, commitment: &commitment, set: &set },
             Pending::Request { client, request_id, record: &record },
         ])?;
@@ -190,7 +190,7 @@ impl Custodian {
         let reply = (slot.policy_seq + 1).to_be_bytes().to_vec();
         let operations = vec![Operation { kind: Some(OperationKind::SetPolicy(operation)) }];
         let (queued, record) = self.queue(body_hash, operations, reply)?;
-        self.parts.vault.put_pending(&[
+        self.parts.vault.stage_pending(&[
             Pending::Policy { commitment: &commitment, salt: &salt, json: policy },
             Pending::Request { client, request_id, record: &record },
         ])?;
@@ -227,12 +227,12 @@ impl Custodian {
         }
         let operations = vec![Operation { kind: Some(OperationKind::Withdraw(withdraw)) }];
         let (queued, record) = self.queue(body_hash, operations, Vec::new())?;
-        self.parts.vault.put_request(client, request_id, &record)?;
+        self.parts.vault.stage_pending(&[Pending::Request { client, request_id, record: &record }])?;
         Ok(queued)
     }
 }
 
-fn check_subject(subject: &Subject, imported: &Imported) -> Result<(), Refusal> {
+pub(super) fn check_subject(subject: &Subject, imported: &Imported) -> Result<(), Refusal> {
     if imported.consent.subject == subject.patient_reference {
         return Ok(());
     }

@@ -9,6 +9,7 @@
 mod consents;
 mod evaluate;
 mod history;
+mod import;
 mod release;
 mod subjects;
 
@@ -28,6 +29,7 @@ use crate::refusal::{Kind, Refusal};
 use crate::vault::{RequestRecord, VaultError};
 
 pub use evaluate::{Evaluation, PermittedRelease};
+pub use import::{ImportedSubjects, SubjectToImport};
 pub use release::Released;
 
 /// Longest wait for a commit before the outcome is called unknown.
@@ -206,6 +208,8 @@ impl Custodian {
         body_hash: Hash,
         queued: &Queued,
     ) -> Result<u64, Refusal> {
+        // Bodies, salts and the request itself: on disk before anybody sees the entry.
+        self.parts.vault.durable().await?;
         crate::fault::point("request-stored");
         match self.parts.submitter.commit(&queued.entry, COMMIT_WAIT).await {
             Ok(height) => Ok(height),

@@ -254,7 +254,7 @@ impl Custodian {
         };
         let operations = vec![Operation { kind: Some(OperationKind::RecordAccess(operation)) }];
         let (queued, record) = self.queue(checked.hash, operations, commitment.to_vec())?;
-        self.parts.vault.put_pending(&[
+        self.parts.vault.stage_pending(&[
             Pending::Access { commitment: &commitment, access: &access },
             Pending::Access { commitment: &why, access: &reasons },
             Pending::Request { client, request_id: nonce, record: &record },

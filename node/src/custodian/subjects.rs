@@ -8,9 +8,24 @@ use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, Operation, SetConsent};
 
+use super::import::already_registered;
 use super::{blocking, fresh_bytes, CreatedSubject, Custodian, Loaded, NewSubject, PatientName};
 use crate::refusal::{Kind, Refusal};
 use crate::vault::{ConsentSet, Pending, Record, Subject};
+
+impl NewSubject {
+    pub(super) fn into_subject(self, handle: Hash, secret: [u8; 32]) -> Subject {
+        Subject {
+            handle,
+            secret,
+            identifier_system: self.system,
+            identifier_value: self.value,
+            birth_date: self.birth_date,
+            patient_reference: self.reference,
+            control_key: self.control_key,
+        }
+    }
+}
 
 impl Custodian {
     /// Registers a patient: a slot with an empty, salted set of consents.
@@ -50,24 +65,10 @@ impl Custodian {
         let known = vault.subject_by_identifier(&new.system, &new.value, &new.birth_date)?;
         let subject = match known {
             Some(subject) if self.is_orphan(&subject, new)? => subject,
-            Some(_) => {
-                return Err(Refusal::new(
-                    Kind::AlreadyExists,
-                    "SUBJECT_EXISTS",
-                    "this patient is registered already",
-                ))
-            }
+            Some(_) => return Err(already_registered()),
             None => {
                 let secret = fresh_bytes();
-                Subject {
-                    handle: handle(self.chain_id(), self.organization(), &secret),
-                    secret,
-                    identifier_system: new.system.clone(),
-                    identifier_value: new.value.clone(),
-                    birth_date: new.birth_date.clone(),
-                    patient_reference: new.reference.clone(),
-                    control_key: new.control_key,
-                }
+                new.clone().into_subject(handle(self.chain_id(), self.organization(), &secret), secret)
             }
         };
         let set = ConsentSet { salt: fresh_bytes(), consents: Vec::new() };
@@ -89,12 +90,12 @@ impl Custodian {
         if vault.subject_by_handle(&subject.handle)?.is_none() {
             writes.push(Pending::Subject(&subject));
         }
-        vault.put_pending(&writes)?;
+        vault.stage_pending(&writes)?;
         Ok(queued)
     }
 
     /// True for a subject whose registration never reached the ledger and is asked for again with the same facts.
-    fn is_orphan(&self, subject: &Subject, new: &NewSubject) -> Result<bool, Refusal> {
+    pub(super) fn is_orphan(&self, subject: &Subject, new: &NewSubject) -> Result<bool, Refusal> {
         let slot = self.parts.store.view()?.slot(self.organization(), &subject.handle)?;
         let same = subject.patient_reference == new.reference && subject.control_key == new.control_key;
         Ok(slot.is_none() && same)
@@ -119,17 +120,20 @@ impl Custodian {
         let body_hash = sha256(&digests.concat());
         // Reading takes seconds for a large load: a withdrawal does not wait for it.
         let records = blocking(|| self.read_records(resources))?;
-        let _guard = self.preparing.lock().await;
-        blocking(|| {
+        let guard = self.preparing.lock().await;
+        let loaded = blocking(|| {
             let handles: BTreeSet<Hash> = records.iter().flat_map(|r| r.subjects.iter().copied()).collect();
             let loaded = Loaded { resources: records.len() as u64, handles };
             if self.queued(client, request_id, &body_hash)?.is_none() {
                 let (_, record) = self.queue(body_hash, Vec::new(), Vec::new())?;
                 let request = Pending::Request { client, request_id, record: &record };
-                self.parts.vault.put_pending(&[Pending::Records(&records), request])?;
+                self.parts.vault.stage_pending(&[Pending::Records(&records), request])?;
             }
-            Ok(loaded)
-        })
+            Ok::<_, Refusal>(loaded)
+        })?;
+        drop(guard);
+        self.parts.vault.durable().await?;
+        Ok(loaded)
     }
 
     fn read_records(&self, resources: Vec<Vec<u8>>) -> Result<Vec<Record>, Refusal> {

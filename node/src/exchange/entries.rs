@@ -158,29 +158,27 @@ pub async fn serve(mut stream: PeerStream, store: Store, mempool: Mempool, chain
         let Ok(batch) = Batch::decode(frame.as_slice()) else {
             break;
         };
-        let taken = tokio::task::block_in_place(|| {
-            batch
-                .entries
-                .iter()
-                .map(|entry| u8::from(take(&store, &mempool, &chain_id, &peer, entry)))
-                .collect()
-        });
+        let taken = tokio::task::block_in_place(|| take(&store, &mempool, &chain_id, &peer, &batch.entries));
         if stream.send(&Taken { taken }.encode_to_vec()).await.is_err() {
             break;
         }
     }
 }
 
-fn take(store: &Store, mempool: &Mempool, chain_id: &str, peer: &str, entry: &[u8]) -> bool {
-    match mempool.admit(store, chain_id, entry) {
-        Ok((_, Admitted::Waiting | Admitted::Committed)) => true,
+/// One byte per entry.
+fn take(store: &Store, mempool: &Mempool, chain_id: &str, peer: &str, entries: &[Vec<u8>]) -> Vec<u8> {
+    let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+    let admitted = mempool.admit_all(store, chain_id, &entries);
+    let taken = admitted.into_iter().map(|outcome| match outcome {
+        Ok((_, Admitted::Waiting | Admitted::Committed)) => 1,
         Err(AdmitError::Fatal(error)) => {
             tracing::error!(%error, "entry not judged");
-            false
+            0
         }
         Err(error) => {
             tracing::debug!(%peer, %error, "peer's entry refused");
-            false
+            0
         }
-    }
+    });
+    taken.collect()
 }

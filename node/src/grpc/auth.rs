@@ -59,6 +59,7 @@ impl Role {
 /// `GetSlot` and `Withdraw` need no certificate but a signature by the control key, and `GetHistory` takes either.
 pub const ROLES: &[(&str, &[Role])] = &[
     ("SubjectService/CreateSubject", &[Role::Registrar]),
+    ("SubjectService/ImportSubjects", &[Role::Registrar]),
     ("RecordService/LoadRecords", &[Role::Ehr]),
     ("ConsentService/ImportConsent", &[Role::Portal]),
     ("PolicyService/SetPolicy", &[Role::Officer]),

@@ -20,6 +20,8 @@ pub const MAX_ACTOR_BYTES: usize = 256;
 pub const MAX_CODE_BYTES: usize = 64;
 /// Most resource types in a query.
 pub const MAX_RESOURCE_TYPES: usize = 64;
+/// Most patients in one message of ImportSubjects: the operations of one entry.
+pub const MAX_SUBJECTS_PER_MESSAGE: usize = assent_ledger::entry::MAX_ENTRY_OPERATIONS;
 /// Most resources in one message of LoadRecords.
 pub const MAX_RESOURCES_PER_MESSAGE: usize = 10_000;
 /// Longest resource, in bytes: below the 4 MiB that gRPC clients take in one message by default.

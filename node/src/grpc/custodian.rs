@@ -8,13 +8,15 @@ use assent_proto::v1::record_service_server::RecordService;
 use assent_proto::v1::subject_service_server::SubjectService;
 use assent_proto::v1::{
     CreateSubjectRequest, CreateSubjectResponse, ImportConsentRequest, ImportConsentResponse,
-    LoadRecordsRequest, LoadRecordsResponse, Patient, SetPolicyRequest, SetPolicyResponse,
+    ImportSubjectsRequest, ImportSubjectsResponse, ImportedSubject, LoadRecordsRequest, LoadRecordsResponse,
+    Patient, SetPolicyRequest, SetPolicyResponse,
 };
+use futures::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::Client;
 use super::{border, error, Api};
-use crate::custodian::{NewSubject, PatientName};
+use crate::custodian::{NewSubject, PatientName, SubjectToImport};
 use crate::refusal::{Kind, Refusal};
 
 impl Api {
@@ -42,18 +44,75 @@ impl Api {
         body: CreateSubjectRequest,
     ) -> Result<CreateSubjectResponse, Refusal> {
         border::request_id(&body.request_id)?;
-        let name = self.own_patient(body.patient)?;
-        border::patient_reference(&body.patient_reference)?;
-        let new = NewSubject {
-            system: name.system,
-            value: name.value,
-            birth_date: name.birth_date,
-            reference: body.patient_reference,
-            control_key: border::control_key("control_key", &body.control_key)?,
-        };
+        let new = self.new_subject(body.patient, body.patient_reference, &body.control_key)?;
         let created = self.app.custodian.create_subject(&client.id, &body.request_id, new).await?;
         let answer = self.answer_from(created.height).await?;
         Ok(CreateSubjectResponse { answer: Some(answer), handle: created.handle.to_vec() })
+    }
+
+    /// A patient to register, as a message names one.
+    fn new_subject(
+        &self,
+        patient: Option<Patient>,
+        reference: String,
+        control_key: &[u8],
+    ) -> Result<NewSubject, Refusal> {
+        let name = self.own_patient(patient)?;
+        border::patient_reference(&reference)?;
+        let control_key = border::control_key("control_key", control_key)?;
+        let PatientName { system, value, birth_date } = name;
+        Ok(NewSubject { system, value, birth_date, reference, control_key })
+    }
+
+    async fn import_message(
+        &self,
+        client: &Client,
+        body: ImportSubjectsRequest,
+    ) -> Result<ImportSubjectsResponse, Refusal> {
+        border::request_id(&body.request_id)?;
+        let (found, most) = (body.subjects.len(), border::MAX_SUBJECTS_PER_MESSAGE);
+        if !(1..=most).contains(&found) {
+            return Err(border::malformed("subjects", format!("{found} patients, 1 to {most} a message")));
+        }
+        let mut subjects = Vec::with_capacity(found);
+        for (index, subject) in body.subjects.into_iter().enumerate() {
+            let at = |refusal: Refusal| refusal.with("subject", index);
+            let ImportedSubject { patient, patient_reference, control_key, consent } = subject;
+            if !consent.is_empty() {
+                border::document("consent", &consent, border::MAX_DOCUMENT_BYTES).map_err(at)?;
+            }
+            let new = self.new_subject(patient, patient_reference, &control_key).map_err(at)?;
+            subjects.push(SubjectToImport { new, consent });
+        }
+        let custodian = &self.app.custodian;
+        let imported = custodian.import_subjects(&client.id, &body.request_id, subjects).await?;
+        Ok(ImportSubjectsResponse {
+            answer: Some(self.answer_from(imported.height).await?),
+            request_id: body.request_id,
+            handles: imported.handles.iter().map(|h| h.to_vec()).collect(),
+        })
+    }
+
+    /// Answers message by message; the stream ends with the first refusal.
+    fn import_stream(
+        self,
+        client: Client,
+        messages: Streaming<ImportSubjectsRequest>,
+    ) -> BoxStream<'static, Result<ImportSubjectsResponse, Status>> {
+        let state = Some((self, client, messages, 1u64));
+        stream::unfold(state, |state| async move {
+            let (api, client, mut messages, number) = state?;
+            let message = match messages.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return None,
+                Err(broken) => return Some((Err(error::status(error::broken_stream(&broken))), None)),
+            };
+            match api.import_message(&client, message).await {
+                Ok(answer) => Some((Ok(answer), Some((api, client, messages, number + 1)))),
+                Err(refusal) => Some((Err(error::status(refusal.with("message", number))), None)),
+            }
+        })
+        .boxed()
     }
 
     async fn load(
@@ -111,6 +170,16 @@ impl Api {
 
 #[tonic::async_trait]
 impl SubjectService for Api {
+    type ImportSubjectsStream = BoxStream<'static, Result<ImportSubjectsResponse, Status>>;
+
+    async fn import_subjects(
+        &self,
+        request: Request<Streaming<ImportSubjectsRequest>>,
+    ) -> Result<Response<Self::ImportSubjectsStream>, Status> {
+        let work = |api: Self, client, messages| async move { Ok(api.import_stream(client, messages)) };
+        self.call("SubjectService/ImportSubjects", request, work).await
+    }
+
     async fn create_subject(
         &self,
         request: Request<CreateSubjectRequest>,

@@ -46,7 +46,7 @@ use crate::freshness::Freshness;
 use auth::Authority;
 use call::Api;
 
-/// Longest message of LoadRecords and of the exchange service, in bytes.
+/// Longest message of ImportSubjects, LoadRecords and of the exchange service, in bytes.
 pub const MAX_LARGE_MESSAGE_BYTES: usize = 32 << 20;
 /// Longest message of every other method, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 10;
@@ -170,7 +170,7 @@ fn routes(api: Api) -> Routes {
     let small = MAX_MESSAGE_BYTES;
     let large = MAX_LARGE_MESSAGE_BYTES;
     Routes::new(NodeServiceServer::new(api.clone()).max_decoding_message_size(small))
-        .add_service(SubjectServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(SubjectServiceServer::new(api.clone()).max_decoding_message_size(large))
         .add_service(RecordServiceServer::new(api.clone()).max_decoding_message_size(large))
         .add_service(ConsentServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(PolicyServiceServer::new(api.clone()).max_decoding_message_size(small))

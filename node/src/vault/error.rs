@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// An error of the vault.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum VaultError {
     /// The disk said no; a restart may help (exit 7).
     #[error("vault storage failed: {what}")]

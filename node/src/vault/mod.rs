@@ -1,13 +1,14 @@
 //! The custodian's private store: subjects, records, consent bodies, salts, access events, clients' requests.
 //!
 //! ```text
-//! put_pending([ConsentSet, NewRequest]) ──► Staging (reads see what was staged) ──► one WriteBatch, synced ──► Ok
+//! put_pending([ConsentSet, NewRequest]) ──► Staging (reads see what was staged) ──► one WriteBatch ──► synced ──► Ok
 //!                                            every value sealed, every key hashed
 //! consent_set(handle, commitment) ◄── the ledger's slot says which commitment is current; nothing is "activated" here
 //! ```
 //!
 //! Bodies and salts are durable before the entry that commits to them is submitted (ARCHITECTURE.md, Decisions), so every
-//! write here is synced before it returns. A value that does not open under this vault's key, in its own place, is
+//! write here is synced before it returns, or before [`Vault::durable`] does ([`Vault::stage_pending`]). A value that does
+//! not open under this vault's key, in its own place, is
 //! [`VaultError::Corrupt`]. What encryption can't show: that a value was deleted or set back to an older one; for
 //! consents and policies the ledger's commitment shows it, for records a restored backup does not.
 //!
@@ -20,6 +21,7 @@ mod requests;
 mod seal;
 mod staging;
 mod subjects;
+mod sync;
 
 use std::fmt;
 use std::fs::DirBuilder;
@@ -40,6 +42,7 @@ pub use subjects::Subject;
 
 use seal::{Sealer, Table};
 use staging::Staging;
+use sync::Syncer;
 
 /// Result of the vault's calls.
 pub type Result<T, E = VaultError> = std::result::Result<T, E>;
@@ -60,7 +63,9 @@ pub struct Vault {
 }
 
 struct Inner {
-    db: DB,
+    /// Before the database: its thread ends first.
+    syncer: Syncer,
+    db: Arc<DB>,
     /// Kept for its statistics.
     options: Options,
     sealer: Sealer,
@@ -82,9 +87,9 @@ impl Vault {
         })?;
         let options = options();
         let db = DB::open(&options, dir).map_err(|error| VaultError::from_store("open", error))?;
-        let vault = Self {
-            inner: Arc::new(Inner { db, options, sealer: Sealer::new(secret), writing: Mutex::new(()) }),
-        };
+        let db = Arc::new(db);
+        let (sealer, syncer) = (Sealer::new(secret), Syncer::start(db.clone())?);
+        let vault = Self { inner: Arc::new(Inner { syncer, db, options, sealer, writing: Mutex::new(()) }) };
         vault.check_key()?;
         Ok(vault)
     }
@@ -92,6 +97,12 @@ impl Vault {
     /// How often the store has synced its write-ahead log since it was opened.
     pub fn log_syncs(&self) -> u64 {
         self.inner.options.get_ticker_count(Ticker::WalFileSynced)
+    }
+
+    /// Waits until everything that was written so far is on disk, whoever wrote it.
+    pub async fn durable(&self) -> Result<()> {
+        let syncer = &self.inner.syncer;
+        syncer.durable(syncer.newest()).await
     }
 
     /// Tells a new vault from one that was made with another key.
@@ -114,10 +125,14 @@ impl Vault {
                     let mut staging = self.stage();
                     staging.put(key, CHECK)?;
                     staging.decoy()?;
-                    staging.commit()
+                    self.wait_durable(staging.commit()?)
                 }
             },
         }
+    }
+
+    fn wait_durable(&self, ticket: u64) -> Result<()> {
+        futures::executor::block_on(self.inner.syncer.durable(ticket))
     }
 
     fn key(&self, table: Table, parts: &[&[u8]]) -> Vec<u8> {

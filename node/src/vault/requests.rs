@@ -91,7 +91,7 @@ impl Vault {
                 staging.delete(request);
                 staging.delete(key);
             }
-            staging.commit()?;
+            self.wait_durable(staging.commit()?)?;
             if !full {
                 return Ok(pruned);
             }

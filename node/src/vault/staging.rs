@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::MutexGuard;
 
 use prost::Message;
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::WriteBatch;
 
 use super::{decode, Access, ConsentSet, Inner, Record, RequestRecord, Result, Subject, Vault, VaultError};
 use super::{MAX_BATCH_BYTES, MAX_VALUE_BYTES};
@@ -36,6 +36,16 @@ pub enum Pending<'a> {
 impl Vault {
     /// Writes all of these, or none, synced to disk before it returns.
     pub fn put_pending(&self, writes: &[Pending<'_>]) -> Result<()> {
+        self.wait_durable(self.stage_all(writes)?)
+    }
+
+    /// Writes all of these, or none. Reads see them at once; nothing may be done because of them before [`Vault::durable`]
+    /// has returned: then many writers share one sync.
+    pub fn stage_pending(&self, writes: &[Pending<'_>]) -> Result<()> {
+        self.stage_all(writes).map(|_| ())
+    }
+
+    fn stage_all(&self, writes: &[Pending<'_>]) -> Result<u64> {
         let mut staging = self.stage();
         for write in writes {
             match *write {
@@ -115,9 +125,11 @@ impl<'a> Staging<'a> {
         self.get(key)?.map(|plain| decode(&plain)).transpose()
     }
 
-    pub(super) fn commit(self) -> Result<()> {
+    /// Puts everything into the log in one batch: the ticket whose sync makes it durable.
+    pub(super) fn commit(self) -> Result<u64> {
+        let syncer = &self.inner.syncer;
         if self.rows.is_empty() {
-            return Ok(());
+            return Ok(syncer.newest());
         }
         let mut batch = WriteBatch::default();
         for (key, value) in &self.rows {
@@ -126,8 +138,7 @@ impl<'a> Staging<'a> {
                 None => batch.delete(key),
             }
         }
-        let mut synced = WriteOptions::default();
-        synced.set_sync(true);
-        self.inner.db.write_opt(batch, &synced).map_err(|error| VaultError::from_store("write", error))
+        self.inner.db.write(batch).map_err(|error| VaultError::from_store("write", error))?;
+        Ok(syncer.wrote())
     }
 }

@@ -76,7 +76,7 @@ async fn every_error_has_one_reason() {
     let mut decisions = DecisionServiceClient::new(net.client(0, "crm"));
     let mut wrong = query("mrn-1", "TREAT");
     wrong.patient.as_mut().unwrap().birth_date = "3.2.1980".into();
-    let request = CheckConsentRequest { query: Some(wrong), consistency: None };
+    let request = CheckConsentRequest { query: Some(wrong), consistency: None, omit_decision: false };
     let error = decisions.check_consent(request).await.unwrap_err();
     is(&error, Code::InvalidArgument, "MALFORMED_REQUEST");
     assert!(
@@ -85,10 +85,11 @@ async fn every_error_has_one_reason() {
     );
     let mut elsewhere = query("mrn-1", "TREAT");
     elsewhere.patient.as_mut().unwrap().custodian = "nowhere".into();
-    let request = CheckConsentRequest { query: Some(elsewhere), consistency: None };
+    let request = CheckConsentRequest { query: Some(elsewhere), consistency: None, omit_decision: false };
     is(&decisions.check_consent(request).await.unwrap_err(), Code::InvalidArgument, "UNKNOWN_CUSTODIAN");
     let consistency = Some(Consistency { min_height: 1 << 40 });
-    let request = CheckConsentRequest { query: Some(query("mrn-1", "TREAT")), consistency };
+    let request =
+        CheckConsentRequest { query: Some(query("mrn-1", "TREAT")), consistency, omit_decision: false };
     is(&decisions.check_consent(request).await.unwrap_err(), Code::Unavailable, "BEHIND_MIN_HEIGHT");
 
     // A stream that never ends: the server says that the deadline is over, with its reason.

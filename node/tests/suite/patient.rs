@@ -111,7 +111,8 @@ pub fn query(value: &str, purpose: &str) -> Query {
 }
 
 pub async fn check(channel: Channel, value: &str, purpose: &str) -> Result<CheckConsentResponse, Status> {
-    let request = CheckConsentRequest { query: Some(query(value, purpose)), consistency: None };
+    let request =
+        CheckConsentRequest { query: Some(query(value, purpose)), consistency: None, omit_decision: false };
     Ok(DecisionServiceClient::new(channel).check_consent(request).await?.into_inner())
 }
 

@@ -25,7 +25,11 @@ pub async fn observe(stage: &Stage) -> Result<CheckObserved, Error> {
     let mut client = DecisionServiceClient::new(channel);
     let mut ask = async |query: Query| {
         client
-            .check_consent(CheckConsentRequest { query: Some(query), consistency: None })
+            .check_consent(CheckConsentRequest {
+                query: Some(query),
+                consistency: None,
+                omit_decision: false,
+            })
             .await
             .map(Response::into_inner)
     };

@@ -43,7 +43,7 @@ pub async fn observe(stage: &Stage) -> Result<WithdrawObserved, Error> {
     let checks = {
         let client = DecisionServiceClient::new(client::connect(network, RECIPIENT, "crm").await?);
         let query = query(stage.patient.named(), "TREAT", ACTOR, &[]);
-        let request = CheckConsentRequest { query: Some(query), consistency: None };
+        let request = CheckConsentRequest { query: Some(query), consistency: None, omit_decision: false };
         tokio::spawn(watch_checks(client, request, done.clone()))
     };
     tokio::time::sleep(AFTERWARDS / 2).await; // some checks before

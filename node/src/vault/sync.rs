@@ -1,0 +1,85 @@
+//! Group commit: writers put their batches into the log one after another, and one sync makes all of them durable.
+//!
+//! ```text
+//! writer ─▶ batch in the log, ticket n ─▶ wakes the thread ─▶ waits until n is synced
+//!                                          thread: sync, then tell everybody up to the newest ticket
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{sync_channel, SyncSender};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rocksdb::DB;
+use tokio::sync::watch;
+
+use super::{Result, VaultError};
+
+/// The newest ticket that is durable, or why no further one ever will be.
+type Synced = std::result::Result<u64, VaultError>;
+
+/// Syncs the log on a thread of its own.
+pub(super) struct Syncer {
+    written: Arc<AtomicU64>,
+    synced: watch::Receiver<Synced>,
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Syncer {
+    pub(super) fn start(db: Arc<DB>) -> Result<Self> {
+        let written = Arc::new(AtomicU64::new(0));
+        let (tell, synced) = watch::channel(Ok(0));
+        let (wake, woken) = sync_channel::<()>(1);
+        let newest = written.clone();
+        let work = move || {
+            while woken.recv().is_ok() {
+                let ticket = newest.load(Ordering::Acquire);
+                let outcome = db.flush_wal(true).map_err(|error| VaultError::from_store("sync", error));
+                let failed = outcome.is_err();
+                let _before = tell.send_replace(outcome.map(|()| ticket));
+                if failed {
+                    return; // what the disk holds is unknown from here on
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("vault-sync".into()).spawn(work);
+        let thread = thread.map_err(|error| VaultError::Storage { what: format!("no thread: {error}") })?;
+        Ok(Self { written, synced, wake: Some(wake), thread: Some(thread) })
+    }
+
+    /// Something was written: the ticket that stands for it and all before it.
+    pub(super) fn wrote(&self) -> u64 {
+        let ticket = self.written.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(wake) = &self.wake {
+            let _ = wake.try_send(()); // full: it is woken already
+        }
+        ticket
+    }
+
+    /// The newest ticket.
+    pub(super) fn newest(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Waits until a ticket is durable.
+    pub(super) async fn durable(&self, ticket: u64) -> Result<()> {
+        let mut synced = self.synced.clone();
+        let reached = |state: &Synced| !matches!(state, Ok(newest) if *newest < ticket);
+        let state = synced.wait_for(reached).await.map(|state| state.clone());
+        match state {
+            Ok(outcome) => outcome.map(|_| ()),
+            Err(_) => Err(VaultError::Storage { what: "the thread that syncs the vault has ended".into() }),
+        }
+    }
+}
+
+impl Drop for Syncer {
+    /// The store is closed when this returns: another process may open it.
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

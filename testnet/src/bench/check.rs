@@ -1,0 +1,142 @@
+//! Consent checks: by the custodian's own node among 100,000 subjects, and by another's from a signed decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use assent_proto::v1::decision_service_client::DecisionServiceClient;
+use assent_proto::v1::{CheckConsentRequest, Outcome, Query};
+use rand::Rng;
+use tonic::transport::Channel;
+
+use super::ceiling::BareServer;
+use super::figure::{Figure, Target};
+use super::load::{closed_loop, open_loop, Samples};
+use super::stage::{Stage, CUSTODIAN, NEAR_FULL, RECIPIENT};
+use super::write::{patient, said};
+use crate::client;
+use crate::error::Error;
+use crate::net::description::node_dir;
+
+/// Registered subjects with a consent and a record each.
+const SUBJECTS: usize = 100_000;
+/// Connections, and callers on each.
+const CONNECTIONS: usize = 4;
+const LANES: usize = 64;
+/// Subjects whose decisions the recipient's node holds.
+const CACHED: u64 = 2_000;
+/// How long a closed loop looks for the full rate.
+const SEARCH: Duration = Duration::from_secs(4);
+/// First questions a second.
+const UNCACHED_RATE: f64 = 50.0;
+
+#[derive(Clone)]
+struct Checks {
+    clients: Arc<Vec<DecisionServiceClient<Channel>>>,
+    signed: bool,
+}
+
+impl Checks {
+    async fn connect(stage: &Stage, url: &str, organization: &str, signed: bool) -> Result<Self, Error> {
+        let as_client = stage.network().client(organization, "crm")?;
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients.push(DecisionServiceClient::new(client::open(url, as_client, true).await?));
+        }
+        Ok(Self { clients: Arc::new(clients), signed })
+    }
+
+    /// A check about a subject must permit.
+    async fn check(self, lane: u64, subject: u64) -> Result<(), String> {
+        let request = CheckConsentRequest {
+            query: Some(Query {
+                patient: Some(patient(CUSTODIAN, &format!("subject-{subject}"))),
+                purpose: "TREAT".into(),
+                actor: "Dr. Grey".into(),
+                action: String::new(),
+                resource_types: Vec::new(),
+            }),
+            consistency: None,
+            omit_decision: !self.signed,
+        };
+        let mut client = self.clients[(lane % CONNECTIONS as u64) as usize].clone();
+        let answer = client.check_consent(request).await.map_err(|s| said(&s))?.into_inner();
+        match answer.outcome() {
+            Outcome::Permit => Ok(()),
+            other => Err(format!("a permit was due, {other:?} came")),
+        }
+    }
+
+    /// The full rate, and how soon answers come close to it.
+    async fn rate(&self, stage: &mut Stage, what: &str, subjects: u64) -> Samples {
+        let random = move || rand::thread_rng().gen_range(0..subjects);
+        let checks = self.clone();
+        let found =
+            closed_loop(LANES, SEARCH, move |lane, _| checks.clone().check(lane as u64, random())).await;
+        stage.must_succeed(what, &found);
+        let rate = found.per_second() * NEAR_FULL;
+        let samples = open_loop(rate, stage.time_at(rate), |n| self.clone().check(n, random())).await;
+        stage.must_succeed(what, &samples);
+        samples
+    }
+}
+
+fn figure(samples: &Samples, name: &'static str, target: f64) -> Figure {
+    let (count, seconds) = (samples.micros.len() as u64, samples.seconds);
+    Figure::new(name, samples.per_second(), "checks/s", Target::AtLeast(target), count, seconds)
+}
+
+fn latency(samples: &Samples, name: &'static str, percent: f64) -> Figure {
+    let (count, seconds) = (samples.micros.len() as u64, samples.seconds);
+    Figure::new(name, samples.percentile_ms(percent), "ms", Target::None, count, seconds)
+}
+
+/// Registers the subjects, then measures.
+pub async fn check(stage: &mut Stage) -> Result<(), Error> {
+    let (seconds, handles) = stage.import("subject", &vec![None; SUBJECTS]).await?;
+    let per_second = handles.len() as f64 / seconds;
+    let imported =
+        Figure::new("import_ops_per_s", per_second, "ops/s", Target::None, handles.len() as u64, seconds);
+    stage.keep(imported);
+
+    let node = stage.network().node(CUSTODIAN)?.grpc.clone();
+    let folder = node_dir(&stage.dir, CUSTODIAN);
+    let server = BareServer::start(&["bare-unary", &folder.display().to_string()]).await?;
+    let bare =
+        Checks::connect(stage, &format!("https://127.0.0.1:{}", server.address), CUSTODIAN, false).await?;
+    let bare = bare.rate(stage, "bare", SUBJECTS as u64).await;
+    drop(server);
+
+    let local = Checks::connect(stage, &node, CUSTODIAN, false).await?;
+    let unsigned = local.rate(stage, "check", SUBJECTS as u64).await;
+    stage.keep(figure(&unsigned, "check_per_s", 10_000.0).under("bare_unary_per_s", bare.per_second()));
+    stage.keep(latency(&unsigned, "check_p50_ms", 50.0).under("bare_unary_p50_ms", bare.percentile_ms(50.0)));
+    stage.keep(latency(&unsigned, "check_p99_ms", 99.0).under("bare_unary_p99_ms", bare.percentile_ms(99.0)));
+    let over_bare = unsigned.per_second() / bare.per_second();
+    let samples = unsigned.micros.len() as u64;
+    stage.keep(Figure::new(
+        "check_vs_bare",
+        over_bare,
+        "ratio",
+        Target::AtLeast(0.7),
+        samples,
+        unsigned.seconds,
+    ));
+    let signed = Checks { signed: true, ..local }.rate(stage, "signed check", SUBJECTS as u64).await;
+    let count = signed.micros.len() as u64;
+    let rate = signed.per_second();
+    stage.keep(Figure::new("check_signed_per_s", rate, "checks/s", Target::None, count, signed.seconds));
+
+    let node = stage.network().node(RECIPIENT)?.grpc.clone();
+    let remote = Checks::connect(stage, &node, RECIPIENT, false).await?;
+    let first = {
+        let time = Duration::from_secs_f64(CACHED as f64 / UNCACHED_RATE).min(stage.time);
+        open_loop(UNCACHED_RATE, time, |n| remote.clone().check(n, n)).await
+    };
+    stage.must_succeed("uncached remote check", &first);
+    stage.keep(latency(&first, "check_remote_uncached_p50_ms", 50.0));
+    let known = first.micros.len() as u64;
+    let cached = remote.rate(stage, "cached remote check", known).await;
+    let cached_figure = figure(&cached, "check_remote_cached_per_s", 10_000.0);
+    stage.keep(cached_figure.under("bare_unary_per_s", bare.per_second()));
+    Ok(())
+}

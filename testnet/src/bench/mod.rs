@@ -1,0 +1,142 @@
+//! The benchmark: real processes, mutual TLS, synced writes, signed entries; ceilings of the same run beside each figure.
+//!
+//! ```text
+//! load      open and closed loops          ceiling, bare   what the machine does at most
+//! stage     the network all share          commit, check, withdraw, release, audit, outage, footprint: the workloads
+//! figure    a value and its target         report          BENCHMARKS.md and JSON
+//! ```
+//! Latency counts from when a call was due, not from when it was sent: a stall shows in all calls that it delays.
+
+mod audit;
+pub mod bare;
+mod ceiling;
+mod check;
+mod commit;
+pub mod figure;
+mod footprint;
+pub mod load;
+mod outage;
+mod release;
+pub mod report;
+mod stage;
+mod withdraw;
+mod write;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::binaries::Binaries;
+use crate::demo::Output;
+use crate::error::{failed, Error};
+use crate::net::cluster::Cluster;
+use crate::net::create::create;
+use crate::net::process::Care;
+use crate::net::up::{interrupted, Claimed, DEFAULT_NODES};
+use stage::Stage;
+
+/// A group of figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Workload {
+    /// One write at a time on a quiet network.
+    Idle,
+    /// Operations per second, latency at half load, memory and disk.
+    Commit,
+    /// Time until no node permits any more.
+    Withdraw,
+    /// Releases of small and large records.
+    Release,
+    /// Checks by the custodian's node and from a signed decision, with 100,000 subjects.
+    Check,
+    /// The audit of everything that the other workloads wrote.
+    Audit,
+    /// One of four killed, and its catching up.
+    Outage,
+    /// Disk growth while nothing happens.
+    Footprint,
+}
+
+/// In the order in which they run: what needs a quiet, small ledger first.
+const ALL: [Workload; 8] = [
+    Workload::Idle,
+    Workload::Commit,
+    Workload::Withdraw,
+    Workload::Release,
+    Workload::Check,
+    Workload::Audit,
+    Workload::Outage,
+    Workload::Footprint,
+];
+
+/// What the benchmark was told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What to measure; all when empty.
+    pub workloads: Vec<Workload>,
+    /// Longest time of one measurement, in seconds.
+    pub seconds: u64,
+    /// How to print.
+    pub output: Output,
+    /// Where the report goes, if anywhere.
+    pub report: Option<PathBuf>,
+}
+
+/// Measures; true when nothing was lost or wrong, whatever the targets say. All that it starts has ended when it returns.
+pub async fn run(options: Options) -> Result<bool, Error> {
+    let dir = std::env::temp_dir().join(format!("assent-bench-{:08x}", rand::random::<u32>()));
+    let claimed = Claimed::new(&dir)?;
+    let stage = tokio::select! {
+        stage = measure(&claimed, &options) => stage?,
+        interrupted = interrupted() => return Err(interrupted),
+    };
+    let report = report::Report::new(&stage.figures, &stage.wrong, options.seconds);
+    match options.output {
+        Output::Text => println!("{}", report.table()),
+        Output::Json => println!("{}", report.json()),
+    }
+    for wrong in &stage.wrong {
+        eprintln!("wrong: {wrong}");
+    }
+    if let Some(path) = &options.report {
+        report.write(path)?;
+    }
+    Ok(stage.wrong.is_empty())
+}
+
+async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
+    let binaries = Binaries::beside_this()?;
+    let network = create(&binaries, &claimed.dir, DEFAULT_NODES).await?;
+    let cluster = Cluster::start(&binaries, &claimed.dir, network, Care::Supervised)?;
+    let mut stage = Stage {
+        binaries,
+        dir: claimed.dir.clone(),
+        cluster,
+        time: Duration::from_secs(options.seconds),
+        figures: Vec::new(),
+        wrong: Vec::new(),
+        acknowledged: Default::default(),
+        idle_commit_ms: None,
+    };
+    stage.cluster.wait_ready().await?;
+    for workload in ALL {
+        if !options.workloads.is_empty() && !options.workloads.contains(&workload) {
+            continue;
+        }
+        eprintln!("== {workload:?}");
+        let outcome = match workload {
+            Workload::Idle => commit::idle(&mut stage).await,
+            Workload::Commit => commit::commit(&mut stage).await,
+            Workload::Withdraw => withdraw::withdraw(&mut stage).await,
+            Workload::Release => release::release(&mut stage).await,
+            Workload::Check => check::check(&mut stage).await,
+            Workload::Audit => audit::audit(&mut stage).await,
+            Workload::Outage => outage::outage(&mut stage).await,
+            Workload::Footprint => footprint::idle(&mut stage).await,
+        };
+        if let Err(error) = outcome {
+            stage.cluster.fail_if_ended()?;
+            return failed(format!("{workload:?}: {error}"));
+        }
+    }
+    stage.cluster.stop().await;
+    Ok(stage)
+}
