@@ -123,5 +123,6 @@ else
     skip buf npm "apt-get install npm"
 fi
 rust_tests
+check bad-input testnet/bad_input.sh "$logs/rust-tests"
 check demo timeout --kill-after=10 "$demo_limit_seconds" "$CARGO_TARGET_DIR/release/assent-testnet" demo
 finish

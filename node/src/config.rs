@@ -9,6 +9,8 @@ use figment::providers::{Env, Format, Toml};
 use figment::Figment;
 use serde::Deserialize;
 
+use crate::grpc::quota::Rate;
+
 /// What is wrong with the configuration: file, key or value, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -71,6 +73,19 @@ pub struct GrpcSection {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// Calls a second that each client may make.
+    #[serde(default = "twenty_thousand")]
+    pub requests_per_second: u32,
+    /// Calls at once; as many as in a second when it isn't there.
+    pub burst: Option<u32>,
+}
+
+impl GrpcSection {
+    /// What each client may ask for.
+    pub fn rate(&self) -> Rate {
+        let per_second = self.requests_per_second;
+        Rate { per_second, burst: self.burst.unwrap_or(per_second) }
+    }
 }
 
 /// `[admin]`
@@ -104,6 +119,9 @@ fn keys() -> PathBuf {
 fn ten() -> u64 {
     10
 }
+fn twenty_thousand() -> u32 {
+    20_000
+}
 fn thirty() -> u64 {
     30
 }
@@ -134,6 +152,23 @@ impl Config {
             return Err(ConfigError(format!(
                 "{}: heartbeat_seconds ({heartbeat}) must be at least 1 and below max_staleness_seconds ({staleness})",
                 path.display()
+            )));
+        }
+        for (key, swarm) in [("consensus", &config.consensus), ("exchange", &config.exchange)] {
+            if let Err(error) = swarm.listen.parse::<libp2p::Multiaddr>() {
+                return Err(ConfigError(format!(
+                    "{}: {key}.listen is not a multiaddr such as /ip4/127.0.0.1/tcp/7413: {error}",
+                    path.display()
+                )));
+            }
+        }
+        let rate = config.grpc.rate();
+        if rate.per_second == 0 || rate.burst == 0 {
+            return Err(ConfigError(format!(
+                "{}: grpc.requests_per_second ({}) and grpc.burst ({}) must be at least 1",
+                path.display(),
+                rate.per_second,
+                rate.burst
             )));
         }
         Ok(config)

@@ -237,6 +237,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         listen: config.grpc.listen,
         certificate_pem,
         key_pem,
+        rate: config.grpc.rate(),
         cas: app
             .parts
             .genesis

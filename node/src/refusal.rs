@@ -3,6 +3,7 @@
 //! gRPC codes are made of it in one place, [`crate::grpc::error`]; internal error text never reaches a caller.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use assent_proto::ledger::v1::Signed;
 
@@ -38,6 +39,8 @@ pub struct Refusal {
     pub message: String,
     /// Further facts for programs.
     pub metadata: BTreeMap<String, String>,
+    /// When a retry may succeed, where that is known.
+    pub retry_after: Option<Duration>,
     /// The signed `NotReleased`, for that reason only.
     pub not_released: Option<Box<Signed>>,
 }
@@ -45,12 +48,25 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without metadata.
     pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, reason, message: message.into(), metadata: BTreeMap::new(), not_released: None }
+        Self {
+            kind,
+            reason,
+            message: message.into(),
+            metadata: BTreeMap::new(),
+            retry_after: None,
+            not_released: None,
+        }
     }
 
     /// The same with one more fact.
     pub fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// The same with the time after which a retry may succeed.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
         self
     }
 

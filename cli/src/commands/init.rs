@@ -161,6 +161,8 @@ max_staleness_seconds = 30
 listen = "{grpc}"
 certificate = "tls/node.pem"
 key = "tls/node.key"
+requests_per_second = 20000      # of each client
+burst = 20000
 
 [admin]                          # HTTP: /livez /readyz /metrics
 listen = "{admin}"

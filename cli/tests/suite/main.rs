@@ -1,6 +1,7 @@
 //! The `assent` program, run as its users run it.
 
 mod audit;
+mod bad_input;
 mod chain;
 mod keys;
 mod node;

@@ -23,6 +23,7 @@ use super::crypto::{ChainSigner, ChainVerifier};
 use super::scheme::Signature;
 use super::types::{Address, BftContext, BlockHash, Height, Proposal, ProposalPart, Vote};
 use super::validators::ValidatorSet;
+use super::wire::{CertificateWire, ConsensusWire, LivenessWire, VoteWire};
 use super::{certificate, header_of, pack, peer_id};
 
 const CHAIN: &str = "unit";
@@ -146,6 +147,43 @@ fn lists_and_rounds_are_bounded() {
     assert!(pack::unframe(frames(5), 5).is_ok() && pack::unframe(frames(6), 5).is_err());
     assert!(pack::unframe(Bytes::from_static(&[0xff; 4]), 5).is_err());
     assert!(pack::round(1 << 20).is_ok() && pack::round(u32::MAX).is_err());
+}
+
+/// A value of a later version is no value of this one: nothing is guessed.
+#[test]
+fn unknown_kinds_and_messages_without_content_are_refused() {
+    let codec = WireCodec::default();
+    let vote = |kind: u32| VoteWire {
+        kind,
+        height: 4,
+        address: vec![3; 32].into(),
+        signature: vec![9; 64].into(),
+        ..Default::default()
+    };
+    let consensus = |kind: u32| ConsensusWire { vote: Some(vote(kind)), proposal: None }.encode_to_vec();
+    let liveness = |kind: u32| {
+        let skip = CertificateWire { height: 4, kind, ..Default::default() };
+        LivenessWire { skip: Some(skip), ..Default::default() }.encode_to_vec()
+    };
+    let consensus_fault = |bytes: Vec<u8>| {
+        let decoded: Result<SignedConsensusMsg<BftContext>, _> = codec.decode(bytes.into());
+        decoded.err().map(|e| e.to_string())
+    };
+    let liveness_fault = |bytes: Vec<u8>| {
+        let decoded: Result<LivenessMsg<BftContext>, _> = codec.decode(bytes.into());
+        decoded.err().map(|e| e.to_string())
+    };
+    for good in [1, 2] {
+        assert_eq!((consensus_fault(consensus(good)), liveness_fault(liveness(good))), (None, None));
+    }
+    for bad in [0, 3, u32::MAX] {
+        assert_eq!(consensus_fault(consensus(bad)), Some(format!("vote of unknown kind {bad}")));
+        assert_eq!(liveness_fault(liveness(bad)), Some(format!("round certificate of unknown kind {bad}")));
+    }
+    assert_eq!(consensus_fault(Vec::new()).unwrap(), "neither one vote nor one proposal");
+    assert_eq!(liveness_fault(Vec::new()).unwrap(), "not exactly one liveness message");
+    let both = LivenessWire { vote: Some(vote(1)), ..LivenessWire::decode(liveness(1).as_slice()).unwrap() };
+    assert_eq!(liveness_fault(both.encode_to_vec()).unwrap(), "not exactly one liveness message");
 }
 
 #[test]

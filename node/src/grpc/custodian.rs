@@ -125,6 +125,10 @@ impl Api {
         while let Some(message) = messages.message().await.map_err(|e| error::broken_stream(&e))? {
             number += 1;
             let at = |refusal: Refusal| refusal.with("message", number);
+            // The call itself has paid for its first message.
+            if number > 1 {
+                self.quota.take(&client.id).map_err(at)?;
+            }
             border::request_id(&message.request_id).map_err(at)?;
             border::resources(&message.resources).map_err(at)?;
             let custodian = &self.app.custodian;

@@ -1,7 +1,10 @@
 //! Refusals as gRPC statuses: the only place where codes are made.
 //!
 //! Every error carries exactly one `google.rpc.ErrorInfo` of domain "assent". `NOT_RELEASED` carries the custodian's signed
-//! `NotReleased` as second detail. Internal error text never gets here: [`Refusal`] holds sentences meant for callers.
+//! `NotReleased` as second detail, `QUOTA_EXCEEDED` a `google.rpc.RetryInfo`. Internal error text never gets here: [`Refusal`]
+//! holds sentences meant for callers.
+
+use std::time::Duration;
 
 use assent_proto::ledger::v1::Signed;
 use axum::http::HeaderMap;
@@ -15,6 +18,7 @@ use crate::refusal::{Kind, Refusal};
 /// Domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "assent";
 const ERROR_INFO_URL: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+const RETRY_INFO_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
 const SIGNED_URL: &str = "type.googleapis.com/assent.ledger.v1.Signed";
 
 fn code(kind: Kind) -> Code {
@@ -46,6 +50,11 @@ fn signed(message: &Signed) -> Any {
     Any { type_url: SIGNED_URL.to_owned(), value: message.encode_to_vec() }
 }
 
+fn retry_info(wait: Duration) -> Any {
+    let retry_delay = prost_types::Duration::try_from(wait).ok();
+    Any { type_url: RETRY_INFO_URL.to_owned(), value: pb::RetryInfo { retry_delay }.encode_to_vec() }
+}
+
 fn detailed(code: Code, message: String, details: Vec<Any>) -> Status {
     let status = pb::Status { code: code.into(), message: message.clone(), details };
     Status::with_details(code, message, status.encode_to_vec().into())
@@ -54,6 +63,7 @@ fn detailed(code: Code, message: String, details: Vec<Any>) -> Status {
 /// The status of a refusal.
 pub fn status(refusal: Refusal) -> Status {
     let mut details = vec![error_info(refusal.reason, refusal.metadata)];
+    details.extend(refusal.retry_after.map(retry_info));
     details.extend(refusal.not_released.as_deref().map(signed));
     detailed(code(refusal.kind), refusal.message, details)
 }

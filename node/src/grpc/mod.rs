@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! error      refusals as statuses          auth       certificates and roles
-//! border     form of what comes in         call       identity, role, deadline of each call
+//! border     form of what comes in         call       identity, quota and role of each call
+//! quota      calls that a client may make  deadline   time that a call may take
 //! answer     state that an answer is from  custodian, exchange, patient, audit, node: the services
 //! ```
 //! Shutdown: health says NOT_SERVING, no new connection, calls under way have five seconds.
@@ -13,10 +14,12 @@ pub mod auth;
 pub mod border;
 pub mod call;
 pub mod custodian;
+pub mod deadline;
 pub mod error;
 pub mod exchange;
 pub mod node;
 pub mod patient;
+pub mod quota;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,7 +33,6 @@ use assent_proto::v1::patient_service_server::{self, PatientServiceServer};
 use assent_proto::v1::policy_service_server::{self, PolicyServiceServer};
 use assent_proto::v1::record_service_server::{self, RecordServiceServer};
 use assent_proto::v1::subject_service_server::{self, SubjectServiceServer};
-use axum::http::Response;
 use pkcs8::der::pem;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -45,6 +47,8 @@ use crate::app::App;
 use crate::freshness::Freshness;
 use auth::Authority;
 use call::Api;
+use deadline::{Deadlines, Timed};
+use quota::{Quota, Rate};
 
 /// Longest message of ImportSubjects, LoadRecords and of the exchange service, in bytes.
 pub const MAX_LARGE_MESSAGE_BYTES: usize = 32 << 20;
@@ -77,22 +81,6 @@ const SERVICES: [&str; 10] = [
     audit_service_server::SERVICE_NAME,
 ];
 
-/// Time that calls have.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// When the client names none.
-    pub default: Duration,
-    /// Whatever the client names.
-    pub max: Duration,
-}
-
-impl Default for Deadlines {
-    /// The maximum leaves room for a stream of LoadRecords.
-    fn default() -> Self {
-        Self { default: Duration::from_secs(60), max: Duration::from_secs(600) }
-    }
-}
-
 /// What the server is told.
 pub struct GrpcConfig {
     /// Where it listens; port 0 takes a free one.
@@ -103,6 +91,8 @@ pub struct GrpcConfig {
     pub key_pem: Vec<u8>,
     /// Every organization's id and CA certificate (DER), as genesis has them.
     pub cas: Vec<(String, Vec<u8>)>,
+    /// What each client may ask for.
+    pub rate: Rate,
 }
 
 /// Why there is no server.
@@ -208,11 +198,6 @@ async fn follow_freshness(reporter: HealthReporter, freshness: Freshness, shutdo
     report(&reporter, ServingStatus::NotServing).await;
 }
 
-async fn complete_errors(mut response: Response<tonic::body::Body>) -> Response<tonic::body::Body> {
-    error::complete(response.headers_mut());
-    response
-}
-
 /// Binds, then serves until the shutdown. Needs a runtime with several threads: calls read the disk in place.
 pub async fn serve(
     app: App,
@@ -232,7 +217,7 @@ pub async fn serve(
     let last_signed = node::LastSigned::default();
     let (reporter, health) = tonic_health::server::health_reporter();
     let broken = |e: tonic_reflection::server::Error| ServeError::Reflection(e.to_string());
-    let routes = routes(Api::new(app, authority, Deadlines::default(), last_signed.clone()))
+    let routes = routes(Api::new(app, authority, Quota::new(config.rate), last_signed.clone()))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?);
@@ -244,7 +229,7 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE / 2))
         .http2_keepalive_timeout(Some(KEEPALIVE / 2))
-        .layer(axum::middleware::map_response(complete_errors))
+        .layer(tower::layer::layer_fn(|service| Timed::new(service, Deadlines::default())))
         .add_routes(routes);
 
     tokio::spawn(last_signed.follow(parts.tips.clone()));

@@ -22,6 +22,7 @@ use assent_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::call::Caller;
+use super::quota::{Bucket, Rate};
 use super::{answer, border, Api};
 use crate::chain::now_ms;
 use crate::custodian::blocking;
@@ -35,30 +36,7 @@ const NONCE_LIFE: Duration = Duration::from_secs(11 * 60);
 const MAX_NONCES: usize = 40_000;
 /// Calls without a certificate that this process takes in a second; reads and withdrawals have as much each.
 const CALLS_PER_SECOND: u32 = 50;
-
-/// A token bucket that holds one second's calls.
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
-}
-
-impl Bucket {
-    fn new(now: Instant) -> Self {
-        Self { tokens: f64::from(CALLS_PER_SECOND), filled: now }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let rate = f64::from(CALLS_PER_SECOND);
-        let elapsed = now.saturating_duration_since(self.filled);
-        self.tokens = (self.tokens + elapsed.as_secs_f64() * rate).min(rate);
-        self.filled = now;
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
-    }
-}
+const RATE: Rate = Rate { per_second: CALLS_PER_SECOND, burst: CALLS_PER_SECOND };
 
 /// Nonces of proofs that counted. In memory: a restart forgets them.
 #[derive(Default)]
@@ -110,8 +88,8 @@ impl Default for Gate {
     fn default() -> Self {
         let now = Instant::now();
         Self {
-            reads: Mutex::new(Bucket::new(now)),
-            withdrawals: Mutex::new(Bucket::new(now)),
+            reads: Mutex::new(Bucket::new(RATE, now)),
+            withdrawals: Mutex::new(Bucket::new(RATE, now)),
             nonces: Mutex::default(),
         }
     }
@@ -156,7 +134,7 @@ impl Api {
     }
 
     fn prove(&self, method: &str, proof: Option<ControlProof>) -> Result<Proven, Refusal> {
-        if !lock(&self.gate.reads).take(Instant::now()) {
+        if lock(&self.gate.reads).take(RATE, Instant::now()).is_err() {
             return Err(rate_limited());
         }
         let proof = proof.ok_or_else(|| border::malformed("proof", "missing"))?;
@@ -197,7 +175,7 @@ impl Api {
     }
 
     async fn withdraw_slot(&self, body: WithdrawRequest) -> Result<WithdrawResponse, Refusal> {
-        if !lock(&self.gate.withdrawals).take(Instant::now()) {
+        if lock(&self.gate.withdrawals).take(RATE, Instant::now()).is_err() {
             return Err(rate_limited());
         }
         border::request_id(&body.request_id)?;
@@ -275,17 +253,6 @@ impl PatientService for Api {
 mod tests {
     use super::*;
     use assent_ledger::keys::{sign, SigningKey};
-
-    #[test]
-    fn a_bucket_empties_and_fills() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(start);
-        let taken = (0..200).filter(|_| bucket.take(start)).count();
-        assert_eq!(taken, CALLS_PER_SECOND as usize);
-        let later = start + Duration::from_millis(500);
-        let taken = (0..200).filter(|_| bucket.take(later)).count();
-        assert_eq!(taken, CALLS_PER_SECOND as usize / 2);
-    }
 
     #[test]
     fn a_nonce_counts_once_and_is_forgotten_when_its_proof_is_void() {

@@ -18,7 +18,7 @@ use prost::Message;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-const CHAIN: &str = "bft-test";
+pub const CHAIN: &str = "bft-test";
 
 #[derive(Default)]
 struct Disk {
@@ -172,18 +172,18 @@ struct Node {
     running: Option<(BftHandle, CancellationToken)>,
 }
 
-struct Net {
+pub struct Net {
     home: tempfile::TempDir,
     keys: Vec<SigningKey>,
     set: ValidatorSet,
-    ports: Vec<u16>,
+    pub ports: Vec<u16>,
     nodes: Vec<Node>,
     padding: usize,
     faulty: Option<usize>,
 }
 
 impl Net {
-    fn new(padding: usize) -> Self {
+    pub fn new(padding: usize) -> Self {
         // RUST_LOG shows what the engines do.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
@@ -211,11 +211,11 @@ impl Net {
         Self { home: tempfile::tempdir().unwrap(), keys, set, ports, nodes, padding, faulty: None }
     }
 
-    fn secret(index: usize) -> [u8; 32] {
+    pub fn secret(index: usize) -> [u8; 32] {
         [100 + index as u8; 32]
     }
 
-    async fn start(&mut self, index: usize) {
+    pub async fn start(&mut self, index: usize) {
         let peer =
             |i: usize| format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", self.ports[i], bft::peer_id(&Self::secret(i)));
         let home = self.home.path().join(format!("node-{index}"));
@@ -245,7 +245,7 @@ impl Net {
         self.nodes[index].running = Some((handle, shutdown));
     }
 
-    async fn stop(&mut self, index: usize) {
+    pub async fn stop(&mut self, index: usize) {
         let (handle, shutdown) = self.nodes[index].running.take().unwrap();
         shutdown.cancel();
         let start = Instant::now();
@@ -257,19 +257,19 @@ impl Net {
         self.nodes.iter().map(|n| n.disk.lock().unwrap().decided.len() as u64).collect()
     }
 
-    fn highest(&self) -> u64 {
+    pub fn highest(&self) -> u64 {
         self.tips().into_iter().max().unwrap()
     }
 
     /// Work for everybody up to a height.
-    fn work_until(&self, height: u64) {
+    pub fn work_until(&self, height: u64) {
         for node in &self.nodes {
             node.target.store(height, Ordering::SeqCst);
             node.wake.notify_one();
         }
     }
 
-    async fn reached(&self, who: &[usize], height: u64) {
+    pub async fn reached(&self, who: &[usize], height: u64) {
         let start = Instant::now();
         while who.iter().any(|i| self.tips()[*i] < height) {
             assert!(start.elapsed() < Duration::from_secs(60), "stuck at {:?} before {height}", self.tips());
@@ -278,7 +278,7 @@ impl Net {
         eprintln!("{who:?} reached {height} after {:?}", start.elapsed());
     }
 
-    fn assert_same_chain(&self) {
+    pub fn assert_same_chain(&self) {
         let chains: Vec<Vec<Vec<u8>>> = self
             .nodes
             .iter()

@@ -24,11 +24,11 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use crate::net::{Net, CHAIN};
 use crate::patient::*;
 
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-fn proof(key: &SigningKey, method: &str, handle: &[u8], nonce: u8, time_ms: u64) -> ControlProof {
+pub fn proof(key: &SigningKey, method: &str, handle: &[u8], nonce: u8, time_ms: u64) -> ControlProof {
     let (nonce, time) = ([nonce; 16], time_ms.to_be_bytes());
     let parts: [&[u8]; 5] = [method.as_bytes(), b"cedar", handle, &nonce, &time];
     ControlProof {
@@ -40,7 +40,8 @@ fn proof(key: &SigningKey, method: &str, handle: &[u8], nonce: u8, time_ms: u64)
     }
 }
 
-fn is(status: &Status, code: Code, expected: &str) {
+/// The code, the reason and exactly one `ErrorInfo`.
+pub fn is(status: &Status, code: Code, expected: &str) {
     assert_eq!(
         (status.code(), reason(status).as_str(), error_infos(status)),
         (code, expected, 1),

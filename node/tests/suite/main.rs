@@ -1,5 +1,6 @@
 //! Integration tests of the node: one binary, so that the engine is linked once.
 
+mod bad_input;
 mod bft;
 mod exchange;
 mod grpc;

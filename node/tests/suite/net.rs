@@ -155,6 +155,14 @@ impl Net {
         net
     }
 
+    /// Changes a node's configuration: one place in its text.
+    pub fn configure(&self, i: usize, from: &str, to: &str) {
+        let path = self.members[i].dir.join("assentd.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches(from).count(), 1, "{from:?}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+    }
+
     pub fn index(&self, id: &str) -> usize {
         self.members.iter().position(|m| m.id == id).unwrap()
     }
