@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! operator   init, genesis, keys, status       custodian   subject, records, consent, policy
-//! CRM        check, request, verify            patient     wallet, withdraw, history
+//! CRM        check, request, verify, accesses  patient     wallet, withdraw, history
 //! auditor    audit export, audit verify
 //! ```
 //! A command is a function from arguments to a report or a failure; [`output`] prints either, [`exit`] has the codes.

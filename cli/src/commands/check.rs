@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::commands::status::{answer_json, answer_text};
 use crate::connect::{self, NodeArgs};
 use crate::exit::{printable, Failure};
-use crate::output::{fields, Report};
+use crate::output::{fields, time, Report};
 use crate::profile::Profile;
 use crate::text::PatientArgs;
 
@@ -98,10 +98,21 @@ fn report(answer: &CheckConsentResponse) -> Result<Report, Failure> {
         false => printable(&answer.obligations.join(", ")),
     };
     let text = format!("{outcome}{note}\n")
-        + &fields(&[("obligations", obligations), ("ledger", answer_text(&answer.answer))]);
+        + &fields(&[
+            ("obligations", obligations),
+            ("decided", decided(answer)),
+            ("ledger", answer_text(&answer.answer)),
+        ]);
     let json = json!({
         "ok": true, "outcome": outcome, "may_be_incomplete": answer.may_be_incomplete,
-        "obligations": answer.obligations, "answer": answer_json(&answer.answer),
+        "obligations": answer.obligations, "decided_time_ms": answer.decided_time_ms,
+        "not_after_ms": answer.not_after_ms, "cached": answer.cached, "answer": answer_json(&answer.answer),
     });
     Ok(Report::ok(text, json))
+}
+
+/// From when the answer is, and until when it counts if nothing changes.
+fn decided(answer: &CheckConsentResponse) -> String {
+    let asked = if answer.cached { "unchanged since" } else { "asked now" };
+    format!("{} ({asked}), at most until {}", time(answer.decided_time_ms), time(answer.not_after_ms))
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod accesses;
 mod audit;
 mod check;
 mod custodian;
@@ -35,6 +36,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// CRM: get records, verified, with their receipt
     Request(request::RequestArgs),
+    /// CRM: list what this client itself got
+    Accesses(accesses::AccessesArgs),
     /// Anyone: verify a bundle or a history offline
     Verify(verify::VerifyArgs),
     /// Patient: keep the control key
@@ -71,6 +74,7 @@ impl Command {
             Self::Status(args) => args.run(profile),
             Self::Check(args) => args.run(profile),
             Self::Request(args) => args.run(profile),
+            Self::Accesses(args) => args.run(profile),
             Self::Verify(args) => args.run(profile),
             Self::Wallet(command) => command.run(profile),
             Self::Withdraw(args) => args.run(profile),

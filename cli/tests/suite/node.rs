@@ -35,9 +35,43 @@ struct Script {
     release: Messages,
     export: Vec<Result<ExportLedgerResponse, Status>>,
     history: Vec<u8>,
+    /// Number of the client's accesses, given out two a page.
+    accesses: u64,
+    endless: bool,
     slot: Slot,
     asked: Option<GetSlotRequest>,
     withdrawn: Option<WithdrawRequest>,
+}
+
+impl Script {
+    fn page(&self, request: &ListAccessesRequest) -> ListAccessesResponse {
+        let from: u64 = request.page_token.parse().unwrap_or_default();
+        let to = self.accesses.min(from + u64::from(request.page_size.min(2)));
+        let query = Query {
+            patient: Some(Patient {
+                custodian: "cedar".into(),
+                identifier_system: "urn:x:mrn".into(),
+                identifier_value: "\x1b17".into(),
+                birth_date: "2000-02-29".into(),
+            }),
+            purpose: "TREAT".into(),
+            ..Default::default()
+        };
+        let access = |n: u64| OwnAccess {
+            request_id: format!("r-{n}"),
+            query: Some(query.clone()),
+            outcome: Outcome::Permit.into(),
+            height: 100 - n,
+            entry_hash: vec![1; 32],
+            ..Default::default()
+        };
+        let more = to < self.accesses || self.endless;
+        ListAccessesResponse {
+            answer: Some(Answer { height: 100, ..Default::default() }),
+            accesses: (from..to).map(access).collect(),
+            next_page_token: if more { to.to_string() } else { String::new() },
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -81,6 +115,12 @@ impl ExchangeService for Told {
         _: Request<VerifyRecordsRequest>,
     ) -> Result<Response<VerifyRecordsResponse>, Status> {
         Err(Status::unimplemented("not asked here"))
+    }
+    async fn list_accesses(
+        &self,
+        request: Request<ListAccessesRequest>,
+    ) -> Result<Response<ListAccessesResponse>, Status> {
+        Ok(Response::new(self.0.lock().unwrap().page(&request.into_inner())))
     }
 }
 
@@ -299,6 +339,30 @@ fn a_release_is_written_only_when_everything_holds() {
     assent(&["verify", out.to_str().unwrap(), "--genesis-hash", &chain.genesis_hash()]).exits(0);
     // And never over a file that is there.
     node.request(&chain, "Dr Beech").exits(1);
+}
+
+#[test]
+fn own_accesses_are_listed_over_all_pages_up_to_a_limit() {
+    let node = Node::start();
+    let run = node.crm(&["accesses"]).exits(0);
+    assert!(run.out.starts_with("0 accesses\n"), "{run:?}");
+    node.told.set(|script| script.accesses = 5);
+    let json = node.crm(&["accesses", "--output", "json"]).exits(0).json();
+    let ids: Vec<_> = json["accesses"].as_array().unwrap().iter().map(|a| a["request_id"].clone()).collect();
+    assert_eq!(ids, ["r-0", "r-1", "r-2", "r-3", "r-4"]);
+    assert_eq!((&json["more"], &json["answer"]["height"]), (&false.into(), &100.into()));
+    let first = &json["accesses"][0];
+    assert_eq!((&first["custodian"], &first["outcome"]), (&"cedar".into(), &"PERMIT".into()));
+    assert_eq!(first["entry_hash"], "01".repeat(32));
+    let json = node.crm(&["accesses", "--limit", "3", "--output", "json"]).exits(0).json();
+    assert_eq!((json["accesses"].as_array().unwrap().len(), &json["more"]), (3, &true.into()));
+    let run = node.crm(&["accesses", "--limit", "3"]).exits(0);
+    assert!(run.out.starts_with("3 accesses, there are more") && !run.out.contains('\x1b'), "{run:?}");
+    node.crm(&["accesses", "--limit", "0"]).exits(2);
+    // A node that never comes to an end is not asked for ever.
+    node.told.set(|script| script.endless = true);
+    let run = node.crm(&["accesses"]).exits(1);
+    assert!(run.err.contains("[BAD_ANSWER]"), "{run:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ const COMMANDS: &[&[&str]] = &[
     &["keys", "generate"],
     &["status"],
     &["check"],
+    &["accesses"],
     &["request"],
     &["verify"],
     &["wallet"],

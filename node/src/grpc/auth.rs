@@ -17,6 +17,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::known::KnownClients;
 use crate::refusal::{Kind, Refusal};
 
 /// Longest name of a client, in bytes.
@@ -66,6 +67,7 @@ pub const ROLES: &[(&str, &[Role])] = &[
     ("DecisionService/CheckConsent", &[Role::Crm, Role::Ehr]),
     ("ExchangeService/RequestRecords", &[Role::Crm, Role::Ehr]),
     ("ExchangeService/VerifyRecords", &[Role::Crm, Role::Ehr]),
+    ("ExchangeService/ListAccesses", &[Role::Crm, Role::Ehr]),
     ("AuditService/ExportLedger", &[Role::Auditor, Role::Operator]),
     ("AuditService/GetBlock", &[Role::Auditor, Role::Operator]),
     ("NodeService/GetStatus", &Role::ALL),
@@ -91,6 +93,7 @@ pub struct Authority {
     chain_id: String,
     organization: String,
     verifiers: BTreeMap<String, Arc<dyn ClientCertVerifier>>,
+    known: KnownClients,
 }
 
 fn bad(what: &str) -> Refusal {
@@ -122,12 +125,14 @@ fn parse_id(id: &str) -> Option<Name<'_>> {
     })
 }
 
-/// The one SAN URI of a certificate. Other kinds of names are of no account.
-fn spiffe_id(leaf: &[u8]) -> Result<String, Refusal> {
+/// The one SAN URI of a certificate, and its end in milliseconds since 1970. Other kinds of names are of no account.
+fn spiffe_id(leaf: &[u8]) -> Result<(String, u64), Refusal> {
     let (rest, certificate) = X509Certificate::from_der(leaf).map_err(|_| bad("does not parse"))?;
     if !rest.is_empty() {
         return Err(bad("has bytes behind its end"));
     }
+    let end_s = certificate.validity().not_after.timestamp();
+    let end_ms = u64::try_from(end_s).unwrap_or_default().saturating_mul(1000);
     let names =
         certificate.subject_alternative_name().map_err(|_| bad("has a broken subject alternative name"))?;
     let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
@@ -136,7 +141,7 @@ fn spiffe_id(leaf: &[u8]) -> Result<String, Refusal> {
         _ => None,
     });
     match (uris.next(), uris.next()) {
-        (Some(uri), None) => Ok(uri.to_owned()),
+        (Some(uri), None) => Ok((uri.to_owned(), end_ms)),
         (None, _) => Err(bad("names nobody: it has no SAN URI")),
         (Some(_), Some(_)) => Err(bad("has several SAN URIs, exactly one is needed")),
     }
@@ -158,7 +163,8 @@ impl Authority {
                 .map_err(|e| unusable(&e))?;
             verifiers.insert(id.clone(), verifier);
         }
-        Ok(Self { chain_id: chain_id.to_owned(), organization: organization.to_owned(), verifiers })
+        let (chain_id, organization) = (chain_id.to_owned(), organization.to_owned());
+        Ok(Self { chain_id, organization, verifiers, known: KnownClients::default() })
     }
 
     /// Who presents this chain of certificates, leaf first.
@@ -173,7 +179,10 @@ impl Authority {
                 ),
             )
         })?;
-        let id = spiffe_id(leaf)?;
+        if let Some(client) = self.known.get(leaf, now_ms) {
+            return Ok(client);
+        }
+        let (id, end_ms) = spiffe_id(leaf)?;
         let name = parse_id(&id)
             .ok_or_else(|| bad("has a SAN URI that is not spiffe://<chain>/org/<org>/<role>/<name>"))?;
         if name.chain_id != self.chain_id {
@@ -199,11 +208,13 @@ impl Authority {
         }
         let role = Role::ALL.into_iter().find(|role| role.name() == name.role);
         let role = role.ok_or_else(|| bad(&format!("has the role {:?}, which no client has", name.role)))?;
-        Ok(Client { organization: name.organization.to_owned(), role, id })
+        let client = Client { organization: name.organization.to_owned(), role, id: id.clone() };
+        self.known.put(leaf, &client, now_ms, end_ms);
+        Ok(client)
     }
 
-    /// The organization that a certificate names must be the one whose CA issued it. Checked at every request, so that a
-    /// certificate that expires ends also on a connection that stays open.
+    /// The organization that a certificate names must be the one whose CA issued it. Judged for requests, not for connections:
+    /// a certificate that expires ends also on a connection that stays open.
     fn check_issuer(
         &self,
         organization: &str,
@@ -351,6 +362,17 @@ mod tests {
         assert_eq!(world.reason(leaf(&world.cedar, &["spiffe://net-2/org/cedar/crm/a"])), "WRONG_NETWORK");
         assert_eq!(world.reason(leaf(&world.birch, &["spiffe://net-1/org/birch/crm/a"])), "FOREIGN_CLIENT");
         assert_eq!(world.reason(leaf_until(&world.cedar, &[good], 2025)), "BAD_CLIENT_CERTIFICATE");
+    }
+
+    #[test]
+    fn a_known_client_is_refused_from_its_certificates_end_on() {
+        let world = world();
+        let chain = [leaf_until(&world.cedar, &["spiffe://net-1/org/cedar/crm/a"], 2026)];
+        for _ in 0..2 {
+            world.authority.identify(&chain, NOW_MS - 1_000).unwrap();
+        }
+        let refusal = world.authority.identify(&chain, NOW_MS + 1_000).unwrap_err();
+        assert_eq!(refusal.reason, "BAD_CLIENT_CERTIFICATE");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use assent_ledger::block::header_hash;
 use assent_ledger::receipt::{verify_bundle, VerifiedAccess};
-use assent_proto::ledger::v1::{Decision, RecordBundle};
+use assent_proto::ledger::v1::{DataRequest, RecordBundle};
 use assent_proto::v1::decision_service_server::DecisionService;
 use assent_proto::v1::exchange_service_server::ExchangeService;
 use assent_proto::v1::{
-    CheckConsentRequest, CheckConsentResponse, Outcome, RequestRecordsRequest, RequestRecordsResponse,
-    VerifyRecordsRequest, VerifyRecordsResponse,
+    CheckConsentRequest, CheckConsentResponse, ListAccessesRequest, ListAccessesResponse, Outcome, OwnAccess,
+    Patient, RequestRecordsRequest, RequestRecordsResponse, VerifyRecordsRequest, VerifyRecordsResponse,
 };
 use futures::stream;
 use prost::Message;
@@ -19,6 +19,7 @@ use crate::app::Parts;
 use crate::custodian::blocking;
 use crate::recipient::Query;
 use crate::refusal::Refusal;
+use crate::vault;
 
 /// Most resource bytes in one message of a release, unless a single resource is longer.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
@@ -49,6 +50,42 @@ fn unreadable_permit() -> Refusal {
     )
 }
 
+fn outcome(name: &str) -> Option<Outcome> {
+    match name {
+        "PERMIT" => Some(Outcome::Permit),
+        "PERMIT_OVERRIDE" => Some(Outcome::PermitOverride),
+        _ => None,
+    }
+}
+
+fn own_access(access: vault::OwnAccess) -> Result<OwnAccess, Refusal> {
+    let request = DataRequest::decode(access.request.as_slice())
+        .map_err(|_| Refusal::unavailable("NODE_FAILING", "a stored access does not decode"))?;
+    let patient = Patient {
+        custodian: request.custodian,
+        identifier_system: request.identifier_system,
+        identifier_value: request.identifier_value,
+        birth_date: request.birth_date,
+    };
+    let query = assent_proto::v1::Query {
+        patient: Some(patient),
+        purpose: request.purpose,
+        actor: request.actor,
+        action: request.action,
+        resource_types: request.resource_types,
+    };
+    Ok(OwnAccess {
+        request_id: access.request_id,
+        query: Some(query),
+        outcome: outcome(&access.outcome).unwrap_or_default().into(),
+        resources: access.resources,
+        time_ms: access.time_ms,
+        height: access.height,
+        entry_hash: access.entry_hash.to_vec(),
+        request_hash: access.request_hash.to_vec(),
+    })
+}
+
 /// True when a bundle's block is the one that this node has; none when this node isn't there yet.
 fn is_our_block(parts: &Parts, access: &VerifiedAccess) -> Result<Option<bool>, Refusal> {
     let view = parts.store.view()?;
@@ -77,20 +114,28 @@ impl Api {
         let tip = self.app.parts.tip();
         answer::not_behind(tip.height, min_height)?;
         let permit = self.app.recipient.check(&client.id, query).await?;
-        let decision = Decision::decode(permit.decision.body.as_slice()).map_err(|_| unreadable_permit())?;
-        // The custodian decides on its own ledger, which may be behind this one.
-        answer::not_behind(decision.height, min_height)?;
-        let outcome = match permit.outcome.as_str() {
-            "PERMIT" => Outcome::Permit,
-            "PERMIT_OVERRIDE" => Outcome::PermitOverride,
-            _ => return Err(unreadable_permit()),
-        };
+        // The custodian decides on its own ledger, which may be behind this one; a kept decision stands at this node's own tip.
+        answer::not_behind(permit.height, min_height)?;
+        let outcome = outcome(&permit.outcome).ok_or_else(unreadable_permit)?;
         Ok(CheckConsentResponse {
             answer: Some(answer::at(&tip)),
             outcome: outcome.into(),
             may_be_incomplete: true,
             obligations: permit.obligations,
             decision: Some(permit.decision),
+            decided_time_ms: permit.decided_time_ms,
+            not_after_ms: permit.not_after_ms,
+            cached: permit.cached,
+        })
+    }
+
+    fn list(&self, client: &Client, body: &ListAccessesRequest) -> Result<ListAccessesResponse, Refusal> {
+        let recipient = &self.app.recipient;
+        let (accesses, next) = recipient.accesses(&client.id, body.page_size, &body.page_token)?;
+        Ok(ListAccessesResponse {
+            answer: Some(self.answer()),
+            accesses: accesses.into_iter().map(own_access).collect::<Result<_, _>>()?,
+            next_page_token: next,
         })
     }
 
@@ -180,6 +225,14 @@ impl ExchangeService for Api {
         let work =
             |api: Self, _, body: VerifyRecordsRequest| async move { blocking(|| api.verify(body.bundle)) };
         self.call("ExchangeService/VerifyRecords", request, work).await
+    }
+
+    async fn list_accesses(
+        &self,
+        request: Request<ListAccessesRequest>,
+    ) -> Result<Response<ListAccessesResponse>, Status> {
+        let work = |api: Self, client, body: ListAccessesRequest| async move { api.list(&client, &body) };
+        self.call("ExchangeService/ListAccesses", request, work).await
     }
 }
 

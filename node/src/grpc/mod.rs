@@ -17,6 +17,7 @@ pub mod custodian;
 pub mod deadline;
 pub mod error;
 pub mod exchange;
+mod known;
 pub mod node;
 pub mod patient;
 pub mod quota;

@@ -1,31 +1,36 @@
 //! This organization as recipient: asks custodians on behalf of its clients.
+//!
+//! ```text
+//! check:   decision kept and standing? ─▶ answer, else ask the custodian ─▶ keep its signed decision ─▶ answer
+//! request: ask the custodian ─▶ receipt, records, every digest checked ─▶ bundle and a line of history durable ─▶ answer
+//! ```
+
+mod accesses;
+mod check;
+mod decisions;
+mod request;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use assent_ledger::consent::{Reference, Request};
-use assent_ledger::hash::{framed, sha256, Context};
+use assent_ledger::hash::Context;
 use assent_ledger::receipt::{request_hash, sign_message};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessReceipt, DataRequest, Decision, RecordBundle, Signed};
+use assent_proto::ledger::v1::{AccessReceipt, DataRequest, Signed};
 use prost::Message;
 use tokio::sync::Mutex;
 
 use crate::app::Parts;
 use crate::chain::now_ms;
-use crate::custodian::{blocking, fresh_bytes, Custodian};
-use crate::exchange::client::{ask, check_decision, Answered};
-use crate::refusal::{Kind, Refusal};
-use crate::vault::{Pending, RequestRecord};
+use crate::custodian::{fresh_bytes, Custodian};
+use crate::exchange::client::{ask, Answered};
+use crate::refusal::Refusal;
+
+use decisions::Decisions;
 
 /// Life of a request: a retry within it gets the same release again.
 const REQUEST_LIFE_MS: u64 = 3_600_000;
-
-/// Reason of a permit that this node's ledger contradicts.
-const STALE_DECISION: &str = "STALE_DECISION";
-/// How often a custodian is asked whose ledger lags, with a pause in between.
-const MAX_CHECKS: usize = 10;
-const LAG_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a client asks for.
 #[derive(Clone)]
@@ -57,6 +62,14 @@ pub struct Permit {
     pub obligations: Vec<String>,
     /// The custodian's signed decision.
     pub decision: Signed,
+    /// Height that the permit is known to stand at.
+    pub height: u64,
+    /// Block time that the custodian decided at, in milliseconds since the Unix epoch.
+    pub decided_time_ms: u64,
+    /// Milliseconds since the Unix epoch from which it no longer counts.
+    pub not_after_ms: u64,
+    /// True when it comes from a decision that this node holds.
+    pub cached: bool,
 }
 
 /// Released records.
@@ -75,16 +88,19 @@ opaque_debug!(Query, Release);
 pub struct Recipient {
     parts: Arc<Parts>,
     custodian: Custodian,
+    /// Held while a request is named: one request id leads to one nonce, whoever races.
     preparing: Arc<Mutex<()>>,
+    decisions: Arc<Decisions>,
 }
 
 impl Recipient {
     /// `custodian` answers what this organization asks itself.
     pub fn new(parts: Arc<Parts>, custodian: Custodian) -> Self {
-        Self { parts, custodian, preparing: Arc::default() }
+        Self { parts, custodian, preparing: Arc::default(), decisions: Arc::default() }
     }
 
-    fn data_request(&self, client: &str, query: &Query, check_only: bool) -> Result<DataRequest, Refusal> {
+    /// What is asked, without what makes one request of it: nonce and expiry.
+    fn question(&self, client: &str, query: &Query, check_only: bool) -> Result<DataRequest, Refusal> {
         if self.parts.known(&query.custodian).is_none() {
             return Err(Refusal::invalid(
                 "UNKNOWN_CUSTODIAN",
@@ -112,14 +128,20 @@ impl Recipient {
             purpose: query.purpose.clone(),
             action: action.to_owned(),
             resource_types: query.resource_types.clone(),
-            nonce: fresh_bytes().to_vec(),
-            not_after_ms: now_ms() + REQUEST_LIFE_MS,
+            nonce: Vec::new(),
+            not_after_ms: 0,
             check_only,
         })
     }
 
-    fn sign(&self, request: &DataRequest) -> (Hash, Signed) {
+    /// One request out of a question, with its name.
+    fn sign(&self, question: DataRequest) -> (Hash, Signed) {
         let chain_id = self.parts.chain_id();
+        let request = DataRequest {
+            nonce: fresh_bytes().to_vec(),
+            not_after_ms: now_ms() + REQUEST_LIFE_MS,
+            ..question
+        };
         let signed = sign_message(
             Context::Request,
             chain_id,
@@ -137,22 +159,6 @@ impl Recipient {
                 Err(Refusal::unavailable("NOT_FRESH", format!("this node is not fresh: {reason}")))
             }
         }
-    }
-
-    /// A permit counts only while this node's own ledger knows of nothing newer: the custodian's may lag behind a withdrawal.
-    fn must_be_current(&self, decision: &Decision) -> Result<(), Refusal> {
-        let view = self.parts.store.view()?;
-        let slot = view.slot(&decision.custodian, &decision.handle)?.unwrap_or_default();
-        let policy = view.policy(&decision.custodian)?;
-        let newer = slot.consent_seq > decision.consent_seq || policy.policy_seq > decision.policy_seq;
-        if newer || view.tip.time_ms >= decision.not_after_ms {
-            return Err(Refusal::unavailable(
-                STALE_DECISION,
-                "the custodian decided on an older state than this node's ledger has: retry",
-            )
-            .with("custodian", &decision.custodian));
-        }
-        Ok(())
     }
 
     async fn answer(
@@ -190,107 +196,5 @@ impl Recipient {
         }
         let answer = custodian.not_released_since(started, &checked.hash).await;
         Ok(Answered::NotReleased(answer))
-    }
-
-    /// Asks whether the custodian would release anything; again while its ledger lags behind this node's.
-    pub async fn check(&self, client: &str, query: Query) -> Result<Permit, Refusal> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            match self.check_once(client, &query).await {
-                Err(refusal) if refusal.reason == STALE_DECISION && attempts < MAX_CHECKS => {
-                    tokio::time::sleep(LAG_PAUSE).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn check_once(&self, client: &str, query: &Query) -> Result<Permit, Refusal> {
-        self.must_be_fresh()?;
-        let request = self.data_request(client, query, true)?;
-        let (hash, signed) = self.sign(&request);
-        match self.answer(&query.custodian, &hash, &signed, true).await? {
-            Answered::Permit(decision) => {
-                let opened = check_decision(&self.parts, &query.custodian, &hash, &decision)?;
-                self.must_be_current(&opened)?;
-                Ok(Permit { outcome: opened.outcome, obligations: opened.obligations, decision })
-            }
-            Answered::NotReleased(signed) => Err(Refusal::not_released(signed)),
-            Answered::Released(..) => Err(Refusal::unavailable("BAD_ANSWER", "records in answer to a check")),
-        }
-    }
-
-    /// Asks for records. A retry with the same request id within the hour asks with the same nonce, and gets the same release.
-    pub async fn request(&self, client: &str, request_id: &str, query: Query) -> Result<Release, Refusal> {
-        self.must_be_fresh()?;
-        let texts = [
-            &query.custodian,
-            &query.system,
-            &query.value,
-            &query.birth_date,
-            &query.purpose,
-            &query.actor,
-            &query.action,
-        ];
-        let mut fields: Vec<&[u8]> = texts.iter().map(|t| t.as_bytes()).collect();
-        fields.extend(query.resource_types.iter().map(|t| t.as_bytes()));
-        let body_hash = sha256(&framed(Context::Request, "client", &fields));
-        let guard = self.preparing.lock().await;
-        let signed = match self.asked_before(client, request_id, &body_hash)? {
-            Some(signed) => signed,
-            None => {
-                let (_, signed) = self.sign(&self.data_request(client, &query, false)?);
-                let reply = signed.encode_to_vec();
-                let record = RequestRecord { body_hash, reply, entry_hash: None, created_ms: now_ms() };
-                blocking(|| self.parts.vault.put_request(client, request_id, &record))?;
-                signed
-            }
-        };
-        drop(guard);
-        let hash = request_hash(self.parts.chain_id(), &signed.body);
-        if let Some(bytes) = blocking(|| self.parts.vault.release(&hash))? {
-            let bundle = RecordBundle::decode(bytes.as_slice()).unwrap_or_default();
-            if let Some(receipt) = bundle.receipt {
-                return Ok(Release { receipt, resources: bundle.resources });
-            }
-        }
-        let request = DataRequest::decode(signed.body.as_slice()).unwrap_or_default();
-        if now_ms() > request.not_after_ms {
-            return Err(Refusal::new(
-                Kind::FailedPrecondition,
-                "REQUEST_EXPIRED",
-                "a request and its retries are good for an hour: choose a new request_id",
-            ));
-        }
-        match self.answer(&query.custodian, &hash, &signed, false).await? {
-            Answered::Released(receipt, resources) => {
-                let bundle = RecordBundle { receipt: Some((*receipt).clone()), resources };
-                let bytes = bundle.encode_to_vec();
-                blocking(|| {
-                    self.parts.vault.put_pending(&[Pending::Release { request_hash: &hash, bytes: &bytes }])
-                })?;
-                Ok(Release { receipt: *receipt, resources: bundle.resources })
-            }
-            Answered::NotReleased(signed) => Err(Refusal::not_released(signed)),
-            Answered::Permit(_) => {
-                Err(Refusal::unavailable("BAD_ANSWER", "a decision in answer to a request for records"))
-            }
-        }
-    }
-
-    fn asked_before(
-        &self,
-        client: &str,
-        request_id: &str,
-        body_hash: &Hash,
-    ) -> Result<Option<Signed>, Refusal> {
-        let Some(record) = self.parts.vault.get_request(client, request_id)? else {
-            return Ok(None);
-        };
-        if record.body_hash != *body_hash {
-            return Err(Refusal::request_id_reused());
-        }
-        Ok(Signed::decode(record.reply.as_slice()).ok())
     }
 }

@@ -16,6 +16,7 @@
 
 mod bodies;
 mod error;
+mod own_accesses;
 mod records;
 mod requests;
 mod seal;
@@ -35,6 +36,7 @@ use rocksdb::{DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Option
 
 pub use bodies::{Access, ConsentRecord, ConsentSet};
 pub use error::VaultError;
+pub use own_accesses::{Cursor, OwnAccess};
 pub use records::Record;
 pub use requests::RequestRecord;
 pub use staging::Pending;

@@ -39,6 +39,8 @@ pub(super) enum Table {
     RequestByTime = 11,
     Release = 12,
     Decoy = 13,
+    OwnAccess = 14,
+    PageToken = 15,
 }
 
 /// The vault's keys.

@@ -6,7 +6,9 @@ use std::sync::MutexGuard;
 use prost::Message;
 use rocksdb::WriteBatch;
 
-use super::{decode, Access, ConsentSet, Inner, Record, RequestRecord, Result, Subject, Vault, VaultError};
+use super::{
+    decode, Access, ConsentSet, Inner, OwnAccess, Record, RequestRecord, Result, Subject, Vault, VaultError,
+};
 use super::{MAX_BATCH_BYTES, MAX_VALUE_BYTES};
 
 /// One of the writes of a [`Vault::put_pending`].
@@ -27,6 +29,8 @@ pub enum Pending<'a> {
     Acknowledgement { request_hash: &'a [u8; 32], bytes: &'a [u8] },
     /// A bundle that this node received for its client.
     Release { request_hash: &'a [u8; 32], bytes: &'a [u8] },
+    /// One line of a client's own history, beside the bundle that it got.
+    OwnAccess { client: &'a str, access: &'a OwnAccess },
     /// A client's request that must not be stored yet; [`VaultError::Exists`] when it is, and nothing is written.
     NewRequest { client: &'a str, request_id: &'a str, record: &'a RequestRecord },
     /// A client's request, replacing what is stored under its id.
@@ -60,6 +64,7 @@ impl Vault {
                     staging.acknowledgement(request_hash, bytes)?
                 }
                 Pending::Release { request_hash, bytes } => staging.release(request_hash, bytes)?,
+                Pending::OwnAccess { client, access } => staging.own_access(client, access)?,
                 Pending::NewRequest { client, request_id, record } => {
                     staging.request(client, request_id, record, true)?;
                 }

@@ -1,7 +1,9 @@
 //! Integration tests of the node: one binary, so that the engine is linked once.
 
+mod accesses;
 mod bad_input;
 mod bft;
+mod decisions;
 mod exchange;
 mod grpc;
 mod kill;

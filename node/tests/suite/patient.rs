@@ -111,8 +111,11 @@ pub fn query(value: &str, purpose: &str) -> Query {
 }
 
 pub async fn check(channel: Channel, value: &str, purpose: &str) -> Result<CheckConsentResponse, Status> {
-    let request =
-        CheckConsentRequest { query: Some(query(value, purpose)), consistency: None, omit_decision: false };
+    check_query(channel, query(value, purpose)).await
+}
+
+pub async fn check_query(channel: Channel, query: Query) -> Result<CheckConsentResponse, Status> {
+    let request = CheckConsentRequest { query: Some(query), consistency: None, omit_decision: false };
     Ok(DecisionServiceClient::new(channel).check_consent(request).await?.into_inner())
 }
 

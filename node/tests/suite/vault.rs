@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use assent_node::vault::{
-    Access, ConsentRecord, ConsentSet, Pending, Record, RequestRecord, Subject, Vault, VaultError,
+    Access, ConsentRecord, ConsentSet, OwnAccess, Pending, Record, RequestRecord, Subject, Vault, VaultError,
 };
 use tempfile::TempDir;
 
@@ -65,6 +65,23 @@ fn request(created_ms: u64) -> RequestRecord {
     }
 }
 
+fn own_access(n: u8, time_ms: u64) -> OwnAccess {
+    OwnAccess {
+        request_id: format!("r{n}"),
+        request_hash: [n; 32],
+        request: b"MRN-CANARY-1 1957-11-23".to_vec(),
+        outcome: "PERMIT".into(),
+        resources: 2,
+        height: 3,
+        time_ms,
+        entry_hash: [72; 32],
+    }
+}
+
+fn put_own_access(vault: &Vault, client: &str, access: &OwnAccess) {
+    vault.put_pending(&[Pending::OwnAccess { client, access }]).unwrap();
+}
+
 /// Writes one of everything.
 fn fill(vault: &Vault) {
     vault.create_subject(&subject(1)).unwrap();
@@ -74,6 +91,7 @@ fn fill(vault: &Vault) {
     vault.put_access(&[50; 32], &[1; 32], &[51; 32], b"CANARY-EVENT").unwrap();
     vault.put_acknowledgement(&[60; 32], b"ack").unwrap();
     vault.put_release(&[60; 32], b"bundle").unwrap();
+    put_own_access(vault, CLIENT, &own_access(70, 9));
     vault.put_request(CLIENT, "r1", &request(5)).unwrap();
 }
 
@@ -91,6 +109,7 @@ fn assert_filled(vault: &Vault) {
     assert_eq!(vault.acknowledgement(&[60; 32]).unwrap(), Some(b"ack".to_vec()));
     assert_eq!(vault.release(&[60; 32]).unwrap(), Some(b"bundle".to_vec()));
     assert!(vault.get_request(CLIENT, "r1").unwrap() == Some(request(5)));
+    assert!(vault.own_accesses(CLIENT, None, 9).unwrap() == (vec![own_access(70, 9)], None));
 }
 
 /// The files as a kill at this moment would leave them.
@@ -174,7 +193,7 @@ fn the_files_show_nothing() {
         for canary in CANARIES {
             assert_eq!(files_that_show(dir, canary.as_bytes()), Vec::<String>::new(), "{canary}");
         }
-        for secret in [[1u8; 32], [101; 32], [21; 32], [51; 32], SECRET] {
+        for secret in [[1u8; 32], [101; 32], [21; 32], [51; 32], [70; 32], [72; 32], SECRET] {
             assert_eq!(files_that_show(dir, &secret), Vec::<String>::new(), "{secret:?}");
         }
         assert_eq!(files_that_show(dir, CLIENT.as_bytes()), Vec::<String>::new());
@@ -187,7 +206,8 @@ fn the_files_show_nothing() {
 #[test]
 fn debug_shows_no_patient() {
     let shown = format!(
-        "{:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?}",
+        own_access(1, 1),
         subject(1),
         record("Observation/canary", &[1], "CANARY-DIAGNOSIS"),
         consents(),
@@ -361,6 +381,41 @@ fn one_request_id_is_taken_once_from_many_threads() {
         threads.into_iter().map(|thread| thread.join().unwrap()).filter(|taken| *taken).count()
     });
     assert_eq!(taken, 1);
+}
+
+#[test]
+fn own_accesses_come_newest_first_page_by_page_and_to_their_client_only() {
+    let dir = TempDir::new().unwrap();
+    let vault = Vault::open(dir.path(), &SECRET).unwrap();
+    let other = "spiffe://testnet-cedar-1/org/birch/crm/back";
+    // Two in one block, and clients whose rows lie before and behind.
+    for (n, time_ms) in [(1, 10), (2, 30), (3, 20), (4, 20)] {
+        put_own_access(&vault, CLIENT, &own_access(n, time_ms));
+        put_own_access(&vault, CLIENT, &own_access(n, time_ms)); // a retry
+        for n in 0..20 {
+            put_own_access(&vault, &format!("{CLIENT}{n}"), &own_access(9, time_ms));
+        }
+    }
+    let (all, more) = vault.own_accesses(CLIENT, None, 9).unwrap();
+    assert_eq!((all.iter().map(|a| a.time_ms).collect::<Vec<_>>(), more), (vec![30, 20, 20, 10], None));
+    for size in 1..=4 {
+        let (mut after, mut paged) = (None, Vec::new());
+        loop {
+            let (page, more) = vault.own_accesses(CLIENT, after, size).unwrap();
+            assert!((1..=size).contains(&page.len()));
+            paged.extend(page);
+            // The place survives as a token, for this client alone.
+            let Some(place) = more else { break };
+            let token = vault.page_token(CLIENT, place).unwrap();
+            assert_eq!(vault.read_page_token(CLIENT, &token), Some(place));
+            assert_eq!(vault.read_page_token(other, &token), None);
+            assert_eq!(vault.read_page_token(CLIENT, &token[2..]), None);
+            after = more;
+        }
+        assert!(paged == all, "pages of {size}");
+    }
+    assert!(vault.own_accesses(other, None, 9).unwrap() == (Vec::new(), None));
+    assert_eq!(vault.read_page_token(CLIENT, "x"), None);
 }
 
 #[test]
