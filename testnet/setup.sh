@@ -10,6 +10,7 @@ exec >&2
 
 libclang_version=18.1.1
 buf_version=1.75.0
+health_probe_version=0.4.61
 pip_dir=$assent_cache/libclang
 
 die() {
@@ -129,11 +130,69 @@ buf() {
         echo "setup: buf could not be installed; its check is skipped"
 }
 
+# What the Python client is tested with; the one stranger that is never skipped.
+python_packages() {
+    local dir=$assent_cache/python wanted
+    wanted=$(cat cli/examples/python/requirements.txt testnet/strangers/python/requirements.txt)
+    if [ "$(cat "$dir/installed" 2>/dev/null)" = "$wanted" ] && "$dir/bin/python" -c 'import grpc' 2>/dev/null; then return; fi
+    may_install || die "the Python packages of testnet/strangers/python/requirements.txt are missing"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        die "Python 3.11 or later is missing: 'apt-get install python3 python3-venv'"
+    step "installing Python packages"
+    rm -rf "$dir"
+    if ! python3 -m venv "$dir" >/dev/null 2>&1; then
+        with_apt python3-venv || true
+        python3 -m venv --clear "$dir" || die "no Python environment can be made: 'apt-get install python3-venv'"
+    fi
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --requirement testnet/strangers/python/requirements.txt ||
+        die "the Python packages could not be installed, for the reason above"
+    printf '%s\n' "$wanted" >"$dir/installed"
+}
+
+# Optional: node_packages NAME SOURCE puts what SOURCE's lockfile names into the cache; its checks are skipped without it.
+node_packages() {
+    local dir=$assent_cache/node-$1 source=$2
+    if cmp -s "$source/package-lock.json" "$dir/installed"; then return; fi
+    if ! may_install || ! command -v npm >/dev/null; then return; fi
+    step "installing Node packages for $1"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cp "$source/package.json" "$source/package-lock.json" "$dir"
+    if npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null; then
+        cp "$source/package-lock.json" "$dir/installed"
+    else
+        echo "setup: the Node packages for $1 could not be installed; its check is skipped"
+    fi
+}
+
+# Optional: the modules of the Go client, and a health probe that others publish; their checks are skipped without them.
+go_modules() {
+    local dir=$assent_cache/go source=cli/examples/go wanted needed
+    wanted="$health_probe_version $(cat "$source/go.mod" "$source/go.sum")"
+    if [ "$(cat "$dir/installed" 2>/dev/null)" = "$wanted" ]; then return; fi
+    if ! may_install || ! command -v go >/dev/null; then return; fi
+    needed=go$(sed -n 's/^go //p' "$source/go.mod")
+    if [ "$(printf '%s\n' "$needed" "$(go env GOVERSION)" | sort -V | head -n 1)" != "$needed" ]; then return; fi
+    step "installing Go modules"
+    mkdir -p "$dir"
+    rm -f "$dir/installed"
+    if (cd "$source" && go mod download) &&
+        GOBIN=$dir go install "github.com/grpc-ecosystem/grpc-health-probe@v$health_probe_version"; then
+        printf '%s\n' "$wanted" >"$dir/installed"
+    else
+        echo "setup: the Go modules could not be installed; their checks are skipped"
+    fi
+}
+
 rust
 cpp
 libclang
 crates
 if [ "${1:-}" = --for-tests ]; then
     rust_components
+    python_packages
     buf
+    node_packages grpc cli/examples/node
+    node_packages libp2p testnet/strangers/libp2p
+    go_modules
 fi

@@ -8,8 +8,14 @@ cd "$(dirname "$0")/.."
 
 demo_limit_seconds=900
 logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+network=$logs/strangers # the network that the strangers talk to
+trap leave EXIT
 passed=0 failed=0 skipped=0
+
+leave() {
+    if [ -e "$network/network.json" ]; then testnet/strangers/network.sh down "$network" >/dev/null || true; fi
+    rm -rf "$logs"
+}
 
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"
@@ -79,6 +85,58 @@ missing_libclang_is_said() {
     [ "$status" -eq 1 ] && [ "$(wc -l <<<"$said")" -eq 1 ] && grep -q 'libclang is missing.*apt-get install libclang-dev' <<<"$said"
 }
 
+# Clients and tools that nobody here wrote, all against one network. testnet/strangers/README.md says what each is for.
+strangers() {
+    local before=$failed name
+    check strangers-network testnet/strangers/network.sh up "$network"
+    if [ "$failed" -ne "$before" ]; then return; fi # they would all say the same
+    stranger python-crm-day day.sh python
+    for name in answers certificates published; do stranger "python-$name" python.sh "test_$name.py"; done
+    stranger crm-guide guide.sh
+    if ! command -v openssl >/dev/null; then
+        skip openssl openssl "apt-get install openssl"
+    else
+        stranger openssl openssl.sh
+    fi
+    if ! [ -x "$buf" ]; then
+        for name in buf-breaking buf-curl; do skip "$name" npm "apt-get install npm"; done
+    else
+        stranger buf-breaking buf_breaking.sh
+        stranger buf-curl buf_curl.sh
+    fi
+    if ! node_is 18 || ! [ -e "$assent_cache/node-grpc/installed" ]; then
+        skip node-crm-day "Node 18 or its packages" "apt-get install nodejs npm"
+    else
+        stranger node-crm-day day.sh node
+    fi
+    if ! [ -e "$assent_cache/go/installed" ]; then
+        for name in go-crm-day health-probe; do skip "$name" "Go of cli/examples/go/go.mod or its modules" "the archive of the Go project"; done
+    elif ! [ -x "$buf" ]; then
+        stranger health-probe health_probe.sh
+        skip go-crm-day "npm, for buf" "apt-get install npm"
+    else
+        stranger health-probe health_probe.sh
+        stranger go-crm-day day.sh go
+    fi
+    if ! node_is 20 || ! [ -e "$assent_cache/node-libp2p/installed" ]; then
+        skip js-libp2p "Node 20 or its packages" "apt-get install nodejs npm"
+    else
+        stranger js-libp2p libp2p.sh
+    fi
+    check strangers-stop testnet/strangers/network.sh down "$network"
+}
+
+# stranger NAME SCRIPT ARGUMENT...: within two minutes.
+stranger() { check "$1" timeout --kill-after=5 120 "testnet/strangers/$2" "${@:3}" "$network"; }
+
+# node_is VERSION: Node is there, in this version or a later one.
+node_is() {
+    local found
+    found=$(node --version 2>/dev/null) || return 1
+    found=${found#v}
+    [ "${found%%.*}" -ge "$1" ]
+}
+
 # Counts every test by itself; a run that ends badly without naming a failed test counts as one.
 rust_tests() {
     local status=0 ok bad
@@ -122,6 +180,7 @@ if [ -x "$buf" ]; then
 else
     skip buf npm "apt-get install npm"
 fi
+strangers
 rust_tests
 check bad-input testnet/bad_input.sh "$logs/rust-tests"
 check demo timeout --kill-after=10 "$demo_limit_seconds" "$CARGO_TARGET_DIR/release/assent-testnet" demo
