@@ -53,6 +53,8 @@ pub struct LedgerReplica {
     committed_at: Instant,
     /// By header hash, with the exact bytes: a header alone does not bind the entries that somebody sends along.
     executed: BTreeMap<Hash, (Bytes, Applied)>,
+    /// Undecided blocks of the next height, as the store has them.
+    undecided: Vec<Candidate>,
     tips: watch::Sender<TipInfo>,
     outcomes: mpsc::UnboundedSender<Outcome>,
     wake: Arc<Notify>,
@@ -70,6 +72,7 @@ impl LedgerReplica {
         wake: Arc<Notify>,
     ) -> Result<(Self, watch::Receiver<TipInfo>, mpsc::UnboundedReceiver<Outcome>), Fatal> {
         let tip = Arc::new(store.tip()?);
+        let undecided = store.undecided(tip.height + 1)?;
         let (tips, tips_rx) =
             watch::channel(TipInfo { tip: tip.clone(), at: Instant::now(), signers: Vec::new() });
         let (outcomes, outcomes_rx) = mpsc::unbounded_channel();
@@ -82,6 +85,7 @@ impl LedgerReplica {
             tip,
             committed_at: Instant::now(),
             executed: BTreeMap::new(),
+            undecided,
             tips,
             outcomes,
             wake,
@@ -94,6 +98,14 @@ impl LedgerReplica {
             self.executed.pop_first();
         }
         self.executed.insert(applied.tip.header_hash, (bytes, applied));
+    }
+
+    /// On disk before it is known here.
+    fn put_undecided(&mut self, candidate: &Candidate, built: bool) -> Result<(), Fatal> {
+        self.store.put_undecided(candidate, built)?;
+        self.undecided.retain(|c| (c.round, c.hash) != (candidate.round, candidate.hash));
+        self.undecided.push(candidate.clone());
+        Ok(())
     }
 
     fn drop_entries(&self, dropped: Vec<(Hash, ExecuteError)>) {
@@ -165,7 +177,7 @@ impl Replica for LedgerReplica {
             hash: applied.tip.header_hash,
             bytes: Bytes::from(bytes),
         };
-        self.store.put_undecided(&candidate, true)?;
+        self.put_undecided(&candidate, true)?;
         fault::point("proposal-stored");
         self.remember(candidate.bytes.clone(), applied);
         Ok(candidate)
@@ -211,17 +223,17 @@ impl Replica for LedgerReplica {
         } else if header.round > candidate.round {
             return Ok(Verdict::Invalid("the header names a later round".into()));
         }
-        self.store.put_undecided(candidate, false)?;
+        self.put_undecided(candidate, false)?;
         fault::point("block-validated");
         Ok(Verdict::Valid(hash))
     }
 
     fn undecided(&self, height: u64, round: u32) -> Result<Vec<Candidate>, Fatal> {
-        self.store.undecided(height, Some(round))
+        Ok(self.undecided.iter().filter(|c| (c.height, c.round) == (height, round)).cloned().collect())
     }
 
     fn undecided_by_hash(&self, height: u64, hash: &Hash) -> Result<Option<Candidate>, Fatal> {
-        Ok(self.store.undecided(height, None)?.into_iter().find(|c| c.hash == *hash))
+        Ok(self.undecided.iter().find(|c| c.height == height && c.hash == *hash).cloned())
     }
 
     fn commit(&mut self, certificate: Certificate) -> Result<(), Fatal> {
@@ -245,7 +257,8 @@ impl Replica for LedgerReplica {
             }
         };
         fault::point("before-commit");
-        self.store.commit(&applied, &candidate.bytes, &certificate)?;
+        self.store.commit(&applied, &candidate.bytes, &certificate, &self.undecided)?;
+        self.undecided.clear();
         fault::point("after-commit");
         self.executed.clear();
         self.tip = Arc::new(applied.tip);

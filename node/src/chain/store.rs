@@ -13,7 +13,7 @@
 //! | built | height, round | hash |
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use assent_ledger::block::{apply_genesis, Applied, Tip};
 use assent_ledger::commitment::next_access_head;
@@ -36,6 +36,8 @@ const FAMILIES: [&str; 10] =
 pub struct Store {
     pub(super) db: Arc<DB>,
     options: Arc<Options>,
+    /// The newest tip that was read, with its stored form: most views are of the same one.
+    decoded: Arc<Mutex<Option<(Vec<u8>, Arc<Tip>)>>>,
 }
 
 fn storage(error: rocksdb::Error) -> Fatal {
@@ -68,6 +70,10 @@ pub(super) fn access_key(slot: &Hash, access_seq: u64) -> [u8; 40] {
     key
 }
 
+fn built_key(height: u64, round: u32) -> Vec<u8> {
+    [&height.to_be_bytes()[..], &round.to_be_bytes()].concat()
+}
+
 fn candidate_key(height: u64, round: u32, hash: &Hash) -> Vec<u8> {
     [&height.to_be_bytes()[..], &round.to_be_bytes(), hash].concat()
 }
@@ -96,7 +102,7 @@ impl Store {
             )),
             other => other,
         })?;
-        let store = Self { db: Arc::new(db), options: Arc::new(options) };
+        let store = Self { db: Arc::new(db), options: Arc::new(options), decoded: Arc::default() };
         match store.get("meta", b"genesis")? {
             None => store.write_genesis(genesis_file, genesis)?,
             Some(stored) if stored == genesis_file => {}
@@ -141,10 +147,21 @@ impl Store {
     /// The end of the chain as stored.
     pub fn tip(&self) -> Result<Tip, Fatal> {
         let bytes = self.get("meta", b"tip")?.ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
-        StoredTip::decode(bytes.as_slice())
+        self.decode_tip(bytes).map(|tip| (*tip).clone())
+    }
+
+    pub(super) fn decode_tip(&self, bytes: Vec<u8>) -> Result<Arc<Tip>, Fatal> {
+        let mut decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tip)) = decoded.as_ref().filter(|(known, _)| *known == bytes) {
+            return Ok(tip.clone());
+        }
+        let tip = StoredTip::decode(bytes.as_slice())
             .ok()
             .and_then(StoredTip::into_tip)
-            .ok_or_else(|| Fatal::Corrupt("the stored tip does not decode".into()))
+            .ok_or_else(|| Fatal::Corrupt("the stored tip does not decode".into()))?;
+        let tip = Arc::new(tip);
+        *decoded = Some((bytes, tip.clone()));
+        Ok(tip)
     }
 
     /// Encoded certificate that this node holds for a height.
@@ -170,24 +187,20 @@ impl Store {
         let key = candidate_key(candidate.height, candidate.round, &candidate.hash);
         batch.put_cf(self.family("undecided")?, key, StoredCandidate::from(candidate).encode_to_vec());
         if built {
-            let key = [&candidate.height.to_be_bytes()[..], &candidate.round.to_be_bytes()].concat();
-            batch.put_cf(self.family("built")?, key, candidate.hash);
+            batch.put_cf(self.family("built")?, built_key(candidate.height, candidate.round), candidate.hash);
         }
         self.db.write_opt(batch, &synced()).map_err(storage)
     }
 
     /// Hash of the block that this node built for (height, round).
     pub fn built(&self, height: u64, round: u32) -> Result<Option<Hash>, Fatal> {
-        let bytes = self.get("built", &[&height.to_be_bytes()[..], &round.to_be_bytes()].concat())?;
+        let bytes = self.get("built", &built_key(height, round))?;
         Ok(bytes.and_then(|b| b.try_into().ok()))
     }
 
-    /// Undecided blocks of a height, of one round or of all.
-    pub fn undecided(&self, height: u64, round: Option<u32>) -> Result<Vec<Candidate>, Fatal> {
-        let prefix = match round {
-            Some(round) => [&height.to_be_bytes()[..], &round.to_be_bytes()].concat(),
-            None => height.to_be_bytes().to_vec(),
-        };
+    /// Undecided blocks of a height.
+    pub fn undecided(&self, height: u64) -> Result<Vec<Candidate>, Fatal> {
+        let prefix = height_key(height);
         let mode = rocksdb::IteratorMode::From(&prefix, rocksdb::Direction::Forward);
         let mut found = Vec::new();
         for item in self.db.iterator_cf(self.family("undecided")?, mode) {
@@ -202,8 +215,14 @@ impl Store {
     }
 
     /// Commits a block: entries, header, certificate, state, tree, log and indexes in one synced batch. There is no
-    /// half-committed height to repair.
-    pub fn commit(&self, applied: &Applied, block: &[u8], certificate: &Certificate) -> Result<(), Fatal> {
+    /// half-committed height to repair. `undecided` are the candidates of the height that are stored: they go.
+    pub fn commit(
+        &self,
+        applied: &Applied,
+        block: &[u8],
+        certificate: &Certificate,
+        undecided: &[Candidate],
+    ) -> Result<(), Fatal> {
         let mut batch = WriteBatch::default();
         let height = applied.tip.height;
         batch.put_cf(self.family("blocks")?, height_key(height), block);
@@ -229,8 +248,10 @@ impl Store {
             }
         }
         batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(&applied.tip).encode_to_vec());
-        for family in ["undecided", "built"] {
-            batch.delete_range_cf(self.family(family)?, [0; 8], height_key(height + 1));
+        // One by one: a range would leave a tombstone behind that every later read has to look at.
+        for c in undecided {
+            batch.delete_cf(self.family("undecided")?, candidate_key(c.height, c.round, &c.hash));
+            batch.delete_cf(self.family("built")?, built_key(c.height, c.round));
         }
         self.db.write_opt(batch, &synced()).map_err(storage)
     }

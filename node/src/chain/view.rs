@@ -1,5 +1,7 @@
 //! A consistent view of everything committed at one height, and the proofs that can be made of it.
 
+use std::sync::Arc;
+
 use assent_ledger::block::Tip;
 use assent_ledger::log::{inclusion_proof, LogRead};
 use assent_ledger::state::{self, slot_key, ReadError, StateRead};
@@ -12,7 +14,7 @@ use prost::Message;
 use rocksdb::{SnapshotWithThreadMode, DB};
 
 use super::store::{access_key, height_key, log_key, Store};
-use super::stored::{AccessPlace, EntryPlace, StoredTip};
+use super::stored::{AccessPlace, EntryPlace};
 use crate::order::Fatal;
 
 /// A snapshot: tip, state, log and blocks of one height.
@@ -20,7 +22,7 @@ pub struct View<'a> {
     store: &'a Store,
     snapshot: SnapshotWithThreadMode<'a, DB>,
     /// The end of the chain in this view.
-    pub tip: Tip,
+    pub tip: Arc<Tip>,
 }
 
 /// A committed block with this node's certificate over it.
@@ -42,11 +44,7 @@ impl<'a> View<'a> {
             .get_cf(store.family("meta")?, b"tip")
             .map_err(|e| Fatal::Storage(e.to_string()))?
             .ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
-        let tip = StoredTip::decode(bytes.as_slice())
-            .ok()
-            .and_then(StoredTip::into_tip)
-            .ok_or_else(|| Fatal::Corrupt("the stored tip does not decode".into()))?;
-        Ok(Self { store, snapshot, tip })
+        Ok(Self { store, snapshot, tip: store.decode_tip(bytes)? })
     }
 
     fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {

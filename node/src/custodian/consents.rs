@@ -64,9 +64,7 @@ impl Custodian {
         let guard = self.preparing.lock().await;
         let queued = match self.queued(client, request_id, &body_hash)? {
             Some(queued) => queued,
-            None => {
-                blocking(|| self.prepare_consent(client, request_id, body_hash, &patient, fhir, control_key))?
-            }
+            None => self.prepare_consent(client, request_id, body_hash, &patient, fhir, control_key)?,
         };
         drop(guard);
         let height = self.commit(client, request_id, body_hash, &queued).await?;
@@ -205,7 +203,7 @@ impl Custodian {
         let guard = self.preparing.lock().await;
         let queued = match self.queued(&client, request_id, &body_hash)? {
             Some(queued) => queued,
-            None => blocking(|| self.prepare_withdrawal(&client, request_id, body_hash, withdraw))?,
+            None => self.prepare_withdrawal(&client, request_id, body_hash, withdraw)?,
         };
         drop(guard);
         self.commit(&client, request_id, body_hash, &queued).await

@@ -129,7 +129,8 @@ pub(crate) fn fresh_bytes() -> [u8; 32] {
     bytes
 }
 
-/// Runs what may wait for the disk without holding up the async workers.
+/// Runs what may wait for the disk or take milliseconds without holding up the async workers. Work of microseconds on what is
+/// in memory runs in place: handing a worker over costs as much.
 pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }

@@ -149,10 +149,22 @@ impl Custodian {
         }
     }
 
+    /// Decides a question of this organization's own, which needs no signature: the permit, or none for everything else.
+    pub fn decide_unsigned(&self, question: &DataRequest) -> Result<Option<Decision>, Refusal> {
+        match blocking(|| self.evaluate(question))? {
+            Evaluation::NotReleased => Ok(None),
+            Evaluation::Permitted(permitted) => Ok(Some(self.decision(Vec::new(), &permitted))),
+        }
+    }
+
     fn sign_decision(&self, hash: &Hash, permitted: &PermittedRelease) -> Signed {
+        self.sign(Context::Decision, self.decision(hash.to_vec(), permitted).encode_to_vec())
+    }
+
+    fn decision(&self, request_hash: Vec<u8>, permitted: &PermittedRelease) -> Decision {
         let not_after = permitted.time_ms + DECISION_LIFE_MS;
-        let decision = Decision {
-            request_hash: hash.to_vec(),
+        Decision {
+            request_hash,
             custodian: self.organization().to_owned(),
             handle: permitted.handle.to_vec(),
             outcome: permitted.outcome.as_str().to_owned(),
@@ -164,8 +176,7 @@ impl Custodian {
             time_ms: permitted.time_ms,
             not_after_ms: permitted.next_change_ms.map_or(not_after, |t| t.min(not_after)),
             obligations: permitted.obligations.clone(),
-        };
-        self.sign(Context::Decision, decision.encode_to_vec())
+        }
     }
 
     /// The one answer for everything that is not a permit.
@@ -199,7 +210,7 @@ impl Custodian {
             let guard = self.preparing.lock().await;
             let queued = match self.queued(&client, &nonce, &checked.hash)? {
                 Some(queued) => queued,
-                None => blocking(|| self.prepare_access(&client, &nonce, checked, &permitted))?,
+                None => self.prepare_access(&client, &nonce, checked, &permitted)?,
             };
             drop(guard);
             match self.commit(&client, &nonce, checked.hash, &queued).await {

@@ -45,7 +45,7 @@ impl Custodian {
         let guard = self.preparing.lock().await;
         let queued = match self.queued(client, request_id, &body_hash)? {
             Some(queued) => queued,
-            None => blocking(|| self.prepare_subject(client, request_id, body_hash, &new))?,
+            None => self.prepare_subject(client, request_id, body_hash, &new)?,
         };
         drop(guard);
         let height = self.commit(client, request_id, body_hash, &queued).await?;

@@ -20,6 +20,8 @@ pub const QUEUE_ENTRIES: usize = 4096;
 const MAX_FRAME_BYTES: usize = 1 << 20;
 /// A frame is full at this size; one more entry of 64 KiB always fits.
 const FULL_FRAME_BYTES: usize = MAX_FRAME_BYTES - (80 << 10);
+/// A longer frame takes milliseconds to judge: not on an async worker.
+const LONG_FRAME_BYTES: usize = 16 << 10;
 /// After a peer took an entry, it gets it again after this long, should it have restarted since.
 const RESEND_TAKEN: Duration = Duration::from_secs(3);
 /// After a peer refused an entry (its state may lag), or could not be reached.
@@ -158,7 +160,8 @@ pub async fn serve(mut stream: PeerStream, store: Store, mempool: Mempool, chain
         let Ok(batch) = Batch::decode(frame.as_slice()) else {
             break;
         };
-        let taken = tokio::task::block_in_place(|| take(&store, &mempool, &chain_id, &peer, &batch.entries));
+        let work = || take(&store, &mempool, &chain_id, &peer, &batch.entries);
+        let taken = if frame.len() > LONG_FRAME_BYTES { tokio::task::block_in_place(work) } else { work() };
         if stream.send(&Taken { taken }.encode_to_vec()).await.is_err() {
             break;
         }

@@ -113,7 +113,7 @@ impl Api {
         let min_height = body.consistency.unwrap_or_default().min_height;
         let tip = self.app.parts.tip();
         answer::not_behind(tip.height, min_height)?;
-        let permit = self.app.recipient.check(&client.id, query).await?;
+        let permit = self.app.recipient.check(&client.id, query, body.omit_decision).await?;
         // The custodian decides on its own ledger, which may be behind this one; a kept decision stands at this node's own tip.
         answer::not_behind(permit.height, min_height)?;
         let outcome = outcome(&permit.outcome).ok_or_else(unreadable_permit)?;
@@ -122,7 +122,7 @@ impl Api {
             outcome: outcome.into(),
             may_be_incomplete: true,
             obligations: permit.obligations,
-            decision: Some(permit.decision),
+            decision: (!body.omit_decision).then_some(permit.decision),
             decided_time_ms: permit.decided_time_ms,
             not_after_ms: permit.not_after_ms,
             cached: permit.cached,

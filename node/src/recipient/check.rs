@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{DataRequest, Decision};
+use assent_proto::ledger::v1::{DataRequest, Decision, Signed};
 
 use super::decisions::{question_key, Kept, Turn};
 use super::{Permit, Query, Recipient};
@@ -17,13 +17,33 @@ const STALE_DECISION: &str = "STALE_DECISION";
 const MAX_CHECKS: usize = 10;
 const LAG_PAUSE: Duration = Duration::from_millis(50);
 
+impl Permit {
+    fn new(decision: &Decision, signed: Signed) -> Self {
+        Self {
+            outcome: decision.outcome.clone(),
+            obligations: decision.obligations.clone(),
+            decision: signed,
+            height: decision.height,
+            decided_time_ms: decision.time_ms,
+            not_after_ms: decision.not_after_ms,
+            cached: false,
+        }
+    }
+}
+
 impl Recipient {
     /// Asks whether the custodian would release anything. A permit of another custodian is kept and answered from while it
-    /// stands; everything else is asked anew each time.
-    pub async fn check(&self, client: &str, query: Query) -> Result<Permit, Refusal> {
+    /// stands; everything else is asked anew each time. With `unsigned`, a permit of this organization's own carries no signed
+    /// decision.
+    pub async fn check(&self, client: &str, query: Query, unsigned: bool) -> Result<Permit, Refusal> {
         self.must_be_fresh()?;
         let question = self.question(client, &query, true)?;
         if question.custodian == self.parts.organization {
+            if unsigned {
+                if let Some(decision) = self.custodian.decide_unsigned(&question)? {
+                    return Ok(Permit::new(&decision, Signed::default()));
+                }
+            }
             return self.ask_custodian(&question).await.map(|(permit, _)| permit);
         }
         let key = question_key(&question);
@@ -83,15 +103,7 @@ impl Recipient {
             Answered::Permit(signed) => {
                 let decision = check_decision(&self.parts, &custodian, &hash, &signed)?;
                 let time_ms = self.must_be_current(&decision)?;
-                let permit = Permit {
-                    outcome: decision.outcome.clone(),
-                    obligations: decision.obligations.clone(),
-                    decision: signed,
-                    height: decision.height,
-                    decided_time_ms: decision.time_ms,
-                    not_after_ms: decision.not_after_ms,
-                    cached: false,
-                };
+                let permit = Permit::new(&decision, signed);
                 let kept = Kept::new(&permit, &decision, time_ms);
                 Ok((permit, kept))
             }

@@ -60,7 +60,7 @@ pub struct Permit {
     pub outcome: String,
     /// Obligations.
     pub obligations: Vec<String>,
-    /// The custodian's signed decision.
+    /// The custodian's signed decision; empty when none was asked for.
     pub decision: Signed,
     /// Height that the permit is known to stand at.
     pub height: u64,

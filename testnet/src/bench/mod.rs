@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::binaries::Binaries;
 use crate::demo::Output;
-use crate::error::{failed, Error};
+use crate::error::Error;
 use crate::net::cluster::Cluster;
 use crate::net::create::create;
 use crate::net::process::Care;
@@ -134,7 +134,7 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
         };
         if let Err(error) = outcome {
             stage.cluster.fail_if_ended()?;
-            return failed(format!("{workload:?}: {error}"));
+            stage.wrong.push(format!("{workload:?} broke off: {error}"));
         }
     }
     stage.cluster.stop().await;

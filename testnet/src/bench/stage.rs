@@ -103,7 +103,7 @@ impl Stage {
             .chunks(256)
             .enumerate()
             .map(|(n, chunk)| ImportSubjectsRequest {
-                request_id: format!("{run}-{n}"),
+                request_id: format!("import-{run}-{n}"),
                 subjects: chunk.to_vec(),
             })
             .collect();

@@ -119,7 +119,8 @@ async fn unknown_purposes_and_actions_are_refused() {
     let mut exchange = exchange_service_client::ExchangeServiceClient::new(net.client(0, "crm"));
     for (purpose, action) in [("NONSENSE", ""), ("treat", ""), ("TREAT", "destroy"), ("TREAT", "ACCESS")] {
         let query = Query { action: action.into(), ..query("mrn-1", purpose) };
-        let request = CheckConsentRequest { query: Some(query.clone()), consistency: None, omit_decision: false };
+        let request =
+            CheckConsentRequest { query: Some(query.clone()), consistency: None, omit_decision: false };
         is(&decisions.check_consent(request).await.unwrap_err(), Code::InvalidArgument, "BAD_QUERY");
         let request = RequestRecordsRequest { request_id: "r-1".into(), query: Some(query) };
         is(&exchange.request_records(request).await.unwrap_err(), Code::InvalidArgument, "BAD_QUERY");
