@@ -92,7 +92,8 @@ strangers() {
     if [ "$failed" -ne "$before" ]; then return; fi # they would all say the same
     stranger python-crm-day day.sh python
     for name in answers certificates published; do stranger "python-$name" python.sh "test_$name.py"; done
-    stranger crm-guide guide.sh
+    stranger crm-guide guide.sh cli/docs/crm.md
+    stranger auditor-guide guide.sh cli/docs/auditor.md
     if ! command -v openssl >/dev/null; then
         skip openssl openssl "apt-get install openssl"
     else
@@ -123,11 +124,27 @@ strangers() {
     else
         stranger js-libp2p libp2p.sh
     fi
+    stranger python-pages python.sh test_pages.py # the last: it reads what the others left in the logs
     check strangers-stop testnet/strangers/network.sh down "$network"
 }
 
 # stranger NAME SCRIPT ARGUMENT...: within two minutes.
 stranger() { check "$1" timeout --kill-after=5 120 "testnet/strangers/$2" "${@:3}" "$network"; }
+
+# Pages whose commands start nodes of their own, the README's at the default ports; and the unit file.
+pages() {
+    check readme timeout --kill-after=5 120 testnet/strangers/guide.sh README.md
+    if command -v curl >/dev/null && command -v openssl >/dev/null; then
+        check operator-guide timeout --kill-after=5 120 testnet/strangers/guide.sh node/docs/operations.md
+    else
+        skip operator-guide "curl or openssl" "apt-get install curl openssl"
+    fi
+    if command -v systemd-analyze >/dev/null; then
+        check unit-file testnet/unit_file.sh
+    else
+        skip unit-file systemd-analyze "apt-get install systemd"
+    fi
+}
 
 # node_is VERSION: Node is there, in this version or a later one.
 node_is() {
@@ -181,6 +198,7 @@ else
     skip buf npm "apt-get install npm"
 fi
 strangers
+pages
 rust_tests
 check bad-input testnet/bad_input.sh "$logs/rust-tests"
 check demo timeout --kill-after=10 "$demo_limit_seconds" "$CARGO_TARGET_DIR/release/assent-testnet" demo

@@ -3,7 +3,7 @@
 //! ```text
 //! operator   init, genesis, keys, status       custodian   subject, records, consent, policy
 //! CRM        check, request, verify, accesses  patient     wallet, withdraw, history
-//! auditor    audit export, audit verify
+//! auditor    audit export, audit verify        anyone      consent lint, consent evaluate
 //! ```
 //! A command is a function from arguments to a report or a failure; [`output`] prints either, [`exit`] has the codes.
 

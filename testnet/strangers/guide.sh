@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the guide for CRM developers against the network in DIR: guide.sh DIR.
+# Runs a guide's commands and compares what they print: guide.sh FILE [DIR], DIR for one that needs the network in it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=testnet/env.sh
 . testnet/env.sh
 
-export STRANGERS=$1 PYTHONDONTWRITEBYTECODE=1 PATH=$CARGO_TARGET_DIR/release:$PATH
-exec "$assent_cache/python/bin/python" testnet/strangers/python/guide.py cli/docs/crm.md
+export PYTHONDONTWRITEBYTECODE=1 PATH=$CARGO_TARGET_DIR/release:$PATH
+exec "$assent_cache/python/bin/python" testnet/strangers/python/guide.py "$@"

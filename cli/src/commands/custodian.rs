@@ -26,13 +26,6 @@ pub enum SubjectCommand {
     Create(CreateArgs),
 }
 
-/// Consents.
-#[derive(Debug, clap::Subcommand)]
-pub enum ConsentCommand {
-    /// Import a FHIR R4 Consent, lossless or refused
-    Import(ImportArgs),
-}
-
 /// The custodian's own rules.
 #[derive(Debug, clap::Subcommand)]
 pub enum PolicyCommand {
@@ -44,14 +37,6 @@ impl SubjectCommand {
     /// Does it.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let Self::Create(args) = self;
-        args.run(profile)
-    }
-}
-
-impl ConsentCommand {
-    /// Does it.
-    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let Self::Import(args) = self;
         args.run(profile)
     }
 }
@@ -158,7 +143,8 @@ pub struct ImportArgs {
 }
 
 impl ImportArgs {
-    fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+    /// Does it.
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let request_id = text::request_id(&self.write.request_id)?;
         let request = ImportConsentRequest {
             request_id: request_id.clone(),

@@ -3,6 +3,7 @@
 mod accesses;
 mod audit;
 mod check;
+mod consent;
 mod custodian;
 mod export;
 mod genesis;
@@ -53,9 +54,9 @@ pub enum Command {
     /// EHR: load records
     #[command(subcommand)]
     Records(records::RecordsCommand),
-    /// Portal: import consents
+    /// Portal: import consents. Anyone: check and try them offline
     #[command(subcommand)]
-    Consent(custodian::ConsentCommand),
+    Consent(consent::ConsentCommand),
     /// Officer: set the custodian's own rules
     #[command(subcommand)]
     Policy(custodian::PolicyCommand),

@@ -27,6 +27,8 @@ const COMMANDS: &[&[&str]] = &[
     &["records", "load"],
     &["consent"],
     &["consent", "import"],
+    &["consent", "lint"],
+    &["consent", "evaluate"],
     &["policy"],
     &["policy", "set"],
     &["audit"],

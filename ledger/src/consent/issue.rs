@@ -94,16 +94,19 @@ pub(super) fn quoted(text: &str) -> String {
 /// FHIR's issue type for each of our reasons.
 fn issue_type(reason: &str) -> &'static str {
     match reason {
-        "too-large" | "too-deep" => "too-long",
+        "too-large" | "too-deep" | "too-many-rules" => "too-long",
         "not-json" | "duplicate-key" | "unknown-field" | "not-a-consent" | "empty-list" | "wrong-type"
         | "empty-value" => "structure",
         "missing-field"
         | "missing-subject"
         | "base-undefined"
+        | "untyped-provision"
         | "uncoded-concept"
         | "code-without-system"
         | "display-only-reference" => "required",
-        "bad-date" | "bad-id" | "bad-reference" | "empty-period" => "value",
+        "bad-date" | "bad-id" | "bad-identifier" | "hidden-characters" | "bad-reference" | "empty-period" => {
+            "value"
+        }
         "bad-status" | "unknown-code" | "unknown-code-system" | "value-set-as-system" => "code-invalid",
         "unresolvable-reference" => "not-found",
         "modifier-extension" | "implicit-rules" | "unknown-extension" => "extension",

@@ -1,8 +1,10 @@
-//! Whether one rule matches: AND over the attributes present, OR within one, in Kleene logic (CONSENT.md, Decision 5
-//! and 8). Each function is one attribute.
+//! Whether one clause matches: AND over the attributes present, OR within one, in Kleene logic (CONSENT.md, Decision 5
+//! and 8). Each function is one attribute. What depends on the request alone is apart from what depends on the record,
+//! so that many records cost little.
 
 use super::kleene::Kleene;
-use super::model::{Conf, Context, DataFilter, Effect, Recipient, Request, Rule, ACTIONS};
+use super::model::{Clause, Code, Conf, Context, DataFilter, Effect, Recipient, Reference, Rule};
+use super::request::{Request, ACTIONS};
 use super::resource::ResourceDescriptor;
 use super::tables;
 
@@ -13,41 +15,50 @@ pub struct Labels<'a> {
     pub sensitivity: &'a [String],
 }
 
-/// All that a rule is matched against.
+/// A record as rules are matched against it.
 pub struct Asked<'a> {
-    pub request: &'a Request,
     pub resource: &'a ResourceDescriptor,
     pub labels: Labels<'a>,
-    pub at_ms: i64,
 }
 
-/// A rule within its consent: the context's conditions and its own.
-pub fn rule(rule: &Rule, context: &Context, asked: &Asked) -> Kleene {
-    let request = asked.request;
-    Kleene::all([
-        Kleene::from(context.valid.contains(asked.at_ms) && rule.valid.contains(asked.at_ms)),
-        recipients(context.recipients.as_deref(), request),
-        recipients(rule.recipients.as_deref(), request),
-        actions(context.actions.as_deref(), request),
-        actions(rule.actions.as_deref(), request),
-        purposes(rule.effect, context.purposes.as_deref(), rule.purposes.as_deref(), &request.purpose),
-        data(rule.effect, &rule.data, asked),
-    ])
+/// What of a rule the request decides: the context's conditions, its ancestors' and its own, but for the data.
+pub fn rule_for(rule: &Rule, context: &Context, request: &Request, at_ms: i64) -> Kleene {
+    let clauses = || rule.within.iter().chain([&rule.clause]);
+    let lists = [context.purposes.as_deref()].into_iter().chain(clauses().map(|c| c.purposes.as_deref()));
+    let all = clauses().map(|clause| who_and_when(clause, request, at_ms));
+    Kleene::all(all).and(context_for(context, request, at_ms)).and(purposes(
+        rule.clause.effect,
+        lists,
+        &request.purpose,
+    ))
 }
 
-/// A base within its consent, which speaks only where the context holds (CONSENT.md, Model).
-pub fn base(effect: Effect, context: &Context, asked: &Asked) -> Kleene {
-    let request = asked.request;
-    Kleene::all([
-        Kleene::from(context.valid.contains(asked.at_ms)),
-        recipients(context.recipients.as_deref(), request),
-        actions(context.actions.as_deref(), request),
-        purposes(effect, None, context.purposes.as_deref(), &request.purpose),
-    ])
+/// What of a base the request decides, which is all: a base speaks only where its context holds (Model).
+pub fn base_for(effect: Effect, context: &Context, request: &Request, at_ms: i64) -> Kleene {
+    let purposes = purposes(effect, [context.purposes.as_deref()].into_iter(), &request.purpose);
+    context_for(context, request, at_ms).and(purposes)
 }
 
-/// Organization and practitioner in one list are alternatives (CONSENT.md, Decision 8). A rule that names a person or a
-/// group is UNKNOWN where the request states none (Decision 5); groups and roles never are stated yet.
+/// What of a rule the record decides: its own data conditions, and its ancestors', each as its own provision reads them.
+pub fn rule_on(rule: &Rule, asked: &Asked) -> Kleene {
+    let clauses = rule.within.iter().chain([&rule.clause]);
+    Kleene::all(clauses.map(|clause| data(clause.effect, &clause.data, asked)))
+}
+
+fn context_for(context: &Context, request: &Request, at_ms: i64) -> Kleene {
+    Kleene::from(context.valid.contains(at_ms))
+        .and(recipients(context.recipients.as_deref(), request))
+        .and(actions(context.actions.as_deref(), request))
+}
+
+fn who_and_when(clause: &Clause, request: &Request, at_ms: i64) -> Kleene {
+    Kleene::from(clause.valid.contains(at_ms))
+        .and(recipients(clause.recipients.as_deref(), request))
+        .and(actions(clause.actions.as_deref(), request))
+}
+
+/// Organization and practitioner in one list are alternatives (Decision 8). A rule that names a person, group or role is
+/// UNKNOWN where the request states none; an empty list of groups states "none" (Decision 5).
 fn recipients(listed: Option<&[Recipient]>, request: &Request) -> Kleene {
     let Some(listed) = listed else {
         return Kleene::True;
@@ -55,12 +66,32 @@ fn recipients(listed: Option<&[Recipient]>, request: &Request) -> Kleene {
     Kleene::any(listed.iter().map(|recipient| match recipient {
         Recipient::Organization(_) if request.recipient.is_empty() => Kleene::Unknown,
         Recipient::Organization(reference) => request.recipient.contains(reference).into(),
-        Recipient::Practitioner(reference) => match &request.actor {
-            Some(actor) => (*actor == reference.to_string()).into(),
-            None => Kleene::Unknown,
-        },
-        Recipient::Group(_) | Recipient::Role(_) => Kleene::Unknown,
+        Recipient::Practitioner(reference) => {
+            request.actor.as_ref().map_or(Kleene::Unknown, |actor| (actor == reference).into())
+        }
+        Recipient::Group(reference) => {
+            request.groups.as_ref().map_or(Kleene::Unknown, |groups| groups.contains(reference).into())
+        }
+        Recipient::Role(reference) => role(reference, request),
+        Recipient::Named(_) if request.recipient.is_empty() => Kleene::Unknown,
+        Recipient::Named(reference) => {
+            let groups = request.groups.iter().flatten();
+            request.recipient.iter().chain(&request.actor).chain(groups).any(|name| name == reference).into()
+        }
     }))
+}
+
+/// A role is stated by its code, or as the REF that the consent writes; or the person acts as that very PractitionerRole.
+fn role(reference: &Reference, request: &Request) -> Kleene {
+    let acts_as = request.actor.as_ref() == Some(reference);
+    let stated = request.role.as_ref().map_or(Kleene::Unknown, |role| {
+        let code = match reference {
+            Reference::Literal(text) => text.split_once('/').map_or(text.as_str(), |(_, id)| id),
+            Reference::Identifier { value, .. } => value,
+        };
+        (role == code || *role == reference.to_string()).into()
+    });
+    stated.or(acts_as.into())
 }
 
 fn actions(listed: Option<&[String]>, request: &Request) -> Kleene {
@@ -73,44 +104,83 @@ fn actions(listed: Option<&[String]>, request: &Request) -> Kleene {
     Kleene::any(listed.iter().map(|action| (*action == request.action).into()))
 }
 
-/// CONSENT.md, Decision 8, "Purpose". The innermost list is read by the rule's effect, an outer one by the plain tree;
-/// with no list at all a PERMIT covers neither HMARKT nor what must be named (Model).
-pub fn purposes(effect: Effect, outer: Option<&[String]>, own: Option<&[String]>, asked: &str) -> Kleene {
-    let (innermost, outer) = match (own, outer) {
-        (Some(own), outer) => (Some(own), outer),
-        (None, outer) => (outer, None),
-    };
-    if !tables::is_purpose(asked) {
-        let unconditional = innermost.is_none() && effect == Effect::Deny;
-        return if unconditional { Kleene::True } else { Kleene::Unknown };
+/// Decision 8, "Purpose", over the lists of the context, the ancestors and the rule itself, outermost first. All restrict
+/// by the plain tree; of a PERMIT the innermost one must also name what must be named. With no list at all a PERMIT
+/// covers neither HMARKT nor what must be named (Model).
+pub fn purposes<'a>(
+    effect: Effect,
+    lists: impl Iterator<Item = Option<&'a [String]>>,
+    asked: &str,
+) -> Kleene {
+    let known = tables::is_purpose(asked);
+    let (mut holds, mut innermost) = (Kleene::True, None);
+    for list in lists.flatten() {
+        let within = Kleene::any(list.iter().map(|listed| tables::purpose_within(asked, listed).into()));
+        holds = holds.and(if known { within } else { Kleene::Unknown });
+        innermost = Some(list);
     }
-    let within = |list: &[String]| Kleene::any(list.iter().map(|p| tables::purpose_within(asked, p).into()));
-    let inner = match (effect, innermost) {
-        (Effect::Permit, Some(list)) => {
-            Kleene::any(list.iter().map(|p| tables::purpose_permitted(asked, p).into()))
-        }
+    match (effect, innermost) {
+        (Effect::Deny, _) => holds,
+        (Effect::Permit, _) if !known => Kleene::Unknown,
         (Effect::Permit, None) => (!tables::must_be_named(asked)).into(),
-        (Effect::Deny, Some(list)) => within(list),
-        (Effect::Deny, None) => Kleene::True,
-    };
-    inner.and(outer.map_or(Kleene::True, within))
+        (Effect::Permit, Some(list)) if tables::must_be_named(asked) => {
+            holds.and(list.iter().any(|listed| listed == asked).into())
+        }
+        (Effect::Permit, Some(_)) => holds,
+    }
 }
 
-fn data(effect: Effect, filter: &DataFilter, asked: &Asked) -> Kleene {
-    let types = filter.types.as_ref().map_or(Kleene::True, |types| {
-        Kleene::any(types.iter().map(|t| (*t == asked.resource.resource_type).into()))
-    });
+/// Data conditions as a provision of this effect reads them.
+pub fn data(effect: Effect, filter: &DataFilter, asked: &Asked) -> Kleene {
+    let resource = asked.resource;
+    let one_of = |listed: &Option<Vec<String>>, found: &String| {
+        listed.as_ref().map_or(Kleene::True, |listed| Kleene::any(listed.iter().map(|l| (l == found).into())))
+    };
+    let types = one_of(&filter.types, &resource.resource_type);
+    if types == Kleene::False {
+        return Kleene::False;
+    }
     let labels = filter.labels.as_ref().map_or(Kleene::True, |listed| match effect {
         Effect::Permit => permit_labels(listed, &asked.labels),
         Effect::Deny => deny_labels(listed, &asked.labels),
     });
-    let confidentiality =
-        filter.confidentiality.map_or(Kleene::True, |bound| within_bound(effect, bound, &asked.labels));
-    Kleene::all([types, labels, confidentiality])
+    types
+        .and(labels)
+        .and(filter.confidentiality.map_or(Kleene::True, |bound| within_bound(effect, bound, &asked.labels)))
+        .and(filter.codes.as_ref().map_or(Kleene::True, |listed| codes(listed, resource)))
+        .and(filter.dates.map_or(Kleene::True, |range| {
+            resource.clinical_date.map_or(Kleene::Unknown, |date| date.within(effect, &range))
+        }))
+        .and(filter.authors.as_ref().map_or(Kleene::True, |listed| authors(listed, resource)))
+        .and(filter.encounters.as_ref().map_or(Kleene::True, |listed| encounters(listed, resource)))
+        .and(one_of(&filter.instances, &resource.reference))
 }
 
-/// A PERMIT must cover all of the record's sensitivity labels (CONSENT.md, Decision 8). A record assessed as having none
-/// is not what such a rule is about.
+/// "No coding is UNKNOWN", and so is a coding without a system that might be the listed one.
+fn codes(listed: &[Code], resource: &ResourceDescriptor) -> Kleene {
+    let pairs = resource.codes.iter().flat_map(|found| listed.iter().map(move |wanted| (found, wanted)));
+    Kleene::any(pairs.map(|(found, wanted)| match &found.system {
+        None if found.code == wanted.code => Kleene::Unknown,
+        _ => (found == wanted).into(),
+    }))
+}
+
+/// An author that was never written, or not so that it can be told who it is, may be anybody (Decision 5).
+fn authors(listed: &[Reference], resource: &ResourceDescriptor) -> Kleene {
+    let unnamed = if resource.has_unnamed_author { Kleene::Unknown } else { Kleene::False };
+    let named = Kleene::any(resource.authors.iter().map(|author| listed.contains(author).into()));
+    named.or(unnamed)
+}
+
+/// The encounter itself, and what was made in it. A record that names none may still be of it.
+fn encounters(listed: &[String], resource: &ResourceDescriptor) -> Kleene {
+    let itself = resource.resource_type == "Encounter";
+    let found = resource.encounters.iter().chain(itself.then_some(&resource.reference));
+    Kleene::any(found.map(|encounter| listed.contains(encounter).into()))
+}
+
+/// A PERMIT must cover all of the record's sensitivity labels (Decision 8). A record assessed as having none is not what
+/// such a rule is about.
 fn permit_labels(listed: &[String], labels: &Labels) -> Kleene {
     if listed.is_empty() {
         return Kleene::Unknown;
@@ -125,20 +195,20 @@ fn permit_labels(listed: &[String], labels: &Labels) -> Kleene {
     }
 }
 
-/// A DENY catches any (CONSENT.md, Decision 8). A label that is there counts though labels were not assessed.
+/// A DENY catches any (Decision 8). A label that is there counts though labels were not assessed.
 fn deny_labels(listed: &[String], labels: &Labels) -> Kleene {
+    if listed.is_empty() {
+        return Kleene::Unknown;
+    }
     let unseen = if labels.assessed { Kleene::False } else { Kleene::Unknown };
     let pairs = labels
         .sensitivity
         .iter()
         .flat_map(|label| listed.iter().map(move |l| tables::deny_catches(l, label)));
-    if listed.is_empty() {
-        return Kleene::Unknown;
-    }
     pairs.fold(unseen, Kleene::or)
 }
 
-/// U < L < M < N < R < V: a permit bound covers it and lower, a deny bound it and higher (CONSENT.md, Decision 8).
+/// U < L < M < N < R < V: a permit bound covers it and lower, a deny bound it and higher (Decision 8).
 fn within_bound(effect: Effect, bound: Conf, labels: &Labels) -> Kleene {
     match (labels.confidentiality, effect) {
         (None, _) => Kleene::Unknown,

@@ -1,9 +1,9 @@
-//! What a consent is once it is read, and what is asked of it (CONSENT.md, Model). Full shape where that costs
-//! nothing; attributes that `CDA-1` doesn't evaluate yet are absent, so that none can be stored and then ignored.
+//! What a consent is once it is read (CONSENT.md, Model): the part that decides. Salt, signed form and the exact FHIR
+//! bytes are the vault's.
 
 use serde::{Deserialize, Serialize};
 
-use super::tables;
+use super::clinical::DayRange;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -93,14 +93,19 @@ impl std::fmt::Display for Reference {
     }
 }
 
-/// Whom a rule is about. Only organizations are imported so far.
+/// Whom a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Recipient {
     Organization(Reference),
+    /// A person: a practitioner, a related person, a patient.
     Practitioner(Reference),
+    /// A group or care team, whose members the custodian's registry knows.
     Group(Reference),
-    Role(String),
+    /// A role, by a `PractitionerRole` or by its code in a system.
+    Role(Reference),
+    /// An identifier whose kind isn't written: whoever asks under it.
+    Named(Reference),
 }
 
 /// v3 Confidentiality, ordered U < L < M < N < R < V.
@@ -132,20 +137,46 @@ impl Conf {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFilter {
+    /// FHIR resource types.
     #[serde(default)]
     pub types: Option<Vec<String>>,
+    /// What the record is coded as.
+    #[serde(default)]
+    pub codes: Option<Vec<Code>>,
     /// Sensitivity codes of v3 ActCode.
     #[serde(default)]
     pub labels: Option<Vec<String>>,
     /// A PERMIT's bound covers it and lower, a DENY's it and higher.
     #[serde(default)]
     pub confidentiality: Option<Conf>,
+    /// Days of the record's clinical date.
+    #[serde(default)]
+    pub dates: Option<DayRange>,
+    /// Who wrote the record.
+    #[serde(default)]
+    pub authors: Option<Vec<Reference>>,
+    /// The encounters themselves, and records made in them: `Encounter/x`.
+    #[serde(default)]
+    pub encounters: Option<Vec<String>>,
+    /// Single records: `Type/id`.
+    #[serde(default)]
+    pub instances: Option<Vec<String>>,
 }
 
 impl DataFilter {
+    /// Whether it says nothing, and so means any record.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// A code within its system. A consent's always has one; a record's may lack it, and then can't be compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Code {
+    #[serde(default)]
+    pub system: Option<String>,
+    pub code: String,
 }
 
 /// Conditions that every rule of a consent carries.
@@ -161,14 +192,13 @@ pub struct Context {
     pub actions: Option<Vec<String>>,
 }
 
+/// One provision: an effect under conditions. All of them must hold; within one, any item (Decision 5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// Provision path: root "0", then "1", "2"; "1.2" once there are levels.
-    pub id: String,
-    pub group: u32,
-    pub depth: u32,
+pub struct Clause {
+    /// What follows where the conditions hold.
     pub effect: Effect,
+    #[serde(default)]
     pub valid: Period,
     #[serde(default)]
     pub recipients: Option<Vec<Recipient>>,
@@ -176,7 +206,38 @@ pub struct Rule {
     pub purposes: Option<Vec<String>>,
     #[serde(default)]
     pub actions: Option<Vec<String>>,
+    #[serde(default)]
     pub data: DataFilter,
+}
+
+impl Clause {
+    /// An effect without any condition.
+    pub fn of(effect: Effect) -> Self {
+        Self {
+            effect,
+            valid: Period::default(),
+            recipients: None,
+            purposes: None,
+            actions: None,
+            data: DataFilter::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Provision path: root "0", then "1", "1.2".
+    pub id: String,
+    /// Rules of one group override one another by depth (Decision 6).
+    pub group: u32,
+    /// From 1; the deepest rule that holds speaks.
+    pub depth: u32,
+    /// What it says itself.
+    pub clause: Clause,
+    /// The provisions it is nested in, outermost first, whose conditions it carries (Model, "the R5 reading").
+    #[serde(default)]
+    pub within: Vec<Clause>,
 }
 
 /// The law that a consent rests on.
@@ -202,6 +263,9 @@ impl LegalBasis {
 pub struct Consent {
     /// `Consent.id`, else `system|value` of its first identifier, else empty: then the caller assigns one.
     pub id: String,
+    /// Counts from 0; of several with one id and subject the highest counts (Decision 4, "latest revisions").
+    #[serde(default)]
+    pub revision: u64,
     /// `Patient/<id>`, as written.
     pub subject: String,
     pub state: ConsentState,
@@ -214,55 +278,14 @@ pub struct Consent {
     pub rules: Vec<Rule>,
     #[serde(default)]
     pub legal_basis: Option<LegalBasis>,
+    /// When the authority of a representative who granted it ends: from then on it permits nothing, and its denies
+    /// stand as a revoked one's do. Milliseconds since 1970 UTC; absent for a patient's own.
+    #[serde(default)]
+    pub authority_ends_ms: Option<i64>,
+    /// An active consent of a feed that import refused: until an officer resolves it, nobody knows what it denies.
+    #[serde(default)]
+    pub unresolved: bool,
     /// v3 ActCode obligations and refrains that go with what this consent permits.
     #[serde(default)]
     pub obligations: Vec<String>,
-}
-
-/// Who asks, for what (CONSENT.md, Decision, "Request").
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Every reference that denotes the asking organization, from authentication and the custodian's registry.
-    pub recipient: Vec<Reference>,
-    /// The person acting, asserted by the client: `Practitioner/x`, or `Patient/x` for a patient's own app.
-    pub actor: Option<String>,
-    /// Exactly one purpose of use.
-    pub purpose: String,
-    /// `access` unless stated otherwise.
-    pub action: String,
-}
-
-/// Why a request can't be asked at all.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestFault {
-    #[error("the request names no recipient organization")]
-    NoRecipient,
-    #[error("{0:?} is no purpose of use in HL7's v3 ActReason")]
-    UnknownPurpose(String),
-    #[error("{0:?} is not one of access, collect, correct, disclose, use")]
-    UnknownAction(String),
-}
-
-/// consentaction's codes, which have no hierarchy.
-pub(super) const ACTIONS: [&str; 5] = ["access", "collect", "correct", "disclose", "use"];
-
-impl Request {
-    /// A request for access by one organization, for one purpose.
-    pub fn access(recipient: Vec<Reference>, purpose: &str) -> Self {
-        Self { recipient, actor: None, purpose: purpose.to_owned(), action: "access".to_owned() }
-    }
-
-    /// For the border: `decide` answers a request that fails this too, but cannot say why it withholds.
-    pub fn check(&self) -> Result<(), RequestFault> {
-        if self.recipient.is_empty() {
-            return Err(RequestFault::NoRecipient);
-        }
-        if !tables::is_purpose(&self.purpose) {
-            return Err(RequestFault::UnknownPurpose(self.purpose.clone()));
-        }
-        if !ACTIONS.contains(&self.action.as_str()) {
-            return Err(RequestFault::UnknownAction(self.action.clone()));
-        }
-        Ok(())
-    }
 }

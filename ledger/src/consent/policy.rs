@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::json::{self, JsonFault};
 use super::kleene::Kleene;
 use super::matching;
-use super::model::{Effect, Reference, Request};
+use super::model::{Effect, Reference};
+use super::request::Request;
 use super::tables;
 
 /// Bytes of one policy.
@@ -30,11 +31,13 @@ pub struct PolicyRule {
     pub organizations: Option<Vec<String>>,
 }
 
-/// Read and kept, not evaluated by this version of `decide`.
+/// Who may break the glass, for what, and what that overrides (CONSENT.md, Decision 1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BreakGlass {
+    /// REFs of the groups whose members may.
     pub groups: Vec<String>,
+    /// Purposes, of which the treatment family counts; as a PERMIT's list covers what is below.
     pub purposes: Vec<String>,
     #[serde(default)]
     pub overrides_deny: bool,
@@ -104,7 +107,7 @@ impl DefaultPolicy {
             }
         }
         if let Some(glass) = &self.break_glass {
-            filled("break_glass.groups", &glass.groups)?;
+            check_references("break_glass.groups", &glass.groups)?;
             check_purposes("break_glass.purposes", &glass.purposes)?;
         }
         if let Some(unlabelled) = &self.unlabelled {
@@ -130,6 +133,25 @@ impl DefaultPolicy {
         [Effect::Deny, Effect::Permit].into_iter().find(|effect| speaks(*effect))
     }
 
+    /// Decision 1: emergency access, for the treatment family, by a member of a group that the policy names, with a reason.
+    pub(super) fn lets_break_glass(&self, request: &Request) -> bool {
+        let (Some(glass), Some(asked)) = (&self.break_glass, &request.break_glass) else {
+            return false;
+        };
+        let member = |named: &String| {
+            let group = Reference::parse(named);
+            group.is_some_and(|group| request.groups.as_ref().is_some_and(|groups| groups.contains(&group)))
+        };
+        !asked.reason.trim().is_empty()
+            && tables::TREATMENT_FAMILY.contains(&request.purpose.as_str())
+            && matching::purposes(
+                Effect::Permit,
+                [Some(glass.purposes.as_slice())].into_iter(),
+                &request.purpose,
+            ) == Kleene::True
+            && glass.groups.iter().any(member)
+    }
+
     /// Whether unlabelled records count as assessed N for this purpose (CONSENT.md, Decision 5).
     pub(super) fn assumes_normal(&self, purpose: &str) -> bool {
         self.unlabelled
@@ -152,7 +174,11 @@ fn rule_holds(rule: &PolicyRule, request: &Request) -> Kleene {
             reference.is_some_and(|reference| request.recipient.contains(&reference)).into()
         }))
     });
-    organizations.and(matching::purposes(rule.effect, None, rule.purposes.as_deref(), &request.purpose))
+    organizations.and(matching::purposes(
+        rule.effect,
+        [rule.purposes.as_deref()].into_iter(),
+        &request.purpose,
+    ))
 }
 
 fn filled<T>(path: &str, list: &[T]) -> Result<(), PolicyFault> {

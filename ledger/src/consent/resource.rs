@@ -3,10 +3,14 @@
 
 use serde_json::{Map, Value};
 
+use super::clinical::ClinicalDate;
 use super::issue::{quoted, Refusal};
 use super::json::{self, JsonFault};
-use super::model::Conf;
+use super::model::{Code, Conf, Reference};
 use super::tables;
+
+mod facts;
+mod subjects;
 
 /// Bytes of one record.
 pub const MAX_RESOURCE_BYTES: usize = 16 * 1024 * 1024;
@@ -21,19 +25,7 @@ const OTHER_LABELS: [&str; 2] = [
 /// Label and policy rule of 42 CFR Part 2, as v3 ActCode writes it.
 pub(super) const PART2_LABEL: &str = "42CFRPart2";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Code {
-    pub system: Option<String>,
-    pub code: String,
-}
-
-/// Dates as written, in the record's own offset, cut to the day; a moment has both alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClinicalDate {
-    pub start: Option<String>,
-    pub end: Option<String>,
-}
-
+/// What a decision needs to know of one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResourceDescriptor {
     /// `Observation/1`.
@@ -50,9 +42,14 @@ pub struct ResourceDescriptor {
     /// Every patient it is about: `Patient/x`, sorted.
     pub subjects: Vec<String>,
     pub codes: Vec<Code>,
+    /// Absent where it was never assessed.
     pub clinical_date: Option<ClinicalDate>,
-    pub authors: Vec<String>,
-    pub encounter: Option<String>,
+    /// As references are written, by both names where an author has two.
+    pub authors: Vec<Reference>,
+    /// An author is named in a way that can't be compared, and may be anybody.
+    pub has_unnamed_author: bool,
+    /// `Encounter/x`; empty where the record names none, or none that can be compared.
+    pub encounters: Vec<String>,
 }
 
 impl ResourceDescriptor {
@@ -86,11 +83,8 @@ pub fn describe_resource(json: &[u8]) -> Result<ResourceDescriptor, Refusal> {
         ..Default::default()
     };
     read_labels(map, &mut found)?;
-    found.subjects = subjects(map, resource_type, &found.reference)?;
-    found.codes = codes(map);
-    found.clinical_date = clinical_date(map, resource_type);
-    found.authors = authors(map, resource_type);
-    found.encounter = map.get("encounter").and_then(reference_text);
+    found.subjects = subjects::read(map, resource_type, &found.reference)?;
+    facts::read(map, &mut found);
     Ok(found)
 }
 
@@ -137,58 +131,37 @@ fn read_label(system: &str, code: &str, found: &mut ResourceDescriptor) {
     }
 }
 
-/// `Type/id` as written, or `system|value`.
-fn reference_text(reference: &Value) -> Option<String> {
-    if let Some(literal) = reference.get("reference").and_then(Value::as_str).filter(|text| !text.is_empty())
-    {
-        return Some(literal.to_owned());
-    }
-    let identifier = reference.get("identifier")?;
-    let part = |key| identifier.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    Some(format!("{}|{}", part("system")?, part("value")?))
+/// How a FHIR Reference names its target.
+#[derive(Default)]
+struct Named {
+    /// `Type/id`; a version is left out, for it is the same thing's.
+    literal: Option<String>,
+    identifier: Option<Reference>,
+    /// The type it states.
+    kind: Option<String>,
+    /// It has a literal of another form (a URL, a contained resource), or none at all: whom it names can't be told.
+    is_unclear: bool,
 }
 
-/// What a record may be about without being about a patient.
-const NOT_PATIENTS: [&str; 8] = [
-    "Device",
-    "Location",
-    "Medication",
-    "Organization",
-    "Practitioner",
-    "PractitionerRole",
-    "Procedure",
-    "Substance",
-];
+fn named(reference: &Value) -> Named {
+    let part =
+        |of: &Value, key| of.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+    let written = part(reference, "reference");
+    let literal = written.as_deref().and_then(plain_literal).map(str::to_owned);
+    let identifier = reference
+        .get("identifier")
+        .and_then(|i| Some(Reference::Identifier { system: part(i, "system")?, value: part(i, "value")? }));
+    let is_unclear = literal.is_none() && (written.is_some() || identifier.is_none());
+    Named { literal, identifier, kind: part(reference, "type"), is_unclear }
+}
 
-/// All subjects: subject, patient, beneficiary, Patient participants; a Patient itself (INTERFACES.md).
-fn subjects(map: &Map<String, Value>, resource_type: &str, own: &str) -> Result<Vec<String>, Refusal> {
-    let mut about = std::collections::BTreeSet::new();
-    if resource_type == "Patient" {
-        about.insert(own.to_owned());
-    }
-    for key in ["subject", "patient", "beneficiary"] {
-        for reference in each(map.get(key)) {
-            let unclear =
-                || Refusal::new("unresolvable-reference", key, "whose record this is can't be told");
-            let who = reference_text(reference).ok_or_else(unclear)?;
-            let kind = who.split_once('/').map_or("", |(kind, _)| kind);
-            if !NOT_PATIENTS.contains(&kind) {
-                about.insert(who);
-            }
-        }
-    }
-    let participants = each(map.get("participant")).flat_map(|p| [p.get("actor"), p.get("member")]);
-    let members = each(map.get("member")).map(|m| m.get("entity"));
-    for reference in
-        participants.chain(members).chain([map.get("actor")]).flatten().flat_map(|r| each(Some(r)))
-    {
-        let stated = reference.get("type").and_then(Value::as_str) == Some("Patient");
-        match reference_text(reference) {
-            Some(who) if stated || who.starts_with("Patient/") => about.insert(who),
-            _ => continue,
-        };
-    }
-    Ok(about.into_iter().collect())
+/// `Type/id`, what follows `/_history/` left out.
+fn plain_literal(text: &str) -> Option<&str> {
+    let text = text.split_once("/_history/").map_or(text, |(text, _)| text);
+    let (kind, id) = text.split_once('/')?;
+    let is_plain = |b: u8| b.is_ascii_graphic() && !b"/?#|".contains(&b);
+    let sound = tables::is_resource_type(kind) && !id.is_empty() && id.bytes().all(is_plain);
+    sound.then_some(text)
 }
 
 /// The items of a list, or the one thing that is there.
@@ -198,58 +171,4 @@ fn each(value: Option<&Value>) -> impl Iterator<Item = &Value> {
         Some(one) => std::slice::from_ref(one).iter(),
         None => [].iter(),
     }
-}
-
-/// code, medicationCodeableConcept, vaccineCode, type (CONSENT.md, Decision 8, "Codes").
-fn codes(map: &Map<String, Value>) -> Vec<Code> {
-    let concepts = ["code", "medicationCodeableConcept", "vaccineCode", "type"];
-    let codings =
-        concepts.iter().flat_map(|key| each(map.get(*key))).flat_map(|concept| each(concept.get("coding")));
-    codings
-        .filter_map(|coding| {
-            let part = |key| coding.get(key).and_then(Value::as_str).map(str::to_owned);
-            Some(Code { system: part("system"), code: part("code")? })
-        })
-        .collect()
-}
-
-fn clinical_date(map: &Map<String, Value>, resource_type: &str) -> Option<ClinicalDate> {
-    let stems: &[&str] = match resource_type {
-        "Observation" | "DiagnosticReport" => &["effective"],
-        "Condition" => &["recordedDate", "onset"],
-        "Procedure" => &["performed"],
-        "Encounter" => &["period"],
-        "MedicationRequest" => &["authoredOn"],
-        "AllergyIntolerance" => &["recordedDate"],
-        "Immunization" => &["occurrence"],
-        "DocumentReference" => &["date"],
-        _ => &[],
-    };
-    stems.iter().find_map(|stem| {
-        let moment = ["", "DateTime", "Instant"].iter().find_map(|end| map.get(&format!("{stem}{end}")));
-        if let Some(day) = moment.and_then(day) {
-            return Some(ClinicalDate { start: Some(day.clone()), end: Some(day) });
-        }
-        let period = ["", "Period"].iter().find_map(|end| map.get(&format!("{stem}{end}")))?;
-        let bounds =
-            ClinicalDate { start: period.get("start").and_then(day), end: period.get("end").and_then(day) };
-        (bounds.start.is_some() || bounds.end.is_some()).then_some(bounds)
-    })
-}
-
-fn day(date: &Value) -> Option<String> {
-    date.as_str()
-        .filter(|text| !text.is_empty())
-        .map(|text| text.split('T').next().unwrap_or(text).to_owned())
-}
-
-fn authors(map: &Map<String, Value>, resource_type: &str) -> Vec<String> {
-    let key = match resource_type {
-        "Observation" | "DiagnosticReport" | "Procedure" | "Immunization" => "performer",
-        "Condition" | "AllergyIntolerance" => "recorder",
-        "MedicationRequest" => "requester",
-        "DocumentReference" => "author",
-        _ => return Vec::new(),
-    };
-    each(map.get(key)).filter_map(|p| reference_text(p.get("actor").unwrap_or(p))).collect()
 }

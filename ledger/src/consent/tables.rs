@@ -13,13 +13,20 @@ pub const TABLES_TSV: &str = include_str!("tables/codes.tsv");
 
 /// SHA-256 of the committed table file, which stands in every decision.
 pub fn tables_sha256() -> [u8; 32] {
-    Sha256::digest(TABLES_TSV.as_bytes()).into()
+    static HASH: OnceLock<[u8; 32]> = OnceLock::new();
+    *HASH.get_or_init(|| Sha256::digest(TABLES_TSV.as_bytes()).into())
 }
 
 /// Purposes that a PERMIT covers only where it names them (CONSENT.md, Decision 8). HMARKT, the last one, is
 /// Decision 3's: never inherited, whatever the tree says, and never a default.
 const NAMED_ONLY: [&str; 9] =
     ["BTG", "CLINTRL", "POPHLTH", "MILCDM", "HLEGAL", "FRAUD", "DONAT", "GOV", "HMARKT"];
+
+/// The root of the purposes: it groups them and names none.
+pub(super) const ANY_PURPOSE: &str = "PurposeOfUse";
+
+/// CONSENT.md, Decision 8: what break-glass may be for.
+pub(super) const TREATMENT_FAMILY: [&str; 5] = ["TREAT", "ETREAT", "ERTREAT", "BTG", "COC"];
 
 /// What BH's definition covers beside its subtree; the table doesn't say so, and only a DENY reads it that way.
 const BEHAVIORAL: [&str; 4] = ["MH", "PSY", "PSYTHPN", "SUD"];
@@ -104,11 +111,7 @@ pub(super) fn purpose_within(asked: &str, listed: &str) -> bool {
     is_or_below(&tables().purposes, asked, listed)
 }
 
-/// As a PERMIT's innermost list reads it: the tree, except for what must be named.
-pub(super) fn purpose_permitted(asked: &str, listed: &str) -> bool {
-    asked == listed || (!must_be_named(asked) && purpose_within(asked, listed))
-}
-
+/// What a PERMIT's innermost list must name, whatever lies above it in the tree.
 pub(super) fn must_be_named(purpose: &str) -> bool {
     NAMED_ONLY.contains(&purpose)
 }

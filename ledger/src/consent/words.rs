@@ -1,9 +1,12 @@
 //! A consent's rules in words, for the patient who signs and the officer who checks. What is said here is what
 //! `decide` does: it is made from the same values.
 
-use time::{Date, Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-use super::model::{Base, Conf, Consent, ConsentState, Context, DataFilter, Effect, Period, Recipient, Rule};
+use super::clinical::DayRange;
+use super::model::{
+    Base, Clause, Conf, Consent, ConsentState, Context, DataFilter, Effect, Period, Recipient, Reference,
+};
 
 /// One sentence for the state if nothing stands, one for the base, one for each rule.
 pub fn sentences(consent: &Consent) -> Vec<String> {
@@ -13,10 +16,15 @@ pub fn sentences(consent: &Consent) -> Vec<String> {
     }
     said.push(base(consent));
     if let Some(root) = &consent.root_rule {
-        said.push(format!("Of these: {}.", rule(root)));
+        said.push(format!("Of these: {}.", clause(&root.clause)));
     }
     for one in &consent.rules {
-        said.push(format!("Rule {}: {}.", one.id, rule(one)));
+        let within = match one.within.is_empty() {
+            true => String::new(),
+            // Its id says in which rules: "1.2" is in "1".
+            false => " of what the rule that it is nested in covers".to_owned(),
+        };
+        said.push(format!("Rule {}: {}{within}.", one.id, clause(&one.clause)));
     }
     said
 }
@@ -43,7 +51,7 @@ fn context(context: &Context) -> String {
     parts.join(" ")
 }
 
-fn rule(rule: &Rule) -> String {
+fn clause(rule: &Clause) -> String {
     let verb = if rule.effect == Effect::Permit { "permit" } else { "deny" };
     let mut parts = vec![format!("{verb} {}", data(rule.effect, &rule.data))];
     parts.extend(actions(rule.actions.as_deref()).map(|actions| format!("for {actions}")));
@@ -58,13 +66,37 @@ fn data(effect: Effect, filter: &DataFilter) -> String {
         .types
         .as_ref()
         .map_or_else(|| "records".to_owned(), |types| format!("{} records", either(types)));
+    let codes = filter.codes.as_ref().map(|codes| {
+        let names: Vec<_> =
+            codes.iter().map(|c| format!("{}|{}", c.system.as_deref().unwrap_or_default(), c.code)).collect();
+        format!("coded {}", either(&names))
+    });
     let labels = filter.labels.as_ref().map(|labels| format!("labelled {}", either(labels)));
     let bound = filter.confidentiality.map(|bound| match effect {
         Effect::Permit => format!("of confidentiality {} or lower", level(bound)),
         Effect::Deny => format!("of confidentiality {} or higher", level(bound)),
     });
-    let parts: Vec<String> = std::iter::once(kinds).chain(labels).chain(bound).collect();
+    let dates = filter.dates.as_ref().map(|range| dated(effect, range));
+    let authors = filter.authors.as_ref().map(|authors| {
+        format!("written by {}", either(&authors.iter().map(Reference::to_string).collect::<Vec<_>>()))
+    });
+    let encounters =
+        filter.encounters.as_ref().map(|listed| format!("that are or belong to {}", either(listed)));
+    let instances = filter.instances.as_ref().map(|listed| format!("namely {}", either(listed)));
+    let more = [codes, labels, bound, dates, authors, encounters, instances];
+    let parts: Vec<String> = std::iter::once(kinds).chain(more.into_iter().flatten()).collect();
     parts.join(" ")
+}
+
+/// Decision 8: of a record's period a PERMIT needs all of it inside, a DENY one common day.
+fn dated(effect: Effect, range: &DayRange) -> String {
+    let day = |days: i32| {
+        moment(i64::from(days) * 86_400_000).map_or_else(|| days.to_string(), |at| at.date().to_string())
+    };
+    let from = range.first.map(|first| format!(" from {}", day(first)));
+    let to = range.last.map(|last| format!(" through {}", day(last)));
+    let verb = if effect == Effect::Permit { "dated" } else { "dated at least partly" };
+    format!("{verb}{}{}", from.unwrap_or_default(), to.unwrap_or_default())
 }
 
 fn level(bound: Conf) -> &'static str {
@@ -91,7 +123,8 @@ fn recipients(listed: Option<&[Recipient]>) -> Option<String> {
         Recipient::Organization(r) => format!("organization {r}"),
         Recipient::Practitioner(r) => format!("practitioner {r}"),
         Recipient::Group(r) => format!("group {r}"),
-        Recipient::Role(role) => format!("role {role}"),
+        Recipient::Role(r) => format!("role {r}"),
+        Recipient::Named(r) => r.to_string(),
     };
     listed.map(|listed| format!("by {}", either(&listed.iter().map(name).collect::<Vec<_>>())))
 }
@@ -103,9 +136,13 @@ fn either(items: &[String]) -> String {
 /// Whole days are named by their last one, as the patient wrote them; anything else by the moment it ends.
 fn period(valid: &Period) -> Option<String> {
     let from = valid.start_ms.and_then(moment).map(|at| format!("from {}", written(at)));
-    let to = valid.end_ms.and_then(moment).map(|at| match last_day(at) {
-        Some(day) => format!("through {day}"),
-        None => format!("before {}", written(at)),
+    let to = valid.end_ms.and_then(|end_ms| {
+        // What ends with the year 9999 ends at a moment that has no name.
+        let last = moment(end_ms - 1)?;
+        match end_ms % 86_400_000 {
+            0 => Some(format!("through {}", last.date())),
+            _ => moment(end_ms).map(|end| format!("before {}", written(end))),
+        }
     });
     let parts: Vec<String> = from.into_iter().chain(to).collect();
     (!parts.is_empty()).then(|| parts.join(" "))
@@ -121,9 +158,4 @@ fn written(at: OffsetDateTime) -> String {
         return at.date().to_string();
     }
     format!("{} {hour:02}:{minute:02}:{second:02}.{milli:03} UTC", at.date())
-}
-
-fn last_day(end: OffsetDateTime) -> Option<Date> {
-    let midnight = end.time() == time::Time::MIDNIGHT;
-    midnight.then(|| end.checked_sub(Duration::milliseconds(1)).map(OffsetDateTime::date))?
 }

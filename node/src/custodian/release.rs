@@ -78,9 +78,15 @@ pub(super) fn asked(request: &DataRequest) -> Request {
     let recipient =
         Reference::Identifier { system: ORGANIZATION_SYSTEM.into(), value: request.recipient.clone() };
     let mut asked = Request::access(vec![recipient], &request.purpose);
-    asked.actor = (!request.actor.is_empty()).then(|| request.actor.clone());
+    // What is no reference names nobody: rules about persons are then UNKNOWN. A recipient's client only asserts its actor, and
+    // must not become the patient by saying so: a patient's own request (PATRQT) skips consents.
+    asked.actor = Reference::parse(&request.actor).filter(|actor| !names_a_patient(actor));
     asked.action = request.action.clone();
     asked
+}
+
+fn names_a_patient(actor: &Reference) -> bool {
+    matches!(actor, Reference::Literal(text) if text.starts_with("Patient/"))
 }
 
 fn is_past(change_ms: Option<u64>, time_ms: u64) -> bool {
@@ -143,18 +149,19 @@ impl Custodian {
 
     /// Decides only: a signed permit, or none for everything else.
     pub async fn decide(&self, checked: &CheckedRequest) -> Result<Option<Signed>, Refusal> {
-        match blocking(|| self.evaluate(&checked.request))? {
+        match self.evaluate(&checked.request)? {
             Evaluation::NotReleased => Ok(None),
             Evaluation::Permitted(permitted) => Ok(Some(self.sign_decision(&checked.hash, &permitted))),
         }
     }
 
-    /// Decides a question of this organization's own, which needs no signature: the permit, or none for everything else.
-    pub fn decide_unsigned(&self, question: &DataRequest) -> Result<Option<Decision>, Refusal> {
-        match blocking(|| self.evaluate(question))? {
-            Evaluation::NotReleased => Ok(None),
-            Evaluation::Permitted(permitted) => Ok(Some(self.decision(Vec::new(), &permitted))),
-        }
+    /// Decides a question of this organization's own, which needs no signature: the permit, or none for everything else. With
+    /// it, how many changes of the patient's records were counted before they were read.
+    pub fn decide_unsigned(&self, question: &DataRequest) -> Result<Option<(Decision, u64)>, Refusal> {
+        let Evaluation::Permitted(permitted) = self.evaluate(question)? else {
+            return Ok(None);
+        };
+        Ok(Some((self.decision(Vec::new(), &permitted), permitted.record_changes)))
     }
 
     fn sign_decision(&self, hash: &Hash, permitted: &PermittedRelease) -> Signed {
@@ -203,7 +210,7 @@ impl Custodian {
         let client = format!("recipient:{}", checked.request.recipient);
         let nonce = hex::encode(&checked.request.nonce);
         for _ in 0..MAX_ATTEMPTS {
-            let Evaluation::Permitted(permitted) = blocking(|| self.evaluate(&checked.request))? else {
+            let Evaluation::Permitted(permitted) = self.evaluate(&checked.request)? else {
                 return Ok(None);
             };
             fits(&permitted)?;
@@ -355,5 +362,20 @@ impl Custodian {
             ));
         }
         Ok(self.parts.vault.put_acknowledgement(&checked.hash, &signed.encode_to_vec())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_becomes_the_patient_by_saying_so() {
+        let asked_as = |actor: &str| {
+            asked(&DataRequest { actor: actor.into(), purpose: "PATRQT".into(), ..Default::default() }).actor
+        };
+        assert_eq!(asked_as("Patient/ada"), None);
+        assert_eq!(asked_as("Dr. Grey"), None);
+        assert_eq!(asked_as("Practitioner/grey"), Some(Reference::Literal("Practitioner/grey".into())));
     }
 }

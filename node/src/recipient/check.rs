@@ -40,8 +40,8 @@ impl Recipient {
         let question = self.question(client, &query, true)?;
         if question.custodian == self.parts.organization {
             if unsigned {
-                if let Some(decision) = self.custodian.decide_unsigned(&question)? {
-                    return Ok(Permit::new(&decision, Signed::default()));
+                if let Some(permit) = self.own_permit(&question)? {
+                    return Ok(permit);
                 }
             }
             return self.ask_custodian(&question).await.map(|(permit, _)| permit);
@@ -68,13 +68,32 @@ impl Recipient {
         Ok(permit)
     }
 
+    /// This organization's own permit, kept too: it stands while consent, policy and the patient's records are unchanged.
+    fn own_permit(&self, question: &DataRequest) -> Result<Option<Permit>, Refusal> {
+        let key = question_key(question);
+        if let Some(permit) = self.kept_permit(&key)? {
+            return Ok(Some(permit));
+        }
+        let Some((decision, record_changes)) = self.custodian.decide_unsigned(question)? else {
+            return Ok(None);
+        };
+        let permit = Permit::new(&decision, Signed::default());
+        if let Some(kept) = Kept::own(&permit, &decision, record_changes) {
+            self.decisions.put(key, kept);
+        }
+        Ok(Some(permit))
+    }
+
     /// The permit for a question out of a decision that still stands in this node's own ledger.
     fn kept_permit(&self, key: &Hash) -> Result<Option<Permit>, Refusal> {
         let Some(kept) = self.decisions.get(key) else {
             return Ok(None);
         };
         self.must_be_fresh()?;
-        let permit = kept.standing(&self.parts.store.view()?, now_ms())?;
+        let permit = match kept.records_stand(&self.parts.vault) {
+            true => kept.standing(&self.parts.store.view()?, now_ms())?,
+            false => None,
+        };
         if permit.is_none() {
             self.decisions.forget(key, &kept);
         }

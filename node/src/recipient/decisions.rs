@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Permit;
 use crate::chain::view::View;
 use crate::order::Fatal;
+use crate::vault::Vault;
 
 /// Most decisions kept.
 const MAX_DECISIONS: usize = 65_536;
@@ -39,9 +40,23 @@ pub(super) struct Kept {
     consent_seq: u64,
     policy_seq: u64,
     until_ms: u64,
+    /// For a decision of this organization's own: what the vault counted before it was made. A change of the records ends it.
+    record_changes: Option<u64>,
 }
 
 impl Kept {
+    /// An own decision, made from the records as they were when the vault had counted so many changes.
+    pub(super) fn own(permit: &Permit, decision: &Decision, record_changes: u64) -> Option<Self> {
+        let kept = Self::new(permit, decision, decision.time_ms)?;
+        Some(Self { record_changes: Some(record_changes), ..kept })
+    }
+
+    /// True unless records that it was made from have changed since. Another custodian's can't be seen from here.
+    pub(super) fn records_stand(&self, vault: &Vault) -> bool {
+        let Some(before) = self.record_changes else { return true };
+        self.handle.as_slice().try_into().is_ok_and(|handle| vault.record_changes(handle) == before)
+    }
+
     /// Of a decision that was checked and came when the ledger stood at `time_ms`; none for one that is too long or no permit.
     pub(super) fn new(permit: &Permit, decision: &Decision, time_ms: u64) -> Option<Self> {
         let permitted = matches!(permit.outcome.as_str(), "PERMIT" | "PERMIT_OVERRIDE");
@@ -53,6 +68,7 @@ impl Kept {
             consent_seq: decision.consent_seq,
             policy_seq: decision.policy_seq,
             until_ms: decision.not_after_ms.min(time_ms.saturating_add(MAX_LIFE_MS)),
+            record_changes: None,
         })
     }
 

@@ -109,12 +109,9 @@ impl Recipient {
             ));
         }
         let action = if query.action.is_empty() { "access" } else { &query.action };
-        let asked = Request {
-            recipient: vec![Reference::Literal(format!("Organization/{}", self.parts.organization))],
-            actor: None,
-            purpose: query.purpose.clone(),
-            action: action.to_owned(),
-        };
+        let itself = Reference::Literal(format!("Organization/{}", self.parts.organization));
+        let mut asked = Request::access(vec![itself], &query.purpose);
+        asked.action = action.to_owned();
         asked.check().map_err(|e| Refusal::invalid("BAD_QUERY", "query", e.to_string()))?;
         Ok(DataRequest {
             chain_id: self.parts.chain_id().to_owned(),

@@ -28,6 +28,7 @@ use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
@@ -55,6 +56,9 @@ pub const MAX_VALUE_BYTES: usize = 256 * 1024 * 1024;
 /// The most bytes one synced batch takes.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024 * 1024;
 
+/// Subjects share these: a change of one's records counts for its whole bucket.
+const RECORD_BUCKETS: usize = 16_384;
+
 /// The text that opening a vault with the right key must find.
 const CHECK: &[u8] = b"assent/1/vault";
 
@@ -73,6 +77,8 @@ struct Inner {
     sealer: Sealer,
     /// One writer at a time: most writes look before they write.
     writing: Mutex<()>,
+    /// How often records of the subjects in a bucket were written since the vault was opened.
+    record_changes: Box<[AtomicU64]>,
 }
 
 impl fmt::Debug for Vault {
@@ -91,7 +97,16 @@ impl Vault {
         let db = DB::open(&options, dir).map_err(|error| VaultError::from_store("open", error))?;
         let db = Arc::new(db);
         let (sealer, syncer) = (Sealer::new(secret), Syncer::start(db.clone())?);
-        let vault = Self { inner: Arc::new(Inner { syncer, db, options, sealer, writing: Mutex::new(()) }) };
+        let vault = Self {
+            inner: Arc::new(Inner {
+                syncer,
+                db,
+                options,
+                sealer,
+                writing: Mutex::new(()),
+                record_changes: (0..RECORD_BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            }),
+        };
         vault.check_key()?;
         Ok(vault)
     }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::seal::Table;
 use super::staging::Staging;
-use super::{array, decode, Pending, Result, Vault, VaultError};
+use super::{array, decode, Inner, Pending, Result, Vault, VaultError};
 
 /// One resource. Its `Debug` shows only its type and size.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,9 +65,20 @@ impl Vault {
         self.put_pending(&[Pending::Records(records)])
     }
 
+    /// Grows whenever records of a subject (or of another in its bucket) are written: what was read before may be old then.
+    pub fn record_changes(&self, handle: &[u8; 32]) -> u64 {
+        self.inner.changes_of(handle).load(Ordering::Acquire)
+    }
+
     /// Everything stored about a subject, ordered by reference.
     pub fn records_of(&self, handle: &[u8; 32]) -> Result<Vec<Record>> {
+        Ok(self.records_up_to(handle, usize::MAX)?.unwrap_or_default())
+    }
+
+    /// The same; none when it is more than so many bytes.
+    pub fn records_up_to(&self, handle: &[u8; 32], max_bytes: usize) -> Result<Option<Vec<Record>>> {
         let inner = &self.inner;
+        let mut bytes = 0;
         // Index and records from one moment, though others write meanwhile.
         let snapshot = inner.db.snapshot();
         let mut found = BTreeMap::new();
@@ -82,6 +94,10 @@ impl Vault {
             let sealed = sealed.ok_or_else(|| VaultError::Corrupt {
                 what: "the index names a record that is not there".into(),
             })?;
+            bytes += sealed.len();
+            if bytes > max_bytes {
+                return Ok(None);
+            }
             let record = Record::try_from(decode::<Stored>(&inner.sealer.open(&row, &sealed)?)?)?;
             if !record.subjects.contains(handle) {
                 return Err(VaultError::Corrupt {
@@ -90,7 +106,21 @@ impl Vault {
             }
             found.insert(record.reference.clone(), record);
         }
-        Ok(found.into_values().collect())
+        Ok(Some(found.into_values().collect()))
+    }
+}
+
+impl Inner {
+    fn changes_of(&self, handle: &[u8; 32]) -> &AtomicU64 {
+        let bucket = usize::from(u16::from_be_bytes([handle[0], handle[1]])) % self.record_changes.len();
+        &self.record_changes[bucket]
+    }
+
+    /// Counts, once the records are there for readers.
+    pub(super) fn count_changes<'a>(&self, handles: impl Iterator<Item = &'a [u8; 32]>) {
+        for handle in handles {
+            self.changes_of(handle).fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -101,11 +131,13 @@ impl Staging<'_> {
             if let Some(old) = self.get_message::<Stored>(&row)? {
                 for subject in &old.subjects {
                     self.delete(self.index_key(subject, &row));
+                    self.changed.push(array(subject, "a record's subject")?);
                 }
             }
             // Only after the old ones are gone: most subjects stay the same.
             for subject in record.subjects.iter().collect::<BTreeSet<_>>() {
                 self.put(self.index_key(subject, &row), &row)?;
+                self.changed.push(*subject);
             }
             let stored = Stored {
                 reference: record.reference.clone(),

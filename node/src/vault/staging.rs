@@ -84,12 +84,14 @@ pub(super) struct Staging<'a> {
     _writer: MutexGuard<'a, ()>,
     /// Sealed values; `None` deletes.
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Subjects whose records change.
+    pub(super) changed: Vec<[u8; 32]>,
     bytes: usize,
 }
 
 impl<'a> Staging<'a> {
     pub(super) fn new(inner: &'a Inner, writer: MutexGuard<'a, ()>) -> Self {
-        Self { inner, _writer: writer, rows: BTreeMap::new(), bytes: 0 }
+        Self { inner, _writer: writer, rows: BTreeMap::new(), changed: Vec::new(), bytes: 0 }
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, plain: &[u8]) -> Result<()> {
@@ -144,6 +146,7 @@ impl<'a> Staging<'a> {
             }
         }
         self.inner.db.write(batch).map_err(|error| VaultError::from_store("write", error))?;
+        self.inner.count_changes(self.changed.iter());
         Ok(syncer.wrote())
     }
 }

@@ -126,7 +126,7 @@ async fn a_decision_answers_one_question_until_consent_or_policy_changes() {
     let last = withdraw(net.client_with(dogwood, None), "w-1", &handle, 0).await.unwrap();
     reached(&net, birch, last).await;
     let consistency = Some(Consistency { min_height: last });
-    let ask = CheckConsentRequest { query: Some(query("mrn-2", "TREAT")), consistency };
+    let ask = CheckConsentRequest { query: Some(query("mrn-2", "TREAT")), consistency, omit_decision: false };
     let other = DecisionServiceClient::new(crm.clone()).check_consent(ask).await.unwrap().into_inner();
     assert!(other.cached && other.answer.unwrap().height >= last);
     // Withdrawn: from that block on nothing but the refusal.

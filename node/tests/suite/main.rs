@@ -3,6 +3,7 @@
 mod accesses;
 mod bad_input;
 mod bft;
+mod bulk;
 mod decisions;
 mod exchange;
 mod grpc;

@@ -204,3 +204,28 @@ fn an_entry_left_out_of_an_undecided_block_is_not_given_up() {
     assert!(ledger.outcomes().iter().any(refused));
     assert!(!ledger.replica.has_work());
 }
+
+/// A batch with forged entries among good ones: each is judged by itself, and only what holds is remembered as checked.
+#[test]
+fn one_forged_entry_spoils_no_other_of_its_frame() {
+    let ledger = Ledger::new("cedar");
+    let entry = |n: u64| ledger.entry("birch", n + 1, vec![set_consent("birch", handle(n), 0, None)]);
+    let mut frame: Vec<Vec<u8>> = (0..6).map(entry).collect();
+    let last = frame[2].len() - 1;
+    frame[2][last] ^= 1;
+    frame[4].truncate(40);
+    let frame: Vec<&[u8]> = frame.iter().map(Vec::as_slice).collect();
+    let outcomes = ledger.mempool.admit_all(&ledger.store, CHAIN, &frame);
+    let named: Vec<_> = outcomes.into_iter().map(|o| o.map_or_else(reason, |_| "waits")).collect();
+    assert_eq!(named, ["waits", "waits", "BAD_AUTHOR_SIGNATURE", "waits", "form", "waits"]);
+    assert_eq!(ledger.mempool.len(), 4);
+
+    let key = crate::ledger::key(&ledger.net, "birch", "entry").verifying_key().to_bytes();
+    let check = |bytes: &[u8]| check_entry(CHAIN, bytes).unwrap().signature_check(&key);
+    // Whatever waits here need not be checked again; what differs in one bit was never checked.
+    assert!(ledger.mempool.verify(&[check(frame[0]), check(frame[5])]));
+    assert!(!ledger.mempool.verify(&[check(frame[0]), check(frame[2])]));
+    let gone = check_entry(CHAIN, frame[0]).unwrap().hash;
+    ledger.mempool.remove([&gone]);
+    assert!(ledger.mempool.verify(&[check(frame[0])]), "checked anew, it holds still");
+}

@@ -440,3 +440,31 @@ fn old_requests_are_pruned_and_others_stay() {
     assert_eq!(vault.prune_requests(2_400).unwrap(), 0);
     assert_eq!(vault.prune_requests(u64::MAX).unwrap(), 101);
 }
+
+/// Writers share syncs: eight of them need fewer than one each, and what `durable` has returned for survives a kill.
+#[test]
+fn many_writers_share_a_sync() {
+    let dir = TempDir::new().unwrap();
+    let vault = Vault::open(dir.path(), &SECRET).unwrap();
+    let before = vault.log_syncs();
+    for n in 0..200u64 {
+        let record = request(n);
+        vault
+            .stage_pending(&[Pending::Request {
+                client: CLIENT,
+                request_id: &format!("g{n}"),
+                record: &record,
+            }])
+            .unwrap();
+    }
+    futures::executor::block_on(vault.durable()).unwrap();
+    let syncs = vault.log_syncs() - before;
+    assert!((1..200).contains(&syncs), "{syncs} syncs for 200 writes");
+    let killed = Vault::open(copy(dir.path()).path(), &SECRET).unwrap();
+    for n in 0..200 {
+        assert!(
+            killed.get_request(CLIENT, &format!("g{n}")).unwrap() == Some(request(n)),
+            "write {n} is lost"
+        );
+    }
+}

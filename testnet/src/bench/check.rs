@@ -92,12 +92,6 @@ fn latency(samples: &Samples, name: &'static str, percent: f64) -> Figure {
 
 /// Registers the subjects, then measures.
 pub async fn check(stage: &mut Stage) -> Result<(), Error> {
-    let (seconds, handles) = stage.import("subject", &vec![None; SUBJECTS]).await?;
-    let per_second = handles.len() as f64 / seconds;
-    let imported =
-        Figure::new("import_ops_per_s", per_second, "ops/s", Target::None, handles.len() as u64, seconds);
-    stage.keep(imported);
-
     let node = stage.network().node(CUSTODIAN)?.grpc.clone();
     let folder = node_dir(&stage.dir, CUSTODIAN);
     let server = BareServer::start(&["bare-unary", &folder.display().to_string()]).await?;
@@ -105,6 +99,12 @@ pub async fn check(stage: &mut Stage) -> Result<(), Error> {
         Checks::connect(stage, &format!("https://127.0.0.1:{}", server.address), CUSTODIAN, false).await?;
     let bare = bare.rate(stage, "bare", SUBJECTS as u64).await;
     drop(server);
+
+    let (seconds, handles) = stage.import("subject", &vec![None; SUBJECTS]).await?;
+    let per_second = handles.len() as f64 / seconds;
+    let imported =
+        Figure::new("import_ops_per_s", per_second, "ops/s", Target::None, handles.len() as u64, seconds);
+    stage.keep(imported);
 
     let local = Checks::connect(stage, &node, CUSTODIAN, false).await?;
     let unsigned = local.rate(stage, "check", SUBJECTS as u64).await;

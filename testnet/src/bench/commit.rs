@@ -55,7 +55,7 @@ pub async fn full_rate(stage: &mut Stage, writers: &Writers, run: &'static str) 
     found.per_second()
 }
 
-/// Single operations at the full rate and at half of it, then large entries.
+/// Single operations at the full rate and at half of it.
 pub async fn commit(stage: &mut Stage) -> Result<(), Error> {
     let writers = stage.writers(&stage.organizations()).await?;
     let disk_before = footprint::disk_bytes(stage, WITNESS)?;
@@ -88,8 +88,13 @@ pub async fn commit(stage: &mut Stage) -> Result<(), Error> {
         0.0,
     ));
 
+    lost(stage, WITNESS).await
+}
+
+/// Entries of 256 operations.
+pub async fn bulk(stage: &mut Stage) -> Result<(), Error> {
+    let writers = stage.writers(&stage.organizations()).await?;
     let large = {
-        let writers = writers.clone();
         let time = stage.time.min(Duration::from_secs(20));
         closed_loop(LARGE_LANES, time, move |_, n| writers.clone().many("large", n, LARGE)).await
     };

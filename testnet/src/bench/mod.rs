@@ -40,15 +40,17 @@ use stage::Stage;
 pub enum Workload {
     /// One write at a time on a quiet network.
     Idle,
-    /// Operations per second, latency at half load, memory and disk.
+    /// Operations per second in entries of one, latency at half load, memory and disk.
     Commit,
+    /// Operations per second in entries of 256.
+    Bulk,
     /// Time until no node permits any more.
     Withdraw,
     /// Releases of small and large records.
     Release,
     /// Checks by the custodian's node and from a signed decision, with 100,000 subjects.
     Check,
-    /// The audit of everything that the other workloads wrote.
+    /// The audit of the ledger so far: entries of one operation, when it runs after `commit`.
     Audit,
     /// One of four killed, and its catching up.
     Outage,
@@ -57,13 +59,14 @@ pub enum Workload {
 }
 
 /// In the order in which they run: what needs a quiet, small ledger first.
-const ALL: [Workload; 8] = [
+const ALL: [Workload; 9] = [
     Workload::Idle,
     Workload::Commit,
+    Workload::Audit,
+    Workload::Bulk,
     Workload::Withdraw,
     Workload::Release,
     Workload::Check,
-    Workload::Audit,
     Workload::Outage,
     Workload::Footprint,
 ];
@@ -140,6 +143,7 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
         let outcome = match workload {
             Workload::Idle => commit::idle(&mut stage).await,
             Workload::Commit => commit::commit(&mut stage).await,
+            Workload::Bulk => commit::bulk(&mut stage).await,
             Workload::Withdraw => withdraw::withdraw(&mut stage).await,
             Workload::Release => release::release(&mut stage).await,
             Workload::Check => check::check(&mut stage).await,

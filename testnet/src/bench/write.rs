@@ -102,5 +102,11 @@ pub fn patient(organization: &str, name: &str) -> Patient {
 
 /// A status as the reason of a failed call.
 pub fn said(status: &tonic::Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
+    let mut text = format!("{:?}: {}", status.code(), status.message());
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -69,6 +69,7 @@ fn every_reason_to_refuse_fhir_has_a_row_and_every_row_a_reason() {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(consent.join("import")).unwrap().map(|item| item.unwrap().path()).collect();
     files.push(consent.join("resource.rs"));
+    files.extend(std::fs::read_dir(consent.join("resource")).unwrap().map(|item| item.unwrap().path()));
     let mut found = reasons(&consent.join("json.rs"), &["reason: ", "=> "]);
     found.extend(files.iter().flat_map(|file| reasons(file, &["refuse(", "Refusal::new("])));
     let table = std::fs::read_to_string(folder().join("BAD_INPUT.md")).unwrap();

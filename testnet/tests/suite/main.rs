@@ -3,4 +3,4 @@
 mod bad_input;
 mod claims;
 mod network;
-mod readme;
+mod pages;

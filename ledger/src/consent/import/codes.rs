@@ -2,6 +2,7 @@
 
 use super::reader::{Findings, Object};
 use crate::consent::issue::quoted;
+use crate::consent::resource::{ACT_CODE, CONFIDENTIALITY};
 use crate::consent::Reference;
 
 pub const CONSENT_ACTION: &str = "http://terminology.hl7.org/CodeSystem/consentaction";
@@ -13,6 +14,35 @@ pub const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-Partic
 pub const ROLE_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-RoleCode";
 pub const RESOURCE_TYPES: &str = "http://hl7.org/fhir/resource-types";
 pub const LOINC: &str = "http://loinc.org";
+
+/// Other names that the field has for these systems: HL7's before R4 and its OIDs. Only a lenient import takes them.
+const ALIASES: [(&str, &str); 25] = [
+    ("http://hl7.org/fhir/consentaction", CONSENT_ACTION),
+    ("urn:oid:2.16.840.1.113883.4.642.4.1227", CONSENT_ACTION),
+    ("http://hl7.org/fhir/consentcategorycodes", CONSENT_CATEGORY),
+    ("urn:oid:2.16.840.1.113883.4.642.4.1226", CONSENT_CATEGORY),
+    ("http://hl7.org/fhir/consentpolicycodes", CONSENT_POLICY),
+    ("urn:oid:2.16.840.1.113883.4.642.4.1229", CONSENT_POLICY),
+    ("http://hl7.org/fhir/consentscope", CONSENT_SCOPE),
+    ("urn:oid:2.16.840.1.113883.4.642.4.1228", CONSENT_SCOPE),
+    ("http://hl7.org/fhir/v3/ActReason", ACT_REASON),
+    ("urn:oid:2.16.840.1.113883.5.8", ACT_REASON),
+    ("http://hl7.org/fhir/v3/ActCode", ACT_CODE),
+    ("urn:oid:2.16.840.1.113883.5.4", ACT_CODE),
+    ("http://hl7.org/fhir/v3/Confidentiality", CONFIDENTIALITY),
+    ("urn:oid:2.16.840.1.113883.5.25", CONFIDENTIALITY),
+    ("http://hl7.org/fhir/v3/ParticipationType", PARTICIPATION),
+    ("urn:oid:2.16.840.1.113883.5.90", PARTICIPATION),
+    ("http://hl7.org/fhir/v3/RoleCode", ROLE_CODE),
+    ("urn:oid:2.16.840.1.113883.5.111", ROLE_CODE),
+    ("http://terminology.hl7.org/CodeSystem/resource-types", RESOURCE_TYPES),
+    ("http://hl7.org/fhir/CodeSystem/resource-types", RESOURCE_TYPES),
+    ("https://loinc.org", LOINC),
+    ("urn:oid:2.16.840.1.113883.6.1", LOINC),
+    ("https://snomed.info/sct", "http://snomed.info/sct"),
+    ("urn:oid:2.16.840.1.113883.6.96", "http://snomed.info/sct"),
+    ("urn:oid:2.16.840.1.113883.6.88", "http://www.nlm.nih.gov/research/umls/rxnorm"),
+];
 
 /// A code within its system, and where it stood.
 pub struct Coding<'a> {
@@ -42,7 +72,19 @@ pub fn coding<'a>(mut object: Object<'a>, to: &mut Findings) -> Option<Coding<'a
     }
     object.finish(to);
     let (system, code) = (system?, code?);
+    let system = known_by(system, &path, to);
     (!system.contains("/ValueSet/")).then_some(Coding { system, code, path })
+}
+
+/// A system by the name that R4 gives it, where a lenient import knows it by another.
+fn known_by<'a>(system: &'a str, path: &str, to: &mut Findings) -> &'a str {
+    match ALIASES.iter().find(|(alias, _)| to.is_lenient && *alias == system) {
+        Some((_, name)) => {
+            to.note("lenient-code-system", path, format!("{} read as {name}", quoted(system)));
+            name
+        }
+        None => system,
+    }
 }
 
 /// All codings of a concept; text alone can't be evaluated.
@@ -82,8 +124,31 @@ pub fn identifier<'a>(mut object: Object<'a>, to: &mut Findings) -> Option<(&'a 
     for key in ["use", "type", "period", "assigner"] {
         object.take(key);
     }
+    let path = object.path.clone();
     object.finish(to);
-    found.0.zip(found.1)
+    let (system, value) = found.0.zip(found.1)?;
+    if system.contains('|') {
+        // `a|b` + `c` would be written like `a` + `b|c`, where identifiers are compared as texts.
+        to.refuse("bad-identifier", &path, "an identifier's system must not hold a |");
+    }
+    if [system, value].into_iter().any(has_hidden_characters) {
+        to.refuse(
+            "hidden-characters",
+            &path,
+            "characters that can't be seen make two identifiers look alike",
+        );
+    }
+    Some((system, value))
+}
+
+/// Control, bidirectional and zero-width characters. Letters of other scripts that look alike are told apart by their
+/// bytes, as everything here is; these can't even be seen.
+fn has_hidden_characters(text: &str) -> bool {
+    text.chars().any(|c| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    })
 }
 
 /// A reference that can be told from any other, with the resource type it names or states.

@@ -2,15 +2,19 @@
 //!
 //! ```text
 //!   bytes --json--> every key once --this file--> status, scope, patient, policyRule
+//!                                  --circumstances--> what is kept and says nothing to a decision
 //!                                  --provision--> provisions as written --nesting--> base, rules
 //!   any error on the way: all of them, and no consent
 //! ```
 
+mod circumstances;
 mod codes;
-mod dates;
+mod data;
 mod nesting;
+mod period;
 mod provision;
 mod reader;
+mod recipient;
 
 use codes::Coding;
 use nesting::Around;
@@ -22,6 +26,8 @@ use super::json::{self, JsonFault};
 use super::model::{Consent, ConsentState, Effect, LegalBasis, Reference};
 use super::resource::{ACT_CODE, PART2_LABEL};
 use super::words;
+
+pub use nesting::MAX_RULES;
 
 /// Bytes of one Consent.
 pub const MAX_CONSENT_BYTES: usize = 1024 * 1024;
@@ -36,7 +42,15 @@ pub struct Imported {
 
 /// Reads one Consent. An expired or inactive one imports as history; its state says that nothing stands.
 pub fn import_consent(bytes: &[u8]) -> Result<Imported, Vec<Issue>> {
-    let mut findings = Findings::default();
+    import(bytes, Findings::default())
+}
+
+/// The same, but takes a scope found in category, and known aliases of code systems; each leniency is a note.
+pub fn import_consent_leniently(bytes: &[u8]) -> Result<Imported, Vec<Issue>> {
+    import(bytes, Findings { is_lenient: true, ..Findings::default() })
+}
+
+fn import(bytes: &[u8], mut findings: Findings) -> Result<Imported, Vec<Issue>> {
     let consent = match json::parse(bytes, MAX_CONSENT_BYTES) {
         Ok(value) => read(&value, &mut findings),
         Err(JsonFault { reason, message }) => {
@@ -60,20 +74,21 @@ fn read(value: &Value, to: &mut Findings) -> Option<Consent> {
         return None;
     }
     let id = id(&mut object, to);
-    check_meta(&mut object, to);
+    let is_ihe = is_ihe(&mut object, to);
     let state = state(&mut object, to);
-    let is_research = is_research(&mut object, to);
-    check_category(&mut object, to);
+    let is_research = scope_and_category(&mut object, to);
     let subject = subject(&mut object, to);
-    check_circumstances(&mut object, to);
+    circumstances::check(&mut object, to);
     let (policy_effect, legal_basis) = policy_rule(&mut object, to);
     let root = object.object("provision", to).map(|root| provision::read(root, to));
     object.finish(to);
-    let meaning = nesting::meaning(root.as_ref(), &Around { policy_effect, is_research }, to);
+    let around = Around { policy_effect, is_research, is_ihe };
+    let meaning = nesting::meaning(root.as_ref(), &around, to);
     let (state, subject, meaning) = (state?, subject?, meaning?);
     let obligations = legal_basis.filter(|basis| basis.is_part2()).map(|_| "NORDSCLCD".to_owned());
     Some(Consent {
         id,
+        revision: 0,
         subject,
         state,
         context: meaning.context,
@@ -81,6 +96,8 @@ fn read(value: &Value, to: &mut Findings) -> Option<Consent> {
         root_rule: meaning.root_rule,
         rules: meaning.rules,
         legal_basis,
+        authority_ends_ms: None,
+        unresolved: false,
         obligations: obligations.into_iter().collect(),
     })
 }
@@ -102,10 +119,13 @@ fn id(object: &mut Object, to: &mut Findings) -> String {
     id.map(str::to_owned).or_else(first).unwrap_or_default()
 }
 
-/// Nesting of the IHE profile has a reading of its own, which is not evaluated yet.
-fn check_meta(object: &mut Object, to: &mut Findings) {
+/// IHE's Privacy Consent on FHIR, whose nesting has a reading of its own.
+const IHE_PCF: &str = "https://profiles.ihe.net/ITI/PCF/StructureDefinition/";
+
+/// Whether meta.profile names IHE's. Another profile of theirs might have another reading still.
+fn is_ihe(object: &mut Object, to: &mut Findings) -> bool {
     let Some(mut meta) = object.object("meta", to) else {
-        return;
+        return false;
     };
     for key in ["versionId", "lastUpdated", "source", "security", "tag"] {
         meta.take(key);
@@ -119,17 +139,23 @@ fn check_meta(object: &mut Object, to: &mut Findings) {
             &[]
         }
     };
+    let mut found = false;
     for profile in profiles {
         match profile.as_str() {
             None => to.refuse("wrong-type", &path, "expected text"),
+            Some(url) if url.starts_with(IHE_PCF) => found = true,
             Some(url) if url.contains("profiles.ihe.net/") => {
-                let message = "IHE's reading of provisions can't be evaluated yet";
-                to.refuse("unsupported-profile", &path, message);
+                to.refuse(
+                    "unsupported-profile",
+                    &path,
+                    "of IHE's profiles only Privacy Consent on FHIR is known",
+                );
             }
             Some(_) => {}
         }
     }
     meta.finish(to);
+    found
 }
 
 /// A Consent that isn't active has nothing standing: only a revocation that is recorded here leaves denies standing,
@@ -152,15 +178,36 @@ fn state(object: &mut Object, to: &mut Findings) -> Option<ConsentState> {
     }
 }
 
-/// Scopes patient-privacy and research; other scopes are about something else.
-fn is_research(object: &mut Object, to: &mut Findings) -> bool {
-    let Some(scope) = object.object("scope", to) else {
-        missing("Consent.scope", to);
-        return false;
+/// Whether this is about research. Scopes patient-privacy and research; other scopes are about something else. A lenient
+/// import takes a scope that stands in category instead.
+fn scope_and_category(object: &mut Object, to: &mut Findings) -> bool {
+    let lenient = to.is_lenient && !object.has("scope");
+    let scope = match object.object("scope", to) {
+        Some(scope) => codes::one_coding(scope, to),
+        None if lenient => None,
+        None => {
+            missing("Consent.scope", to);
+            None
+        }
     };
-    let Some(scope) = codes::one_coding(scope, to) else {
-        return false;
-    };
+    let mut misplaced = categories(object, to);
+    if lenient {
+        match misplaced.pop() {
+            Some(found) if misplaced.is_empty() => {
+                to.note("lenient-scope", &found.path, "read as the scope, which is missing");
+                return is_research(&found, to);
+            }
+            Some(_) => to.refuse("multiple-codings", "Consent.category", "several scopes"),
+            None => missing("Consent.scope", to),
+        }
+    }
+    for found in &misplaced {
+        codes::unknown_system(found, to);
+    }
+    scope.is_some_and(|scope| is_research(&scope, to))
+}
+
+fn is_research(scope: &Coding, to: &mut Findings) -> bool {
     match (scope.system, scope.code) {
         (codes::CONSENT_SCOPE, "patient-privacy") => {}
         (codes::CONSENT_SCOPE, "research") => return true,
@@ -168,18 +215,20 @@ fn is_research(object: &mut Object, to: &mut Findings) -> bool {
             let message = format!("{} is not a consent to the use of records", quoted(code));
             to.refuse("unsupported-scope", &scope.path, message);
         }
-        _ => codes::unknown_system(&scope, to),
+        _ => codes::unknown_system(scope, to),
     }
     false
 }
 
-/// A category is kept and says nothing to a decision, save for those that would narrow it.
-fn check_category(object: &mut Object, to: &mut Findings) {
+/// A category is kept and says nothing to a decision, save for those that would narrow it. What is a scope is given back.
+fn categories<'a>(object: &mut Object<'a>, to: &mut Findings) -> Vec<Coding<'a>> {
     let Some(categories) = object.objects("category", to) else {
-        return missing("Consent.category", to);
+        missing("Consent.category", to);
+        return Vec::new();
     };
-    for coding in categories.into_iter().flat_map(|category| codes::concept(category, to)).collect::<Vec<_>>()
-    {
+    let codings: Vec<_> = categories.into_iter().flat_map(|category| codes::concept(category, to)).collect();
+    let mut scopes = Vec::new();
+    for coding in codings {
         match (coding.system, coding.code.to_ascii_lowercase().as_str()) {
             (codes::CONSENT_CATEGORY | ACT_CODE, "emrgonly" | "rsdid" | "rsreid") => {
                 to.refuse(
@@ -189,9 +238,11 @@ fn check_category(object: &mut Object, to: &mut Findings) {
                 );
             }
             (codes::CONSENT_CATEGORY | ACT_CODE | codes::LOINC, _) => {}
+            (codes::CONSENT_SCOPE, _) => scopes.push(coding),
             _ => codes::unknown_system(&coding, to),
         }
     }
+    scopes
 }
 
 /// The patient, by a literal reference that a record of this custodian can carry too.
@@ -214,55 +265,7 @@ fn subject(object: &mut Object, to: &mut Findings) -> Option<String> {
     }
 }
 
-/// How the consent came about: kept, checked for form, and no part of a decision, except that `verified: false` refuses.
-fn check_circumstances(object: &mut Object, to: &mut Findings) {
-    for key in ["language", "text"] {
-        object.take(key);
-    }
-    if object.take("contained").is_some() {
-        to.refuse("unsupported-contained", "Consent.contained", "contained resources can't be evaluated");
-    }
-    check_date(object, "dateTime", to);
-    for key in ["performer", "organization"] {
-        for reference in object.objects(key, to).unwrap_or_default() {
-            codes::reference(reference, to);
-        }
-    }
-    if let Some(mut source) = object.object("sourceAttachment", to) {
-        for key in ["contentType", "language", "data", "url", "size", "hash", "title", "creation"] {
-            source.take(key);
-        }
-        source.finish(to);
-    }
-    if let Some(source) = object.object("sourceReference", to) {
-        codes::reference(source, to);
-    }
-    for mut policy in object.objects("policy", to).unwrap_or_default() {
-        policy.text("authority", to);
-        policy.text("uri", to);
-        policy.finish(to);
-    }
-    for mut verification in object.objects("verification", to).unwrap_or_default() {
-        match verification.boolean("verified", to) {
-            Some(true) => {}
-            Some(false) => to.refuse("not-verified", &verification.path, "it is marked as not verified"),
-            None => missing(&verification.at("verified"), to),
-        }
-        if let Some(with) = verification.object("verifiedWith", to) {
-            codes::reference(with, to);
-        }
-        check_date(&mut verification, "verificationDate", to);
-        verification.finish(to);
-    }
-}
-
-fn check_date(object: &mut Object, key: &'static str, to: &mut Findings) {
-    if let Some(text) = object.text(key, to).filter(|text| dates::parse(text).is_none()) {
-        to.refuse("bad-date", &object.at(key), format!("{} is no FHIR dateTime", quoted(text)));
-    }
-}
-
-/// OPTIN and OPTOUT are a base, 42CFRPart2 and hipaa-auth a legal basis; any other rule would have to be obeyed.
+/// OPTIN and OPTOUT are a base; 42CFRPart2, hipaa-auth and the self-pay restriction a legal basis; any other rule would have to be obeyed.
 fn policy_rule(object: &mut Object, to: &mut Findings) -> (Option<Effect>, Option<LegalBasis>) {
     let (mut effect, mut basis) = (None, None);
     let Some(rule) = object.object("policyRule", to) else {
@@ -281,6 +284,16 @@ fn policy_rule(object: &mut Object, to: &mut Findings) -> (Option<Effect>, Optio
                 basis = basis.or(Some(LegalBasis::HipaaAuthorization));
                 None
             }
+            (ACT_CODE, "HIPAASelfPay") | (codes::CONSENT_POLICY, "hipaa-self-pay") => {
+                // Which recipient is a plan only the custodian's registry knows (Decision 3).
+                to.note(
+                    "self-pay-needs-registry",
+                    &coding.path,
+                    "the self-pay restriction is not evaluated offline",
+                );
+                basis = basis.or(Some(LegalBasis::SelfPayRestriction));
+                None
+            }
             _ => {
                 refuse_policy(&coding, to);
                 None
@@ -296,7 +309,7 @@ fn policy_rule(object: &mut Object, to: &mut Findings) -> (Option<Effect>, Optio
 
 fn refuse_policy(coding: &Coding, to: &mut Findings) {
     if [ACT_CODE, codes::CONSENT_POLICY].contains(&coding.system) {
-        let message = format!("the policy {} can't be evaluated yet", quoted(coding.code));
+        let message = format!("the policy {} can't be evaluated", quoted(coding.code));
         to.refuse("unsupported-policy-rule", &coding.path, message);
     } else {
         codes::unknown_system(coding, to);

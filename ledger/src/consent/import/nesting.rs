@@ -5,14 +5,20 @@
 //!   root type permit, data attributes       base LIMIT,  a root rule that permits them
 //!   root type deny,   no data attributes    base DENY,   nothing at the root
 //!   root type deny,   data attributes       base NONE,   a root rule that denies them
+//!
+//!   R5     every top-level provision is a group; a nested rule carries its ancestors' conditions, the root's data too
+//!   IHE    one group: the root's data rule at depth 1, nested forbids at 2, nested permits at 3, each by itself
 //! ```
 //!
-//! Nesting has two readings in the field. What is accepted here reads the same in both.
+//! Without IHE's profile, what is accepted reads the same both ways, or can only be R5's.
 
-use super::dates::Precision;
 use super::provision::Provision;
 use super::reader::Findings;
-use crate::consent::{Base, Context, Effect, Period, Rule};
+use crate::consent::dates::Precision;
+use crate::consent::{Base, Clause, Context, DataFilter, Effect, Rule};
+
+/// Provisions of one consent, the root not counted. Hundreds are unheard of; thousands are an attack on whoever decides.
+pub const MAX_RULES: usize = 1000;
 
 /// The part of a consent that its provisions make.
 pub struct Meaning {
@@ -27,47 +33,65 @@ pub struct Around {
     /// policyRule OPTIN or OPTOUT.
     pub policy_effect: Option<Effect>,
     pub is_research: bool,
+    /// meta.profile names IHE's Privacy Consent on FHIR.
+    pub is_ihe: bool,
 }
 
 /// `None` where an issue was left.
 pub fn meaning(root: Option<&Provision>, around: &Around, to: &mut Findings) -> Option<Meaning> {
     let effect = base_effect(root, around, to);
-    let mut context = Context::default();
-    let (mut root_rule, mut rules) = (None, Vec::new());
+    let mut found =
+        Meaning { context: Context::default(), base: Base::None, root_rule: None, rules: Vec::new() };
     if let Some(root) = root {
         check_root(root, to);
-        context.valid = valid(root);
-        context.recipients = root.recipients.clone();
-        context.purposes = root.purposes.clone();
-        context.actions = root.actions.clone();
         check_dates(root, effect, to);
-        if let Some(effect) = effect {
-            check_nesting(root, effect, to);
-            root_rule = root.has_data().then(|| Rule {
-                id: "0".to_owned(),
-                group: 0,
-                depth: 0,
-                effect,
-                valid: Period::default(),
-                recipients: None,
-                purposes: None,
-                actions: None,
-                data: root.filter(effect),
-            });
-        }
-        rules = nested_rules(root, to);
+        check_number(root, to);
+        found.context = Context {
+            valid: root.valid(),
+            recipients: root.recipients.clone(),
+            purposes: root.purposes.clone(),
+            actions: root.actions.clone(),
+        };
     }
-    if around.is_research && context.purposes.is_none() {
+    if around.is_research && found.context.purposes.is_none() {
         // "Scope research without root purposes means HRESCH."
-        context.purposes = Some(vec!["HRESCH".to_owned()]);
+        found.context.purposes = Some(vec!["HRESCH".to_owned()]);
     }
-    let base = match (effect?, &root_rule) {
-        (Effect::Permit, None) => Base::Permit,
-        (Effect::Permit, Some(_)) => Base::Limit,
-        (Effect::Deny, None) => Base::Deny,
-        (Effect::Deny, Some(_)) => Base::None,
+    let effect = effect?;
+    let data = root.filter(|root| root.has_data()).map(|root| root.filter(effect));
+    found.base = match (effect, data.is_some()) {
+        (Effect::Permit, false) => Base::Permit,
+        (Effect::Permit, true) => Base::Limit,
+        (Effect::Deny, false) => Base::Deny,
+        (Effect::Deny, true) => Base::None,
     };
-    Some(Meaning { context, base, root_rule, rules })
+    let root_rule = data.map(|data| root_rule(effect, data));
+    match root {
+        Some(root) if !root.nested.is_empty() && around.is_ihe => {
+            read_as_ihe(root, root_rule, &mut found, to);
+        }
+        Some(root) => {
+            check_readings(root, effect, to);
+            let within: Vec<Clause> = root_rule.iter().map(|rule| rule.clause.clone()).collect();
+            for (group, provision) in (1u32..).zip(&root.nested) {
+                nested(provision, &group.to_string(), (group, 1), &within, &mut found.rules, to);
+            }
+            found.root_rule = root_rule;
+        }
+        None => {}
+    }
+    Some(found)
+}
+
+/// The root's data attributes; everything else of the root is the context, which every rule carries.
+fn root_rule(effect: Effect, data: DataFilter) -> Rule {
+    Rule {
+        id: "0".to_owned(),
+        group: 0,
+        depth: 0,
+        clause: Clause { data, ..Clause::of(effect) },
+        within: Vec::new(),
+    }
 }
 
 /// "A root `type` is the base. Without: policyRule; none: `base-undefined`; a contradiction: `base-contradiction`."
@@ -105,36 +129,51 @@ fn check_root(root: &Provision, to: &mut Findings) {
 
 /// "Year- or month-precision dates on a deny": which day was meant can't be told, and a day too few releases.
 fn check_dates(provision: &Provision, effect: Option<Effect>, to: &mut Findings) {
-    let coarse = provision.period.is_some_and(|(_, precision)| precision < Precision::Day);
-    if effect == Some(Effect::Deny) && coarse {
-        let path = format!("{}.period", provision.path);
-        to.refuse("imprecise-date-on-deny", &path, "a deny needs dates that name a day");
+    let periods = [
+        ("period", provision.period.map(|(_, precision)| precision)),
+        ("dataPeriod", provision.dates.map(|(_, precision)| precision)),
+    ];
+    for (key, precision) in periods {
+        if effect == Some(Effect::Deny) && precision.is_some_and(|precision| precision < Precision::Day) {
+            let path = format!("{}.{key}", provision.path);
+            to.refuse("imprecise-date-on-deny", &path, "a deny needs dates that name a day");
+        }
     }
 }
 
+fn check_number(root: &Provision, to: &mut Findings) {
+    fn count(provision: &Provision) -> usize {
+        provision.nested.iter().map(|inner| 1 + count(inner)).sum()
+    }
+    let found = count(root);
+    if found > MAX_RULES {
+        let message = format!("{found} provisions, where at most {MAX_RULES} are evaluated");
+        to.refuse("too-many-rules", &root.path, message);
+    }
+}
+
+fn ambiguous(root: &Provision, to: &mut Findings) {
+    let path = format!("{}.provision", root.path);
+    to.refuse("ambiguous-nesting", &path, "the two readings of nested provisions in the field differ here");
+}
+
 /// "Without a profile the readings agree when nothing is nested, or there is one level, all types opposite to the root's,
-/// without root data; and a tree whose types are all deny is accepted when the root has no data attributes."
-fn check_nesting(root: &Provision, base: Effect, to: &mut Findings) {
+/// without root data; and a tree whose types are all deny is accepted when the root has no data attributes; deeper
+/// alternating trees have only the R5 reading; all else is `ambiguous-nesting`."
+fn check_readings(root: &Provision, base: Effect, to: &mut Findings) {
     if root.nested.is_empty() {
         return;
     }
     let all_deny = base == Effect::Deny && root.nested.iter().all(is_all_deny);
     let alternating = root.nested.iter().all(|inner| alternates(inner, base));
     let deep = root.nested.iter().any(|inner| !inner.nested.is_empty());
-    let path = format!("{}.provision", root.path);
-    let one_reading = !root.has_data() && (all_deny || alternating);
-    if deep && (one_reading || alternating) {
-        to.refuse(
-            "unsupported-nesting-depth",
-            &path,
-            "only one level of nested provisions can be evaluated yet",
-        );
-    } else if !one_reading {
-        to.refuse(
-            "ambiguous-nesting",
-            &path,
-            "the two readings of nested provisions in the field differ here",
-        );
+    let accepted = match (alternating, deep) {
+        (true, true) => true,
+        (true, false) => !root.has_data(),
+        (false, _) => all_deny && !root.has_data(),
+    };
+    if !accepted {
+        ambiguous(root, to);
     }
 }
 
@@ -146,29 +185,43 @@ fn alternates(provision: &Provision, parent: Effect) -> bool {
     provision.effect.is_some_and(|e| e != parent && provision.nested.iter().all(|inner| alternates(inner, e)))
 }
 
-fn valid(provision: &Provision) -> Period {
-    provision.period.map_or_else(Period::default, |(valid, _)| valid)
+/// R5's reading of one provision and all that is nested in it.
+fn nested(
+    provision: &Provision,
+    id: &str,
+    (group, depth): (u32, u32),
+    within: &[Clause],
+    rules: &mut Vec<Rule>,
+    to: &mut Findings,
+) {
+    check_dates(provision, provision.effect, to);
+    // An untyped one has left its issue in `check_readings`; too many have left theirs, and aren't copied out.
+    let Some(effect) = provision.effect.filter(|_| rules.len() < MAX_RULES) else {
+        return;
+    };
+    let clause = provision.clause(effect);
+    let inner_within: Vec<Clause> = within.iter().chain([&clause]).cloned().collect();
+    rules.push(Rule { id: id.to_owned(), group, depth, clause, within: within.to_vec() });
+    for (n, inner) in (1u32..).zip(&provision.nested) {
+        nested(inner, &format!("{id}.{n}"), (group, depth + 1), &inner_within, rules, to);
+    }
 }
 
-/// Every top-level provision is a group. An untyped one has left its issue in `check_nesting`.
-fn nested_rules(root: &Provision, to: &mut Findings) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for (group, provision) in (1u32..).zip(&root.nested) {
+/// IHE's reading: "types are explicit and may equal the root's; a permit in the list overrides a forbid; one group".
+fn read_as_ihe(root: &Provision, root_rule: Option<Rule>, found: &mut Meaning, to: &mut Findings) {
+    if root.nested.iter().any(|inner| !inner.nested.is_empty()) {
+        // The profile has one list; what a list in a list means it doesn't say.
+        ambiguous(root, to);
+    }
+    found.rules.extend(root_rule.map(|rule| Rule { group: 1, depth: 1, ..rule }));
+    for (n, provision) in (1u32..).zip(&root.nested) {
         check_dates(provision, provision.effect, to);
         let Some(effect) = provision.effect else {
+            to.refuse("untyped-provision", &provision.path, "IHE's reading needs a type: permit or deny");
             continue;
         };
-        rules.push(Rule {
-            id: group.to_string(),
-            group,
-            depth: 1,
-            effect,
-            valid: valid(provision),
-            recipients: provision.recipients.clone(),
-            purposes: provision.purposes.clone(),
-            actions: provision.actions.clone(),
-            data: provision.filter(effect),
-        });
+        let depth = if effect == Effect::Deny { 2 } else { 3 };
+        let (id, clause) = (n.to_string(), provision.clause(effect));
+        found.rules.push(Rule { id, group: 1, depth, clause, within: Vec::new() });
     }
-    rules
 }

@@ -2,11 +2,13 @@
 //! `nesting`'s to say.
 
 use super::codes::{self, Coding};
-use super::dates::{self, Precision};
+use super::data::{self, Data};
 use super::reader::{Findings, Object};
-use crate::consent::model::ACTIONS;
+use super::{period, recipient};
+use crate::consent::dates::Precision;
+use crate::consent::request::ACTIONS;
 use crate::consent::resource::{ACT_CODE, CONFIDENTIALITY};
-use crate::consent::{tables, Conf, DataFilter, Effect, Period, Recipient};
+use crate::consent::{tables, Clause, Code, Conf, DataFilter, DayRange, Effect, Period, Recipient};
 
 /// One provision as written.
 pub struct Provision {
@@ -19,6 +21,9 @@ pub struct Provision {
     pub types: Option<Vec<String>>,
     pub labels: Option<Vec<String>>,
     pub levels: Option<Vec<Conf>>,
+    pub codes: Option<Vec<Code>>,
+    pub dates: Option<(DayRange, Precision)>,
+    pub data: Option<Data>,
     /// The attributes that were written, whether or not they could be read.
     pub written: Vec<&'static str>,
     pub nested: Vec<Provision>,
@@ -39,32 +44,81 @@ impl Provision {
         self.has_data() || self.written.iter().any(|key| WHO.contains(key))
     }
 
+    /// What it says, under the effect that it has.
+    pub fn clause(&self, effect: Effect) -> Clause {
+        Clause {
+            effect,
+            valid: self.valid(),
+            recipients: self.recipients.clone(),
+            purposes: self.purposes.clone(),
+            actions: self.actions.clone(),
+            data: self.filter(effect),
+        }
+    }
+
+    pub fn valid(&self) -> Period {
+        self.period.map_or_else(Period::default, |(valid, _)| valid)
+    }
+
     /// A permit's bound covers it and lower, a deny's it and higher; several are alternatives.
     pub fn filter(&self, effect: Effect) -> DataFilter {
         let levels = self.levels.iter().flatten().copied();
-        DataFilter {
+        let mut filter = DataFilter {
             types: self.types.clone(),
+            codes: self.codes.clone(),
             labels: self.labels.clone(),
             confidentiality: if effect == Effect::Permit { levels.max() } else { levels.min() },
+            dates: self.dates.map(|(range, _)| range),
+            ..DataFilter::default()
+        };
+        match &self.data {
+            Some(Data::Instances(listed)) => filter.instances = Some(listed.clone()),
+            Some(Data::Encounters(listed)) => filter.encounters = Some(listed.clone()),
+            Some(Data::Authors(listed)) => filter.authors = Some(listed.clone()),
+            None => {}
         }
+        filter
     }
 }
 
 pub fn read(mut object: Object, to: &mut Findings) -> Provision {
     let written = DATA.into_iter().chain(WHO).chain(["period"]).filter(|key| object.has(key)).collect();
     let effect = effect(&mut object, to);
-    let period = object.object("period", to).and_then(|p| dates::period(p, to));
-    let recipients = list(&mut object, "actor", to, recipient);
+    let period = object.object("period", to).and_then(|p| period::validity(p, to));
+    let recipients = list(&mut object, "actor", to, recipient::read);
     let actions = list(&mut object, "action", to, |concept, to| action(codes::one_coding(concept, to)?, to));
     let purposes = list(&mut object, "purpose", to, |coding, to| purpose(codes::coding(coding, to)?, to));
     let types = list(&mut object, "class", to, |coding, to| class(codes::coding(coding, to)?, to));
     let (labels, levels) = security_labels(&mut object, to);
-    unsupported_data(&mut object, to);
+    // The codings of one concept say the same thing, so that a record which has any of them is meant.
+    let codes = list(&mut object, "code", to, |concept, to| Some(codes::concept(concept, to)));
+    let codes = codes.map(|concepts| concepts.iter().flatten().map(code).collect());
+    let dates = object.object("dataPeriod", to).and_then(|p| period::clinical(p, to));
+    let data = data::read(&mut object, to);
     let path = object.path.clone();
     let nested = object.objects("provision", to).unwrap_or_default();
     object.finish(to);
     let nested = nested.into_iter().map(|inner| read(inner, to)).collect();
-    Provision { path, effect, period, recipients, purposes, actions, types, labels, levels, written, nested }
+    Provision {
+        path,
+        effect,
+        period,
+        recipients,
+        purposes,
+        actions,
+        types,
+        labels,
+        levels,
+        codes,
+        dates,
+        data,
+        written,
+        nested,
+    }
+}
+
+fn code(coding: &Coding) -> Code {
+    Code { system: Some(coding.system.to_owned()), code: coding.code.to_owned() }
 }
 
 /// The items of a list that could be read; an item that couldn't has left an issue, which refuses the whole.
@@ -84,41 +138,6 @@ fn effect(object: &mut Object, to: &mut Findings) -> Option<Effect> {
         "deny" => Some(Effect::Deny),
         _ => {
             to.refuse("unknown-code", &object.at("type"), "a provision's type is permit or deny");
-            None
-        }
-    }
-}
-
-/// Recipients are organizations so far; whoever keeps or wrote the records is none (CONSENT.md, "Refuse also").
-fn recipient(mut object: Object, to: &mut Findings) -> Option<Recipient> {
-    let (role_path, reference_path) = (object.at("role"), object.at("reference"));
-    let role = object.object("role", to);
-    let target = object.object("reference", to);
-    if role.is_none() {
-        to.refuse("missing-field", &role_path, "an actor needs a role");
-    }
-    if target.is_none() {
-        to.refuse("missing-field", &reference_path, "an actor needs a reference");
-    }
-    object.finish(to);
-    if let Some(role) = role.and_then(|role| codes::one_coding(role, to)) {
-        match (role.system, role.code) {
-            (codes::PARTICIPATION, "IRCP" | "PRCP") | (codes::ROLE_CODE, "GRANTEE") => {}
-            (codes::PARTICIPATION, "CST" | "AUT") => {
-                to.refuse("recipient-role", &role.path, "a custodian or author is no recipient");
-            }
-            (codes::PARTICIPATION | codes::ROLE_CODE, _) => codes::unknown_code(&role, to),
-            _ => codes::unknown_system(&role, to),
-        }
-    }
-    let target = codes::reference(target?, to)?;
-    match target.kind.as_deref() {
-        // An identifier without a type is looked up among organizations, and equals nothing else there.
-        None | Some("Organization") => Some(Recipient::Organization(target.reference)),
-        Some(kind) => {
-            let message =
-                format!("recipients that are a {kind} can't be evaluated yet; only organizations can");
-            to.refuse("unsupported-actor-kind", &target.path, message);
             None
         }
     }
@@ -201,49 +220,4 @@ fn security_labels(object: &mut Object, to: &mut Findings) -> (Option<Vec<String
         );
     }
     (Some(labels).filter(|l| !l.is_empty()), Some(levels).filter(|l| !l.is_empty()))
-}
-
-/// What the full algorithm will evaluate. What even that refuses has its own reason already.
-fn unsupported_data(object: &mut Object, to: &mut Findings) {
-    if object.take("code").is_some() {
-        to.refuse("unsupported-code-filter", &object.at("code"), "filters by code can't be evaluated yet");
-    }
-    if let Some(mut period) = object.object("dataPeriod", to) {
-        let timed =
-            [period.text("start", to), period.text("end", to)].iter().flatten().any(|t| t.contains('T'));
-        let (path, message) = (period.path.clone(), "filters by clinical date can't be evaluated yet");
-        if timed {
-            to.refuse(
-                "data-period-with-time",
-                &path,
-                "clinical dates are days; a time of day can't be compared",
-            );
-        } else {
-            to.refuse("unsupported-data-period", &path, message);
-        }
-        period.finish(to);
-    }
-    let path = object.at("data");
-    let Some(data) = object.objects("data", to) else {
-        return;
-    };
-    let mut meanings = Vec::new();
-    for mut item in data {
-        meanings.extend(item.text("meaning", to));
-        if let Some(reference) = item.object("reference", to) {
-            codes::reference(reference, to);
-        }
-        item.finish(to);
-    }
-    if meanings.contains(&"dependents") {
-        to.refuse("data-dependents", &path, "which records depend on another isn't written anywhere");
-    } else if meanings.windows(2).any(|pair| pair.first() != pair.last()) {
-        to.refuse("mixed-data-meanings", &path, "data of several meanings may mean all or any");
-    } else {
-        to.refuse(
-            "unsupported-data",
-            &path,
-            "filters by instance, encounter or author can't be evaluated yet",
-        );
-    }
 }

@@ -10,6 +10,8 @@ use crate::consent::issue::{quoted, Issue, MAX_ISSUES};
 /// What was found wrong, and what is only worth knowing.
 #[derive(Default)]
 pub struct Findings {
+    /// Takes what CONSENT.md lets a lenient import take, and notes each.
+    pub is_lenient: bool,
     pub errors: Vec<Issue>,
     pub notes: Vec<Issue>,
 }

@@ -7,9 +7,13 @@ The code systems are HL7's, published under CC0-1.0. Columns: kind, code, parent
 Retired codes are left out, so a record that carries one is labelled outside the tables (CONSENT.md, Decision 8).
 """
 
+import hashlib
 import json
 import sys
 import tarfile
+
+# Of the package as the registry serves it: other bytes are other tables.
+PACKAGE_SHA256 = "dce87f1b5b9341867033f7d1f544fa1b5232503f6d62813887ac6b8a8b6cb682"
 
 # What CONSENT.md, Decision 8 adds to HL7's tree.
 ADDED_PARENTS = {("sensitivity", "ETHUD"): ["ETH"], ("sensitivity", "OPIOIDUD"): ["ETH"]}
@@ -58,6 +62,10 @@ def rows(kind, codes, root):
 
 
 def main():
+    with open(sys.argv[1], "rb") as package:
+        found = hashlib.sha256(package.read()).hexdigest()
+    if found != PACKAGE_SHA256:
+        sys.exit(f"{sys.argv[1]} has SHA-256 {found}, not {PACKAGE_SHA256}")
     with tarfile.open(sys.argv[1]) as archive:
         reasons = flatten(load(archive, "v3-ActReason"))
         acts = flatten(load(archive, "v3-ActCode"))

@@ -79,7 +79,7 @@ fn the_patient_is_told_what_it_says() {
     assert_eq!(
         imported.sentences,
         [
-            "Permit any use by organization urn:assent:organization|birch for TREAT from 2026-01-01 through 2030-12-31, \
+            "Permit any use by urn:assent:organization|birch for TREAT from 2026-01-01 through 2030-12-31, \
              unless a rule below denies it.",
             "Rule 1: deny records labelled PSY.",
         ]
@@ -91,7 +91,7 @@ fn the_stored_form_reads_back_and_refuses_the_unknown() {
     let consent = import_consent(DEMO.as_bytes()).expect("importable").consent;
     let stored = serde_json::to_string(&consent).expect("serializable");
     assert_eq!(serde_json::from_str::<Consent>(&stored).expect("the same"), consent);
-    let more = stored.replacen("\"labels\"", "\"codes\":[],\"labels\"", 1);
+    let more = stored.replacen("\"labels\"", "\"kin\":[],\"labels\"", 1);
     assert!(more != stored && serde_json::from_str::<Consent>(&more).is_err());
 }
 

@@ -119,19 +119,31 @@ fn refusals() {
         ("ambiguous-nesting", "/provision/provision".into(), json!([{"type": "deny"}, {"type": "permit"}]), "Consent.provision.provision"),
         ("ambiguous-nesting", "/provision/class".into(), json!([coding(TYPES, "Observation")]), "Consent.provision.provision"),
         ("ambiguous-nesting", at("provision"), json!([{"type": "deny"}]), "Consent.provision.provision"),
+        ("too-many-rules", "/provision/provision".into(), json!(vec![json!({"type": "deny"}); 10_000]), "Consent.provision"),
         ("empty-period", "/provision/period".into(), json!({"start": "2026-02-01", "end": "2026-01-01"}), "Consent.provision.period"),
         ("bad-date", "/provision/period/end".into(), json!("2030-02-30"), "Consent.provision.period.end"),
         ("bad-date", "/provision/period/end".into(), json!("2030-02-20T10:00:00"), "Consent.provision.period.end"),
         // Valid, and beyond the narrowed scope
-        ("unsupported-nesting-depth", at("provision"), json!([{"type": "permit"}]), "Consent.provision.provision"),
-        ("unsupported-actor-kind", actor.into(), practitioner, "Consent.provision.actor[0].reference"),
-        ("unsupported-actor-kind", actor.into(), json!({"type": "Group", "identifier": {"system": "s", "value": "v"}}), "Consent.provision.actor[0].reference"),
-        ("unsupported-code-filter", at("code"), json!([{"coding": [coding("http://loinc.org", "1-1")]}]), "Consent.provision.provision[0].code"),
-        ("unsupported-data-period", at("dataPeriod"), json!({"start": "2020-01-01"}), "Consent.provision.provision[0].dataPeriod"),
-        ("unsupported-data", at("data"), json!([{"meaning": "instance", "reference": {"reference": "Observation/1"}}]), "Consent.provision.provision[0].data"),
+        ("unsupported-actor-kind", actor.into(), json!({"reference": "Device/1"}), "Consent.provision.actor[0].reference"),
+        ("code-without-system", at("code"), json!([{"coding": [{"code": "1-1"}]}]), "Consent.provision.provision[0].code[0].coding[0]"),
+        ("uncoded-concept", at("code"), json!([{"text": "blood pressure"}]), "Consent.provision.provision[0].code[0]"),
+        ("value-set-as-system", at("code"), json!([{"coding": [coding("http://x.example/ValueSet/bp", "1-1")]}]), "Consent.provision.provision[0].code[0].coding[0]"),
+        ("imprecise-date-on-deny", at("dataPeriod"), json!({"start": "2020"}), "Consent.provision.provision[0].dataPeriod"),
+        ("empty-period", at("dataPeriod"), json!({"start": "2020-02-01", "end": "2020-01-01"}), "Consent.provision.provision[0].dataPeriod"),
+        ("bad-date", at("dataPeriod"), json!({"start": "10000-01-01"}), "Consent.provision.provision[0].dataPeriod.start"),
+        ("bad-date", "/provision/period/end".into(), json!("10000-01-01"), "Consent.provision.period.end"),
+        ("unsupported-related-data", at("data"), json!([{"meaning": "related", "reference": {"reference": "Task/1"}}]), "Consent.provision.provision[0].data[0].reference"),
+        ("unresolvable-reference", at("data"), json!([{"meaning": "instance", "reference": {"identifier": {"system": "s", "value": "v"}}}]), "Consent.provision.provision[0].data[0].reference"),
+        ("unknown-code", at("data"), json!([{"meaning": "kin", "reference": {"reference": "Observation/1"}}]), "Consent.provision.provision[0].data[0].meaning"),
+        ("missing-field", at("data"), json!([{"reference": {"reference": "Observation/1"}}]), "Consent.provision.provision[0].data[0].meaning"),
+        ("missing-field", at("data"), json!([{"meaning": "instance"}]), "Consent.provision.provision[0].data[0].reference"),
+        ("bad-identifier", actor.into(), json!({"identifier": {"system": "a|b", "value": "c"}}), "Consent.provision.actor[0].reference.identifier"),
+        ("hidden-characters", actor.into(), json!({"identifier": {"system": "urn:assent:organization", "value": "bir\u{200b}ch"}}), "Consent.provision.actor[0].reference.identifier"),
+        ("hidden-characters", actor.into(), json!({"identifier": {"system": "urn:assent:organization", "value": "\u{202e}hcrib"}}), "Consent.provision.actor[0].reference.identifier"),
+        ("hidden-characters", actor.into(), json!({"identifier": {"system": "urn:assent:organization", "value": "birch\u{7}"}}), "Consent.provision.actor[0].reference.identifier"),
         ("unsupported-class", at("class"), nested(coding("urn:ietf:bcp:13", "application/hl7-cda+xml")), "Consent.provision.provision[0].class[0]"),
         ("unsupported-label", at("securityLabel/0/code"), json!("42CFRPart2"), "Consent.provision.provision[0].securityLabel[0]"),
-        ("unsupported-profile", "/meta".into(), json!({"profile": ["https://profiles.ihe.net/ITI/PCF/StructureDefinition/IHE.PCF.consentBasic"]}), "Consent.meta.profile"),
+        ("unsupported-profile", "/meta".into(), json!({"profile": ["https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit"]}), "Consent.meta.profile"),
         ("unsupported-contained", "/contained".into(), json!([]), "Consent.contained"),
         ("multiple-codings", "/provision/action".into(), json!([{"coding": [
             coding("http://terminology.hl7.org/CodeSystem/consentaction", "access"),
@@ -203,7 +215,7 @@ fn root_shapes() {
         put(&mut consent, "/provision", root.clone().unwrap_or(Value::Null));
         put(&mut consent, "/policyRule", policy.map_or(Value::Null, opt));
         let found = import(&consent).unwrap_or_else(|issues| panic!("{root:?}: {issues:#?}")).consent;
-        assert_eq!((found.base, found.root_rule.map(|r| r.effect), found.rules.len()), (base, root_rule, nested), "{root:?}");
+        assert_eq!((found.base, found.root_rule.map(|r| r.clause.effect), found.rules.len()), (base, root_rule, nested), "{root:?}");
     }
     let mut consent = demo();
     put(&mut consent, "/scope", research);
@@ -237,6 +249,73 @@ fn statuses_and_legal_basis() {
     assert_eq!(found.obligations, ["NORDSCLCD"]);
 }
 
+/// "Self-pay restriction" is a legal basis; which recipient is a plan isn't known offline.
+#[test]
+fn the_self_pay_restriction_is_noted() {
+    for (system, code) in [
+        (ACT_CODE, "HIPAASelfPay"),
+        ("http://terminology.hl7.org/CodeSystem/consentpolicycodes", "hipaa-self-pay"),
+    ] {
+        let mut consent = demo();
+        put(&mut consent, "/policyRule", json!({"coding": [coding(system, code)]}));
+        let found = import(&consent).expect("fine");
+        assert_eq!(found.consent.legal_basis, Some(LegalBasis::SelfPayRestriction));
+        assert_eq!(found.notes[0].reason, "self-pay-needs-registry");
+    }
+}
+
+const IHE: &str = "https://profiles.ihe.net/ITI/PCF/StructureDefinition/IHE.PCF.consentAdvanced";
+
+/// "IHE: types are explicit and may equal the root's"; one list, one group.
+#[test]
+fn ihes_reading_is_by_profile() {
+    let label = |effect: &str, code: &str| json!({"type": effect, "securityLabel": [coding(ACT_CODE, code)]});
+    let list = json!([label("deny", "PSY"), label("permit", "HIV")]);
+    let root = json!({"type": "permit", "class": [coding(TYPES, "Observation")], "provision": list});
+    let mut consent = demo();
+    put(&mut consent, "/provision", root);
+    let issues = import(&consent).expect_err("two readings");
+    assert_eq!(issues[0].reason, "ambiguous-nesting");
+
+    put(&mut consent, "/meta", json!({"profile": [IHE]}));
+    let found = import(&consent).expect("one reading").consent;
+    let shape: Vec<_> =
+        found.rules.iter().map(|r| (r.id.as_str(), r.group, r.depth, r.clause.effect)).collect();
+    assert_eq!(
+        shape,
+        [("0", 1, 1, Effect::Permit), ("1", 1, 2, Effect::Deny), ("2", 1, 3, Effect::Permit)],
+        "root data at 1, forbids at 2, permits at 3"
+    );
+    assert_eq!((found.base, found.root_rule), (Base::Limit, None));
+    assert!(found.rules.iter().all(|rule| rule.within.is_empty()), "not the root's data");
+
+    put(&mut consent, "/provision/provision/0/type", Value::Null);
+    assert_eq!(import(&consent).expect_err("explicit")[0].reason, "untyped-provision");
+    put(&mut consent, "/provision/provision/0", json!({"type": "deny", "provision": [{"type": "permit"}]}));
+    assert_eq!(import(&consent).expect_err("one list")[0].reason, "ambiguous-nesting");
+}
+
+/// "In the R5 reading of nesting a nested rule also carries its ancestors' conditions."
+#[test]
+fn r5s_reading_nests() {
+    let mut consent = demo();
+    let inner = json!({"type": "permit", "purpose": [coding(ACT_REASON, "COC")]});
+    let outer = json!({"type": "deny", "class": [coding(TYPES, "Condition")], "provision": [inner]});
+    put(&mut consent, "/provision/provision", json!([outer, {"type": "deny"}]));
+    let found = import(&consent).expect("deeper and alternating");
+    let rules = &found.consent.rules;
+    let shape: Vec<_> = rules.iter().map(|r| (r.id.as_str(), r.group, r.depth, r.within.len())).collect();
+    assert_eq!(shape, [("1", 1, 1, 0), ("1.1", 1, 2, 1), ("2", 2, 1, 0)]);
+    assert_eq!(rules[1].within[0], rules[0].clause);
+    assert_eq!(
+        found.sentences[2],
+        "Rule 1.1: permit records for COC of what the rule that it is nested in covers."
+    );
+    put(&mut consent, "/provision/class", json!([coding(TYPES, "Condition")]));
+    let rules = import(&consent).expect("R5's alone").consent.rules;
+    assert_eq!(rules[1].within.len(), 2, "the root's data too");
+}
+
 #[test]
 fn periods_end_inclusive_to_their_precision() {
     let ms = |text: &str| {
@@ -266,6 +345,11 @@ fn periods_end_inclusive_to_their_precision() {
         put(&mut consent, "/provision/provision", Value::Null);
         put(&mut consent, "/provision/period", json!({"start": start, "end": end}));
         let valid = import(&consent).expect(start).consent.context.valid;
+        let sentences = import(&consent).expect(start).sentences;
+        assert!(
+            sentences[0].contains(" from 9998-01-01 through 9999-12-31") || start != "9998",
+            "{sentences:?}"
+        );
         let last = if end.starts_with("9999") { 1 } else { 0 };
         assert_eq!(
             (valid.start_ms, valid.end_ms.map(|e| e - last)),
@@ -309,28 +393,39 @@ fn every_attribute_of_a_rule_arrives() {
         "id": "x", "type": "deny", "period": {"start": "2027-01-01"}, "actor": [grantee],
         "action": [action("use"), action("access")], "purpose": [coding(ACT_REASON, "ETREAT")],
         "class": [coding(TYPES, "Condition")], "securityLabel": levels,
+        "code": [{"coding": [coding("http://loinc.org", "1-1")]}], "dataPeriod": {"start": "2020-01-01", "end": "2020-12-31"},
+        "data": [{"meaning": "authoredby", "reference": {"reference": "Practitioner/9"}}],
     });
     put(&mut consent, "/provision/provision", json!([rule]));
     let imported = import(&consent).expect("importable");
-    let expected = Rule {
+    let clause = Clause {
         valid: Period { start_ms: Some(1_798_761_600_000), end_ms: None },
         recipients: Some(vec![Recipient::Organization(Reference::Literal("Organization/e".into()))]),
         purposes: texts(&["ETREAT"]),
         actions: texts(&["use", "access"]),
-        data: DataFilter { types: texts(&["Condition"]), labels: None, confidentiality: Some(Conf::R) },
-        ..super::rule(1, Effect::Deny)
+        data: DataFilter {
+            types: texts(&["Condition"]),
+            codes: Some(vec![Code { system: Some("http://loinc.org".into()), code: "1-1".into() }]),
+            confidentiality: Some(Conf::R),
+            dates: Some(DayRange { first: Some(18_262), last: Some(18_627) }),
+            authors: Some(vec![Reference::Literal("Practitioner/9".into())]),
+            ..Default::default()
+        },
+        ..Clause::of(Effect::Deny)
     };
+    let expected = Rule { clause, ..super::rule(1, Effect::Deny) };
     assert_eq!(imported.consent.rules, [expected], "several levels of a deny: it and higher, so the lowest");
     assert_eq!(
         imported.sentences[1],
-        "Rule 1: deny Condition records of confidentiality R (restricted) or higher for use or access by \
-         organization Organization/e for ETREAT from 2027-01-01."
+        "Rule 1: deny Condition records coded http://loinc.org|1-1 of confidentiality R (restricted) or higher dated at \
+         least partly from 2020-01-01 through 2020-12-31 written by Practitioner/9 for use or access by organization \
+         Organization/e for ETREAT from 2027-01-01."
     );
     let levels = json!([coding(CONFIDENTIALITY, "L"), coding(CONFIDENTIALITY, "N")]);
     put(&mut consent, "/provision", json!({"type": "permit", "securityLabel": levels}));
     let root = import(&consent).expect("importable").consent.root_rule.expect("root data");
     assert_eq!(
-        (root.id.as_str(), root.data.confidentiality),
+        (root.id.as_str(), root.clause.data.confidentiality),
         ("0", Some(Conf::N)),
         "of a permit: the highest"
     );

@@ -1,11 +1,19 @@
 //! `assent_ledger::consent` against CONSENT.md: clause tables, laws, import refusals, reading of records.
 
+mod agreement;
 mod demo;
+mod export;
+mod fixtures;
 mod import;
 mod laws;
+mod lifecycle;
+mod overrides;
 mod policy;
 mod reading;
+mod reference;
+mod requests;
 mod rules;
+mod speed;
 
 use assent_ledger::consent::*;
 
@@ -31,6 +39,7 @@ pub fn texts(items: &[&str]) -> Option<Vec<String>> {
 pub fn consent(base: Base) -> Consent {
     Consent {
         id: "c".to_owned(),
+        revision: 0,
         subject: PATIENT.to_owned(),
         state: ConsentState::Active,
         context: Context::default(),
@@ -38,27 +47,24 @@ pub fn consent(base: Base) -> Consent {
         root_rule: None,
         rules: Vec::new(),
         legal_basis: None,
+        authority_ends_ms: None,
+        unresolved: false,
         obligations: Vec::new(),
     }
 }
 
 /// A rule with no condition, in a group of its own.
 pub fn rule(id: u32, effect: Effect) -> Rule {
-    Rule {
-        id: id.to_string(),
-        group: id,
-        depth: 1,
-        effect,
-        valid: Period::default(),
-        recipients: None,
-        purposes: None,
-        actions: None,
-        data: DataFilter::default(),
-    }
+    Rule { id: id.to_string(), group: id, depth: 1, clause: Clause::of(effect), within: Vec::new() }
+}
+
+/// A rule about these records alone.
+pub fn data_rule(id: u32, effect: Effect, data: DataFilter) -> Rule {
+    Rule { clause: Clause { data, ..Clause::of(effect) }, ..rule(id, effect) }
 }
 
 pub fn labelled_rule(id: u32, effect: Effect, labels: &[&str]) -> Rule {
-    Rule { data: DataFilter { labels: texts(labels), ..Default::default() }, ..rule(id, effect) }
+    data_rule(id, effect, DataFilter { labels: texts(labels), ..Default::default() })
 }
 
 /// An Observation of the patient, assessed, with these v3 ActCode labels.

@@ -70,19 +70,62 @@ fn codes_dates_and_authors() {
         "encounter": {"reference": "Encounter/9"},
     })).expect("readable");
     assert_eq!(found.codes, [Code { system: Some("http://loinc.org".into()), code: "1-1".into() }]);
-    assert_eq!(found.clinical_date, Some(ClinicalDate { start: Some("2020-01-01".into()), end: None }));
     assert_eq!(
-        (found.authors, found.encounter),
-        (vec!["Practitioner/1".to_owned()], Some("Encounter/9".to_owned()))
+        found.clinical_date,
+        Some(ClinicalDate { start: Some(Days { first: 18_262, last: 18_262 }), end: None })
+    );
+    assert_eq!(
+        (found.authors, found.encounters),
+        (vec![Reference::Literal("Practitioner/1".into())], vec!["Encounter/9".to_owned()])
     );
     let found = read(json!({"resourceType": "Condition", "id": "1", "onsetDateTime": "2019-05", "recorder": {"reference": "Practitioner/2"}})).expect("readable");
     assert_eq!(
         found.clinical_date,
-        Some(ClinicalDate { start: Some("2019-05".into()), end: Some("2019-05".into()) })
+        Some(ClinicalDate::moment(Days { first: 18_017, last: 18_047 })),
+        "a month is any of its days"
     );
-    assert_eq!(found.authors, ["Practitioner/2"]);
+    assert_eq!(found.authors, [Reference::Literal("Practitioner/2".into())]);
     let found = read(json!({"resourceType": "Procedure", "id": "1", "performer": [{"actor": {"reference": "Practitioner/3"}}]})).expect("readable");
-    assert_eq!((found.authors, found.clinical_date), (vec!["Practitioner/3".to_owned()], None));
+    assert_eq!(
+        (found.authors, found.clinical_date),
+        (vec![Reference::Literal("Practitioner/3".into())], None)
+    );
+}
+
+/// "What was never assessed": a name that can't be compared may be anybody's, a date that can't be read any day.
+#[test]
+fn what_cannot_be_told_is_left_open() {
+    let observation = |more: Value| {
+        let mut record = json!({"resourceType": "Observation", "id": "1", "subject": {"reference": "Patient/p/_history/3"}});
+        record.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        read(record).expect("readable")
+    };
+    let plain = observation(json!({}));
+    assert_eq!(plain.subjects, ["Patient/p"], "a version is the same patient's");
+    assert!(plain.authors.is_empty() && !plain.has_unnamed_author && plain.clinical_date.is_none());
+    for performer in [
+        json!({"display": "Dr. Nine"}),
+        json!({"reference": "https://x.example/fhir/Practitioner/9"}),
+        json!({"reference": "#nine"}),
+        json!({"identifier": {"value": "9"}}),
+    ] {
+        let found = observation(json!({"performer": [performer]}));
+        assert!(found.has_unnamed_author && found.authors.is_empty(), "{found:?}");
+    }
+    let both = json!({"reference": "Practitioner/9", "identifier": {"system": "s", "value": "9"}});
+    let found = observation(json!({"performer": [both]}));
+    assert_eq!((found.authors.len(), found.has_unnamed_author), (2, false));
+    for unreadable in ["10000-01-01", "2020-02-30", "yesterday", ""] {
+        assert_eq!(observation(json!({"effectiveDateTime": unreadable})).clinical_date, None, "{unreadable}");
+        let period = json!({"effectivePeriod": {"start": "2020-01-01", "end": unreadable}});
+        assert_eq!(observation(period).clinical_date, None, "{unreadable}");
+    }
+    let backwards = json!({"effectivePeriod": {"start": "2020-02-01", "end": "2020-01-01"}});
+    assert_eq!(observation(backwards).clinical_date, None);
+    let age = json!({"resourceType": "Condition", "id": "1", "onsetAge": {"value": 40}});
+    assert_eq!(read(age).expect("readable").clinical_date, None);
+    let document = json!({"resourceType": "DocumentReference", "id": "1", "context": {"encounter": [{"reference": "Encounter/1"}]}});
+    assert_eq!(read(document).expect("readable").encounters, ["Encounter/1"]);
 }
 
 #[test]
@@ -98,6 +141,9 @@ fn refusals() {
         (json!({"resourceType": "Observation", "id": "1", "meta": {"security": {}}}), "wrong-type"),
         (json!({"resourceType": "Observation", "id": "1", "meta": {"security": [{"system": ACT_CODE}]}}), "wrong-type"),
         (json!({"resourceType": "Observation", "id": "1", "subject": {"display": "Mr. P."}}), "unresolvable-reference"),
+        (json!({"resourceType": "Observation", "id": "1", "subject": {"reference": "http://x.example/Patient/p"}}), "unresolvable-reference"),
+        (json!({"resourceType": "Observation", "id": "1", "subject": {"reference": "#p"}}), "unresolvable-reference"),
+        (json!({"resourceType": "Appointment", "id": "1", "participant": [{"actor": {"reference": "urn:uuid:0"}}]}), "unresolvable-reference"),
     ] {
         assert_eq!(read(record.clone()).expect_err(reason).reason, reason, "{record}");
     }

@@ -17,6 +17,14 @@ fn with(base: Base, change: impl FnOnce(&mut Consent)) -> Consent {
     made
 }
 
+fn by_clause(id: u32, clause: Clause) -> Rule {
+    Rule { clause, ..rule(id, Permit) }
+}
+
+fn literal(text: &str) -> Option<Reference> {
+    Some(Reference::Literal(text.to_owned()))
+}
+
 fn normal() -> ResourceDescriptor {
     record(Conf::N, &[])
 }
@@ -42,7 +50,7 @@ fn base_and_context() {
         ("model: context UNKNOWN, base PERMIT", vec![with(Base::Permit, |c| c.context.recipients = person())],
             treat(), normal(), O::NoConsent),
         ("5: a stated person is compared", vec![with(Base::Permit, |c| c.context.recipients = person())],
-            Request { actor: Some("Practitioner/1".into()), ..treat() }, normal(), O::Permit),
+            Request { actor: literal("Practitioner/1"), ..treat() }, normal(), O::Permit),
         ("8: organization and practitioner are alternatives",
             vec![with(Base::Permit, |c| c.context.recipients = Some([person(), to("birch")].into_iter().flatten().flatten().collect()))],
             treat(), normal(), O::Permit),
@@ -87,7 +95,7 @@ fn purposes_across_the_tree() {
     let nested = |effect, outer: &'static [&'static str], own: Option<&'static [&'static str]>| {
         with(Base::None, |c| {
             c.context.purposes = texts(outer);
-            c.rules = vec![Rule { purposes: own.and_then(texts), ..rule(1, effect) }];
+            c.rules = vec![by_clause(1, Clause { purposes: own.and_then(texts), ..Clause::of(effect) })];
         })
     };
     let mut rows = vec![];
@@ -129,11 +137,11 @@ fn labels_and_types() {
     let permit = |labels: &[&str]| vec![with(Base::Deny, |c| c.rules = vec![labelled_rule(1, Permit, labels)])];
     let bound = |base, effect, conf| {
         let data = DataFilter { confidentiality: Some(conf), ..Default::default() };
-        vec![with(base, |c| c.rules = vec![Rule { data, ..rule(1, effect) }])]
+        vec![with(base, |c| c.rules = vec![data_rule(1, effect, data)])]
     };
     let types = |base, effect, kind: &str| {
         let data = DataFilter { types: texts(&[kind]), ..Default::default() };
-        vec![with(base, |c| c.rules = vec![Rule { data, ..rule(1, effect) }])]
+        vec![with(base, |c| c.rules = vec![data_rule(1, effect, data)])]
     };
     let has = |labels: &[&str]| record(Conf::R, labels);
     let unassessed = |labels: &[&str]| ResourceDescriptor { confidentiality: None, assessed: false, ..has(labels) };
@@ -214,8 +222,8 @@ fn hard_rules() {
     let part2 = || with(Base::Permit, |c| c.legal_basis = Some(LegalBasis::Part2Specific));
     let note = || record(Conf::R, &["PSYTHPN"]);
     let sealed = || ResourceDescriptor { handling: vec!["42CFRPart2".into()], ..record(Conf::R, &["SUD"]) };
-    let own = || Request { actor: Some(PATIENT.into()), ..birch("PATRQT") };
-    let other = || Request { actor: Some("Patient/q".into()), ..birch("PATRQT") };
+    let own = || Request { actor: literal(PATIENT), ..birch("PATRQT") };
+    let other = || Request { actor: literal("Patient/q"), ..birch("PATRQT") };
     let both = || ResourceDescriptor { subjects: vec![PATIENT.into(), "Patient/q".into()], ..normal() };
     let treat = || birch("TREAT");
     check(vec![
@@ -318,10 +326,8 @@ fn not_after_is_the_next_bound() {
         until(NOW_MS + 5 * DAY_MS, ConsentState::Active),
         until(NOW_MS + DAY_MS, ConsentState::Superseded),
         with(Base::None, |c| {
-            c.rules = vec![Rule {
-                valid: Period { start_ms: Some(NOW_MS + 3 * DAY_MS), end_ms: None },
-                ..rule(1, Deny)
-            }]
+            let valid = Period { start_ms: Some(NOW_MS + 3 * DAY_MS), end_ms: None };
+            c.rules = vec![by_clause(1, Clause { valid, ..Clause::of(Deny) })];
         }),
     ];
     let request = birch("TREAT");

@@ -3,10 +3,6 @@
 
 use time::{Date, Month};
 
-use super::reader::{Findings, Object};
-use crate::consent::issue::quoted;
-use crate::consent::Period;
-
 const DAY_MS: i64 = 86_400_000;
 
 /// One dateTime as `[start_ms, end_ms)`.
@@ -99,26 +95,4 @@ fn sixty(text: &str, fields: usize) -> Option<i64> {
 fn digits(text: &str, count: usize) -> Option<i64> {
     let sound = text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     sound.then(|| text.parse().ok())?
-}
-
-/// A provision's period, and the coarsest precision it was written with.
-pub fn period(mut object: Object, to: &mut Findings) -> Option<(Period, Precision)> {
-    let path = object.path.clone();
-    let mut bound = |key| {
-        let text = object.text(key, to)?;
-        let span = parse(text);
-        if span.is_none() {
-            to.refuse("bad-date", &format!("{path}.{key}"), format!("{} is no FHIR dateTime", quoted(text)));
-        }
-        span
-    };
-    let (start, end) = (bound("start"), bound("end"));
-    object.finish(to);
-    let precision = [start, end].into_iter().flatten().map(|span| span.precision).min();
-    let valid = Period { start_ms: start.map(|s| s.start_ms), end_ms: end.map(|e| e.end_ms) };
-    let nothing = valid.start_ms.zip(valid.end_ms).is_some_and(|(start, end)| start >= end);
-    if precision.is_none() || nothing {
-        to.refuse("empty-period", &path, "a period needs a bound, and its start before its end");
-    }
-    precision.map(|precision| (valid, precision))
 }
