@@ -60,7 +60,7 @@ struct Judged {
 /// What is found before signatures are checked.
 enum Found {
     /// Nothing wrong so far.
-    New(Judged),
+    New(Box<Judged>),
     /// The entry is here already.
     Known(Hash, Admitted),
 }
@@ -158,11 +158,11 @@ impl Mempool {
             .into_iter()
             .map(|judged| match judged? {
                 Found::Known(hash, admitted) => Ok((hash, admitted)),
-                Found::New(judged) if all_hold => self.queue_judged(store, judged),
+                Found::New(judged) if all_hold => self.queue_judged(store, *judged),
                 Found::New(judged) => {
                     let mut state = Overlay::new(&view);
                     execute_entry(&mut state, chain_id, time, &judged.entry, &mut Signatures::Immediate)?;
-                    self.queue_judged(store, judged)
+                    self.queue_judged(store, *judged)
                 }
             })
             .collect()
@@ -185,7 +185,7 @@ impl Mempool {
         }
         let mut signatures = Signatures::Collect(Vec::new());
         execute_entry(&mut Overlay::new(view), chain_id, time_ms, &entry, &mut signatures)?;
-        Ok(Found::New(Judged { entry, checks: signatures.into_checks() }))
+        Ok(Found::New(Box::new(Judged { entry, checks: signatures.into_checks() })))
     }
 
     fn queue_judged(&self, store: &Store, judged: Judged) -> Result<(Hash, Admitted), AdmitError> {

@@ -22,7 +22,10 @@ use assent_ledger::state::slot_key;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind, Certificate};
 use prost::Message;
-use rocksdb::{ColumnFamilyDescriptor, DBCompressionType, Options, WriteBatch, WriteOptions, DB};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Options, WriteBatch, WriteOptions,
+    DB,
+};
 
 use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
@@ -31,13 +34,19 @@ use crate::order::{Candidate, Fatal};
 const FAMILIES: [&str; 10] =
     ["meta", "blocks", "certificates", "entries", "state", "nodes", "log", "accesses", "undecided", "built"];
 
+/// A tip's stored form, and the tip.
+type Decoded = (Vec<u8>, Arc<Tip>);
+
+/// Blocks of its files in memory, over all families.
+const CACHE_BYTES: usize = 64 << 20;
+
 /// The ledger's database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pub(super) db: Arc<DB>,
     options: Arc<Options>,
     /// The newest tip that was read, with its stored form: most views are of the same one.
-    decoded: Arc<Mutex<Option<(Vec<u8>, Arc<Tip>)>>>,
+    decoded: Arc<Mutex<Option<Decoded>>>,
 }
 
 fn storage(error: rocksdb::Error) -> Fatal {
@@ -89,10 +98,20 @@ impl Store {
         options.enable_statistics();
         options.set_keep_log_file_num(2);
         options.set_max_total_wal_size(64 << 20);
+        // Statistics are served as metrics; dumps of them would be most of what an idle node writes.
+        options.set_stats_dump_period_sec(0);
+        let cache = Cache::new_lru_cache(CACHE_BYTES);
         let families = FAMILIES.iter().map(|name| {
             let mut options = Options::default();
             options.set_compression_type(DBCompressionType::Lz4);
             options.set_write_buffer_size(16 << 20);
+            // Most looks are for what is not there: a new entry, a new slot.
+            let mut table = BlockBasedOptions::default();
+            table.set_bloom_filter(10.0, false);
+            table.set_block_cache(&cache);
+            options.set_block_based_table_factory(&table);
+            options.set_memtable_whole_key_filtering(true);
+            options.set_memtable_prefix_bloom_ratio(0.1);
             ColumnFamilyDescriptor::new(*name, options)
         });
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| match storage(error) {

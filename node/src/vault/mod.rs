@@ -205,6 +205,7 @@ fn options() -> Options {
     options.set_max_open_files(256);
     options.set_keep_log_file_num(4);
     options.enable_statistics();
+    options.set_stats_dump_period_sec(0);
     options
 }
 

@@ -61,7 +61,7 @@ async fn a_message_of_patients_is_one_entry_or_nothing() {
         let one = |n: usize| {
             let value = format!("bulk-{n}");
             let consent = own_consent(&format!("Patient/{value}"), &value);
-            subject(&value, if n % 2 == 0 { consent } else { Vec::new() })
+            subject(&value, if n.is_multiple_of(2) { consent } else { Vec::new() })
         };
         (from..to).map(one).collect()
     };

@@ -54,6 +54,9 @@ pub async fn serve_unary(node_dir: &Path) -> Result<(), Error> {
     Server::builder()
         .tls_config(tls)
         .during(|| "TLS".into())?
+        // The node's own limits.
+        .concurrency_limit_per_connection(64)
+        .max_concurrent_streams(128)
         .add_service(DecisionServiceServer::new(Permits(answer)))
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
         .await

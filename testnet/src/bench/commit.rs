@@ -13,7 +13,7 @@ use super::ceiling;
 use super::figure::{Figure, Target};
 use super::footprint;
 use super::load::{closed_loop, open_loop, Samples};
-use super::stage::{Stage, NEAR_FULL, WITNESS};
+use super::stage::{Stage, WITNESS};
 use super::write::Writers;
 use crate::error::{failed, Error, While};
 
@@ -23,6 +23,8 @@ const LANES: usize = 768;
 const LARGE: u64 = 256;
 /// Callers with large entries.
 const LARGE_LANES: usize = 24;
+/// Share of the closed loop's rate at which it is confirmed with an open one.
+const NEAR_FULL_WRITES: f64 = 0.95;
 /// How long the closed loop looks for the full rate.
 const SEARCH: Duration = Duration::from_secs(10);
 /// Writes a second on a network that is otherwise quiet.
@@ -60,7 +62,7 @@ pub async fn commit(stage: &mut Stage) -> Result<(), Error> {
     let writers = stage.writers(&stage.organizations()).await?;
     let disk_before = footprint::disk_bytes(stage, WITNESS)?;
     let acknowledged_before = stage.acknowledged().len();
-    let rate = full_rate(stage, &writers, "search").await * NEAR_FULL;
+    let rate = full_rate(stage, &writers, "search").await * NEAR_FULL_WRITES;
     let full = open_loop(rate, stage.time, |n| writers.clone().one("full", n)).await;
     stage.must_succeed("full", &full);
     let memory = footprint::memory_mb(stage)?;

@@ -28,8 +28,6 @@ pub const WITNESS: &str = "dogwood";
 pub const VICTIM: &str = "elm";
 /// Samples that are enough, however short the time.
 pub const ENOUGH: f64 = 10_000.0;
-/// Share of the rate of a closed loop at which a rate is confirmed with an open one.
-pub const NEAR_FULL: f64 = 0.95;
 /// Resources in one message.
 const RECORDS_PER_MESSAGE: usize = 2_000;
 
