@@ -34,6 +34,14 @@ pub(super) fn leaves(chain_id: &str, set: &ConsentSet) -> Vec<ConsentLeaf> {
     set.consents.iter().map(|c| ConsentLeaf { id: c.id.clone(), commitment: commitment(c) }).collect()
 }
 
+/// A consent's own id, or a fresh one.
+pub(super) fn id_of(imported: &Imported) -> String {
+    match imported.consent.id.as_str() {
+        "" => hex::encode(&fresh_bytes()[..16]),
+        id => id.to_owned(),
+    }
+}
+
 pub(super) fn refused(issues: &[Issue]) -> Refusal {
     let reasons: Vec<&str> = issues.iter().map(|i| i.reason).collect();
     let first = issues
@@ -121,10 +129,7 @@ impl Custodian {
             (Some(_), _) => None,
         };
         let mut set = self.open_set(&subject.handle, &slot.commitment)?;
-        let id = match imported.consent.id.as_str() {
-            "" => hex::encode(&fresh_bytes()[..16]),
-            id => id.to_owned(),
-        };
+        let id = id_of(&imported);
         let revision = set.consents.iter().filter(|c| c.id == id).map(|c| c.revision).max().unwrap_or(0) + 1;
         set.consents.retain(|c| c.id != id);
         set.consents.push(ConsentRecord { id: id.clone(), revision, fhir, salt: fresh_bytes() });

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use assent_ledger::commitment::{handle, slot_commitment};
+use assent_ledger::commitment::slot_commitment;
 use assent_ledger::consent::import_consent;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, Operation, SetConsent};
 
-use super::consents::{check_subject, leaves, refused};
+use super::consents::{check_subject, id_of, leaves, refused};
 use super::{blocking, fresh_bytes, Custodian, NewSubject, Queued};
-use crate::refusal::{Kind, Refusal};
+use crate::refusal::Refusal;
 use crate::vault::{ConsentRecord, ConsentSet, Pending, Subject};
 
 /// A patient to register, with a first consent if there is one.
@@ -87,23 +87,12 @@ impl Custodian {
     }
 
     fn prepare_imported(&self, new: &NewSubject, consent: &[u8]) -> Result<Prepared, Refusal> {
-        let vault = &self.parts.vault;
-        let subject = match vault.subject_by_identifier(&new.system, &new.value, &new.birth_date)? {
-            Some(subject) if self.is_orphan(&subject, new)? => subject,
-            Some(_) => return Err(already_registered()),
-            None => {
-                let secret = fresh_bytes();
-                new.clone().into_subject(handle(self.chain_id(), self.organization(), &secret), secret)
-            }
-        };
+        let subject = self.subject_to_register(new)?;
         let mut set = ConsentSet { salt: fresh_bytes(), consents: Vec::new() };
         if !consent.is_empty() {
             let imported = import_consent(consent).map_err(|issues| refused(&issues))?;
             check_subject(&subject, &imported)?;
-            let id = match imported.consent.id {
-                id if id.is_empty() => hex::encode(&fresh_bytes()[..16]),
-                id => id,
-            };
+            let id = id_of(&imported);
             let fhir = consent.to_vec();
             set.consents.push(ConsentRecord { id, revision: 1, fhir, salt: fresh_bytes() });
         }
@@ -143,11 +132,6 @@ impl Custodian {
         self.parts.vault.stage_pending(&writes)?;
         Ok(queued)
     }
-}
-
-/// A patient is registered once.
-pub(super) fn already_registered() -> Refusal {
-    Refusal::new(Kind::AlreadyExists, "SUBJECT_EXISTS", "this patient is registered already")
 }
 
 fn body_hash(subjects: &[SubjectToImport]) -> Hash {

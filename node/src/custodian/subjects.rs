@@ -8,24 +8,9 @@ use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, Operation, SetConsent};
 
-use super::import::already_registered;
 use super::{blocking, fresh_bytes, CreatedSubject, Custodian, Loaded, NewSubject, PatientName};
 use crate::refusal::{Kind, Refusal};
 use crate::vault::{ConsentSet, Pending, Record, Subject};
-
-impl NewSubject {
-    pub(super) fn into_subject(self, handle: Hash, secret: [u8; 32]) -> Subject {
-        Subject {
-            handle,
-            secret,
-            identifier_system: self.system,
-            identifier_value: self.value,
-            birth_date: self.birth_date,
-            patient_reference: self.reference,
-            control_key: self.control_key,
-        }
-    }
-}
 
 impl Custodian {
     /// Registers a patient: a slot with an empty, salted set of consents.
@@ -62,15 +47,7 @@ impl Custodian {
         new: &NewSubject,
     ) -> Result<super::Queued, Refusal> {
         let vault = &self.parts.vault;
-        let known = vault.subject_by_identifier(&new.system, &new.value, &new.birth_date)?;
-        let subject = match known {
-            Some(subject) if self.is_orphan(&subject, new)? => subject,
-            Some(_) => return Err(already_registered()),
-            None => {
-                let secret = fresh_bytes();
-                new.clone().into_subject(handle(self.chain_id(), self.organization(), &secret), secret)
-            }
-        };
+        let subject = self.subject_to_register(new)?;
         let set = ConsentSet { salt: fresh_bytes(), consents: Vec::new() };
         let commitment = slot_commitment(self.chain_id(), &set.salt, &[]);
         let operation = SetConsent {
@@ -94,8 +71,30 @@ impl Custodian {
         Ok(queued)
     }
 
+    /// A new subject, or the one that an earlier try left behind; a patient is registered once.
+    pub(super) fn subject_to_register(&self, new: &NewSubject) -> Result<Subject, Refusal> {
+        match self.parts.vault.subject_by_identifier(&new.system, &new.value, &new.birth_date)? {
+            Some(subject) if self.is_orphan(&subject, new)? => Ok(subject),
+            Some(_) => {
+                Err(Refusal::new(Kind::AlreadyExists, "SUBJECT_EXISTS", "this patient is registered already"))
+            }
+            None => {
+                let secret = fresh_bytes();
+                Ok(Subject {
+                    handle: handle(self.chain_id(), self.organization(), &secret),
+                    secret,
+                    identifier_system: new.system.clone(),
+                    identifier_value: new.value.clone(),
+                    birth_date: new.birth_date.clone(),
+                    patient_reference: new.reference.clone(),
+                    control_key: new.control_key,
+                })
+            }
+        }
+    }
+
     /// True for a subject whose registration never reached the ledger and is asked for again with the same facts.
-    pub(super) fn is_orphan(&self, subject: &Subject, new: &NewSubject) -> Result<bool, Refusal> {
+    fn is_orphan(&self, subject: &Subject, new: &NewSubject) -> Result<bool, Refusal> {
         let slot = self.parts.store.view()?.slot(self.organization(), &subject.handle)?;
         let same = subject.patient_reference == new.reference && subject.control_key == new.control_key;
         Ok(slot.is_none() && same)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assent_proto::v1::decision_service_client::DecisionServiceClient;
-use assent_proto::v1::{CheckConsentRequest, Outcome, Query};
+use assent_proto::v1::{CheckConsentRequest, Outcome};
 use rand::Rng;
 use tonic::transport::Channel;
 
@@ -12,7 +12,7 @@ use super::ceiling::BareServer;
 use super::figure::{Figure, Target};
 use super::load::{closed_loop, open_loop, Samples};
 use super::stage::{Stage, CUSTODIAN, RECIPIENT};
-use super::write::{patient, said};
+use super::write::{said, treatment_of};
 use crate::client;
 use crate::error::Error;
 use crate::net::description::node_dir;
@@ -48,13 +48,7 @@ impl Checks {
     /// A check about a subject must permit.
     async fn check(self, lane: u64, subject: u64) -> Result<(), String> {
         let request = CheckConsentRequest {
-            query: Some(Query {
-                patient: Some(patient(CUSTODIAN, &format!("subject-{subject}"))),
-                purpose: "TREAT".into(),
-                actor: "Dr. Grey".into(),
-                action: String::new(),
-                resource_types: Vec::new(),
-            }),
+            query: Some(treatment_of(&format!("subject-{subject}"))),
             consistency: None,
             omit_decision: !self.signed,
         };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
-use assent_proto::v1::{Query, RequestRecordsRequest};
+use assent_proto::v1::RequestRecordsRequest;
 use rand::RngCore;
 use tonic::transport::Channel;
 
@@ -11,8 +11,8 @@ use super::bare::ByteStream;
 use super::ceiling::BareServer;
 use super::figure::{Figure, Target};
 use super::load::{open_loop, Samples};
-use super::stage::{Stage, CUSTODIAN, RECIPIENT};
-use super::write::{patient, said};
+use super::stage::{Stage, RECIPIENT};
+use super::write::{said, treatment_of};
 use crate::client;
 use crate::error::{Error, While};
 
@@ -90,16 +90,7 @@ async fn fetch(
     name: String,
     only_first: bool,
 ) -> Result<usize, String> {
-    let request = RequestRecordsRequest {
-        request_id,
-        query: Some(Query {
-            patient: Some(patient(CUSTODIAN, &name)),
-            purpose: "TREAT".into(),
-            actor: "Dr. Grey".into(),
-            action: String::new(),
-            resource_types: Vec::new(),
-        }),
-    };
+    let request = RequestRecordsRequest { request_id, query: Some(treatment_of(&name)) };
     let mut answers = client.request_records(request).await.map_err(|s| said(&s))?.into_inner();
     let mut bytes = 0;
     while let Some(part) = answers.message().await.map_err(|s| said(&s))? {

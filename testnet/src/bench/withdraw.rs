@@ -7,14 +7,14 @@ use assent_ledger::keys::{sign, SigningKey};
 use assent_proto::ledger::v1::Withdraw;
 use assent_proto::v1::decision_service_client::DecisionServiceClient;
 use assent_proto::v1::patient_service_client::PatientServiceClient;
-use assent_proto::v1::{CheckConsentRequest, Query, WithdrawRequest};
+use assent_proto::v1::{CheckConsentRequest, WithdrawRequest};
 use tonic::transport::Channel;
 use tonic::Code;
 
 use super::figure::{Figure, Target};
 use super::load::Samples;
 use super::stage::{Stage, CUSTODIAN, RECIPIENT};
-use super::write::{patient, said};
+use super::write::{said, treatment_of};
 use crate::client;
 use crate::error::{failed, Error};
 
@@ -88,13 +88,7 @@ pub async fn withdraw(stage: &mut Stage) -> Result<(), Error> {
 
 fn question(n: usize) -> CheckConsentRequest {
     CheckConsentRequest {
-        query: Some(Query {
-            patient: Some(patient(CUSTODIAN, &format!("leaver-{n}"))),
-            purpose: "TREAT".into(),
-            actor: "Dr. Grey".into(),
-            action: String::new(),
-            resource_types: Vec::new(),
-        }),
+        query: Some(treatment_of(&format!("leaver-{n}"))),
         consistency: None,
         omit_decision: true,
     }

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use assent_proto::v1::subject_service_client::SubjectServiceClient;
-use assent_proto::v1::{CreateSubjectRequest, ImportSubjectsRequest, ImportedSubject, Patient};
+use assent_proto::v1::{CreateSubjectRequest, ImportSubjectsRequest, ImportedSubject, Patient, Query};
 use futures::stream;
 use tonic::transport::Channel;
 
+use super::stage::CUSTODIAN;
 use crate::client;
 use crate::error::Error;
 use crate::net::description::Network;
@@ -97,6 +98,16 @@ pub fn patient(organization: &str, name: &str) -> Patient {
         identifier_system: IDENTIFIER_SYSTEM.into(),
         identifier_value: name.into(),
         birth_date: "1990-01-01".into(),
+    }
+}
+
+/// A question about a patient of the custodian's.
+pub fn treatment_of(name: &str) -> Query {
+    Query {
+        patient: Some(patient(CUSTODIAN, name)),
+        purpose: "TREAT".into(),
+        actor: "Dr. Grey".into(),
+        ..Query::default()
     }
 }
 
