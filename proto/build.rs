@@ -7,9 +7,14 @@ use prost::Message;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = [
+        "assent/ledger/v1/consent.proto",
         "assent/ledger/v1/ledger.proto",
         "assent/ledger/v1/exchange.proto",
         "assent/v1/answer.proto",
+        "assent/v1/ask.proto",
+        "assent/v1/consent.proto",
+        "assent/v1/decision.proto",
+        "assent/v1/review.proto",
         "assent/v1/node.proto",
         "assent/v1/custodian.proto",
         "assent/v1/exchange.proto",

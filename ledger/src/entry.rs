@@ -157,5 +157,10 @@ fn check_operation(operation: &Operation) -> Result<(), EncodingError> {
             array::<32>("RecordAccess", "commitment", &op.commitment).map(|_| ())
         }
         Some(Kind::SetPolicy(op)) => array::<32>("SetPolicy", "commitment", &op.commitment).map(|_| ()),
+        Some(Kind::CancelReplacement(op)) => {
+            id("CancelReplacement", "custodian", &op.custodian)?;
+            array::<32>("CancelReplacement", "handle", &op.handle)?;
+            array::<64>("CancelReplacement", "patient_signature", &op.patient_signature).map(|_| ())
+        }
     }
 }

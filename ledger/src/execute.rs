@@ -168,6 +168,8 @@ fn execute_in<R: StateRead>(
             Some(Kind::Withdraw(op)) => withdraw(state, chain_id, op, signatures)?,
             Some(Kind::RecordAccess(op)) => record_access(state, chain_id, &body.author, op)?,
             Some(Kind::SetPolicy(op)) => set_policy(state, chain_id, &body.author, op)?,
+            // TODO(issue 4): executed with the pending replacement.
+            Some(Kind::CancelReplacement(_)) => return Err(ExecuteError::NoSlot),
             // check_entry refuses it before; stays an error should a caller forget.
             None => return Err(missing_kind().into()),
         }

@@ -46,6 +46,7 @@ impl QueryArgs {
             actor: self.actor.clone(),
             action: self.action.clone(),
             resource_types: self.resource_types.clone(),
+            ..Default::default()
         })
     }
 }
@@ -70,7 +71,7 @@ impl CheckArgs {
     /// Asks; everything but a permit is an error.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
-        let consistency = self.min_height.map(|min_height| Consistency { min_height });
+        let consistency = self.min_height.map(|min_height| Consistency { min_height, ..Default::default() });
         let request = CheckConsentRequest { query: Some(query), consistency, omit_decision: false };
         connect::run(async {
             let node = self.node.connect(profile).await?;

@@ -151,6 +151,7 @@ impl ImportArgs {
             patient: Some(self.patient.parse()?),
             consent: json_file(&self.file)?,
             control_key: self.control_key.parse()?,
+            ..Default::default()
         };
         let answer = connect::run(async {
             let node = self.write.node.connect(profile).await?;
@@ -189,7 +190,11 @@ pub struct SetArgs {
 impl SetArgs {
     fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let request_id = text::request_id(&self.write.request_id)?;
-        let request = SetPolicyRequest { request_id: request_id.clone(), policy: json_file(&self.file)? };
+        let request = SetPolicyRequest {
+            request_id: request_id.clone(),
+            policy: json_file(&self.file)?,
+            ..Default::default()
+        };
         let answer = connect::run(async {
             let node = self.write.node.connect(profile).await?;
             let mut client = PolicyServiceClient::new(node.channel.clone());

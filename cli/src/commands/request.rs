@@ -59,7 +59,11 @@ impl RequestArgs {
         let anchor = self.anchor.require(profile)?;
         let request_id = text::request_id(&self.request_id)?;
         files::refuse_existing(&self.out)?;
-        let request = RequestRecordsRequest { request_id: request_id.clone(), query: Some(query.clone()) };
+        let request = RequestRecordsRequest {
+            request_id: request_id.clone(),
+            query: Some(query.clone()),
+            ..Default::default()
+        };
         let release = connect::run(async {
             let node = self.node.connect(profile).await?;
             receive(&node, request).await

@@ -18,7 +18,7 @@ use assent_proto::v1::*;
 use tonic::codegen::tokio_stream::{self, Stream};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::chain::{Chain, CHAIN};
@@ -85,6 +85,8 @@ impl Told {
 
 #[tonic::async_trait]
 impl DecisionService for Told {
+    type CheckCohortStream = Answers<CheckCohortResponse>;
+
     async fn check_consent(
         &self,
         _: Request<CheckConsentRequest>,
@@ -97,6 +99,34 @@ impl DecisionService for Told {
                 ..Default::default()
             })),
         }
+    }
+
+    async fn batch_check_consent(
+        &self,
+        _: Request<BatchCheckConsentRequest>,
+    ) -> Result<Response<BatchCheckConsentResponse>, Status> {
+        Err(Status::unimplemented("not told"))
+    }
+
+    async fn check_outreach(
+        &self,
+        _: Request<CheckOutreachRequest>,
+    ) -> Result<Response<CheckOutreachResponse>, Status> {
+        Err(Status::unimplemented("not told"))
+    }
+
+    async fn explain_decision(
+        &self,
+        _: Request<ExplainDecisionRequest>,
+    ) -> Result<Response<ExplainDecisionResponse>, Status> {
+        Err(Status::unimplemented("not told"))
+    }
+
+    async fn check_cohort(
+        &self,
+        _: Request<Streaming<CheckCohortRequest>>,
+    ) -> Result<Response<Self::CheckCohortStream>, Status> {
+        Err(Status::unimplemented("not told"))
     }
 }
 
@@ -146,6 +176,41 @@ impl PatientService for Told {
             answer: None,
             history: self.0.lock().unwrap().history.clone(),
         }))
+    }
+
+    async fn prepare_grant(
+        &self,
+        _: Request<PrepareGrantRequest>,
+    ) -> Result<Response<PrepareGrantResponse>, Status> {
+        Err(Status::unimplemented("not told"))
+    }
+
+    async fn commit_grant(
+        &self,
+        _: Request<CommitGrantRequest>,
+    ) -> Result<Response<CommitGrantResponse>, Status> {
+        Err(Status::unimplemented("not told"))
+    }
+
+    async fn cancel_replacement(
+        &self,
+        _: Request<CancelReplacementRequest>,
+    ) -> Result<Response<CancelReplacementResponse>, Status> {
+        Err(Status::unimplemented("not told"))
+    }
+
+    async fn replace_control_key(
+        &self,
+        _: Request<ReplaceControlKeyRequest>,
+    ) -> Result<Response<ReplaceControlKeyResponse>, Status> {
+        Err(Status::unimplemented("not told"))
+    }
+
+    async fn list_notices(
+        &self,
+        _: Request<ListNoticesRequest>,
+    ) -> Result<Response<ListNoticesResponse>, Status> {
+        Err(Status::unimplemented("not told"))
     }
 }
 
@@ -247,8 +312,7 @@ fn refusal(code: Code, reason: &str) -> Status {
 }
 
 fn release(chain: &Chain, n: usize) -> Messages {
-    let first =
-        RequestRecordsResponse { answer: None, receipt: Some(chain.receipt(n)), resources: Vec::new() };
+    let first = RequestRecordsResponse { receipt: Some(chain.receipt(n)), ..Default::default() };
     let rest = chain
         .resources
         .iter()

@@ -12,6 +12,7 @@
 //! Pure: no clock, file, network, random number or unordered map. The same input gives the same decision
 //! anywhere, which is what lets a patient or an auditor evaluate it again.
 
+mod body;
 mod clinical;
 mod dates;
 mod decide;
@@ -31,6 +32,7 @@ mod speaking;
 mod tables;
 mod words;
 
+pub use body::{consent_commitment, read_body};
 pub use clinical::{ClinicalDate, DayRange, Days};
 pub use decide::{decide, DecisionInput};
 pub use export::{export_consent, Recorded, LEDGER_EXTENSION};

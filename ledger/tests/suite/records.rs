@@ -110,6 +110,7 @@ pub fn request(recipient: &str, nonce: u8) -> DataRequest {
         nonce: vec![nonce; 32],
         not_after_ms: START_MS + 600_000,
         check_only: false,
+        break_glass_reason: String::new(),
     }
 }
 
@@ -138,6 +139,7 @@ impl Access {
             resources: resources.len() as u64,
             digests_root: digests_root(resources.iter().map(Vec::as_slice)).to_vec(),
             time_ms: chain.tip.time_ms,
+            late: false,
         };
         Self { event, salt: [nonce; 32], resources }
     }

@@ -1,5 +1,6 @@
 //! The ledger of this node: its store, views of it, the entries that wait, and the replica that the ordering engine drives.
 
+pub mod changes;
 pub mod mempool;
 pub mod replica;
 pub mod store;

@@ -257,7 +257,7 @@ impl Replica for LedgerReplica {
             }
         };
         fault::point("before-commit");
-        self.store.commit(&applied, &candidate.bytes, &certificate, &self.undecided)?;
+        self.store.commit(&applied, &candidate.bytes, &certificate, &self.undecided, &self.organization)?;
         self.undecided.clear();
         fault::point("after-commit");
         self.executed.clear();

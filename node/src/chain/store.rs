@@ -9,6 +9,7 @@
 //! | nodes | jmt node key | jmt node |
 //! | log | level, index | hash of a complete subtree |
 //! | accesses | slot key, access sequence | AccessPlace |
+//! | changes | own slot key or policy key, sequence | Change |
 //! | undecided | height, round, hash | StoredCandidate |
 //! | built | height, round | hash |
 
@@ -27,12 +28,24 @@ use rocksdb::{
     DB,
 };
 
+use super::changes;
 use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
 use crate::order::{Candidate, Fatal};
 
-const FAMILIES: [&str; 10] =
-    ["meta", "blocks", "certificates", "entries", "state", "nodes", "log", "accesses", "undecided", "built"];
+const FAMILIES: [&str; 11] = [
+    "meta",
+    "blocks",
+    "certificates",
+    "entries",
+    "state",
+    "nodes",
+    "log",
+    "accesses",
+    "changes",
+    "undecided",
+    "built",
+];
 
 /// A tip's stored form, and the tip.
 type Decoded = (Vec<u8>, Arc<Tip>);
@@ -234,13 +247,15 @@ impl Store {
     }
 
     /// Commits a block: entries, header, certificate, state, tree, log and indexes in one synced batch. There is no
-    /// half-committed height to repair. `undecided` are the candidates of the height that are stored: they go.
+    /// half-committed height to repair. `undecided` are the candidates of the height that are stored: they go. `own` is this
+    /// node's organization.
     pub fn commit(
         &self,
         applied: &Applied,
         block: &[u8],
         certificate: &Certificate,
         undecided: &[Candidate],
+        own: &str,
     ) -> Result<(), Fatal> {
         let mut batch = WriteBatch::default();
         let height = applied.tip.height;
@@ -252,6 +267,7 @@ impl Store {
             batch.put_cf(self.family("entries")?, entry.hash, place.encode_to_vec());
         }
         self.index_accesses(&mut batch, applied, first_leaf)?;
+        changes::index(self, &mut batch, applied, own)?;
         for (key, value) in &applied.changes {
             batch.put_cf(self.family("state")?, key, value);
         }

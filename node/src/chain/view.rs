@@ -11,7 +11,7 @@ use assent_proto::ledger::v1::{
     AccessReceipt, Block, Certificate, Header, InclusionProof, OrganizationState, PolicySlot, Slot,
 };
 use prost::Message;
-use rocksdb::{SnapshotWithThreadMode, DB};
+use rocksdb::{IteratorMode, SnapshotWithThreadMode, DB};
 
 use super::store::{access_key, height_key, log_key, Store};
 use super::stored::{AccessPlace, EntryPlace};
@@ -47,7 +47,15 @@ impl<'a> View<'a> {
         Ok(Self { store, snapshot, tip: store.decode_tip(bytes)? })
     }
 
-    fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
+    pub(super) fn iterate(
+        &self,
+        family: &'static str,
+        mode: IteratorMode<'_>,
+    ) -> Result<impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>> + use<'_>, Fatal> {
+        Ok(self.snapshot.iterator_cf(self.store.family(family)?, mode))
+    }
+
+    pub(super) fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
         let found = self.snapshot.get_cf(self.store.family(family)?, key);
         found.map_err(|e| Fatal::Storage(e.to_string()))
     }

@@ -1,19 +1,19 @@
 //! Consents, the default policy, and withdrawals.
 
-use assent_ledger::commitment::{commit, slot_commitment, ConsentLeaf};
+use assent_ledger::commitment::commit;
 use assent_ledger::consent::{import_consent, ConsentState, DefaultPolicy, Imported, Issue};
 use assent_ledger::execute::ExecuteError;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    operation::Kind as OperationKind, Operation, SetConsent, SetPolicy, Withdraw,
+    operation::Kind as OperationKind, ConsentBody, Operation, PolicyBody, SetConsent, SetPolicy, Withdraw,
 };
 use prost::Message;
 
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued, RecordedConsent, RecordedPolicy};
 use crate::chain::SubmitError;
 use crate::refusal::{Kind, Refusal};
-use crate::vault::{ConsentRecord, ConsentSet, Pending, Subject};
+use crate::vault::{ConsentRecord, Pending, Subject};
 
 /// The reply to an import, as stored for retries.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -26,12 +26,6 @@ struct ImportReply {
     rules: Vec<String>,
     #[prost(bytes = "vec", tag = "4")]
     handle: Vec<u8>,
-}
-
-/// Commitments of all consents in a set.
-pub(super) fn leaves(chain_id: &str, set: &ConsentSet) -> Vec<ConsentLeaf> {
-    let commitment = |c: &ConsentRecord| commit(Context::ConsentCommitment, chain_id, &c.salt, &c.fhir);
-    set.consents.iter().map(|c| ConsentLeaf { id: c.id.clone(), commitment: commitment(c) }).collect()
 }
 
 /// A consent's own id, or a fresh one.
@@ -130,11 +124,15 @@ impl Custodian {
         };
         let mut set = self.open_set(&subject.handle, &slot.commitment)?;
         let id = id_of(&imported);
-        let revision = set.consents.iter().filter(|c| c.id == id).map(|c| c.revision).max().unwrap_or(0) + 1;
-        set.consents.retain(|c| c.id != id);
-        set.consents.push(ConsentRecord { id: id.clone(), revision, fhir, salt: fresh_bytes() });
+        let revision = set.consents.iter().filter(|c| c.body.id == id).map(|c| c.body.revision).max();
+        set.consents.retain(|c| c.body.id != id);
+        let body = ConsentBody {
+            revision: revision.unwrap_or(0) + 1,
+            ..self.first_body(&subject.handle, &id, imported.consent.state, fhir)
+        };
+        set.consents.push(ConsentRecord { body, salt: fresh_bytes() });
         set.salt = fresh_bytes();
-        let commitment = slot_commitment(self.chain_id(), &set.salt, &leaves(self.chain_id(), &set));
+        let commitment = self.commitment_of(&set);
         let operation = SetConsent {
             custodian: self.organization().to_owned(),
             handle: subject.handle.to_vec(),
@@ -156,6 +154,25 @@ impl Custodian {
             Pending::Request { client, request_id, record: &record },
         ])?;
         Ok(queued)
+    }
+
+    /// The first revision of a consent.
+    pub(super) fn first_body(
+        &self,
+        handle: &Hash,
+        id: &str,
+        state: ConsentState,
+        fhir: Vec<u8>,
+    ) -> ConsentBody {
+        ConsentBody {
+            custodian: self.organization().to_owned(),
+            handle: handle.to_vec(),
+            id: id.to_owned(),
+            revision: 1,
+            state: assent_proto::ledger::v1::ConsentState::from(state).into(),
+            fhir,
+            ..ConsentBody::default()
+        }
     }
 
     /// Replaces the default policy.
@@ -188,13 +205,14 @@ impl Custodian {
     ) -> Result<Queued, Refusal> {
         let slot = self.parts.store.view()?.policy(self.organization())?;
         let salt = fresh_bytes();
-        let commitment = commit(Context::PolicyCommitment, self.chain_id(), &salt, policy);
+        let body = PolicyBody { policy: policy.to_vec(), registry: Vec::new() }.encode_to_vec();
+        let commitment = commit(Context::PolicyCommitment, self.chain_id(), &salt, &body);
         let operation = SetPolicy { expected_policy_seq: slot.policy_seq, commitment: commitment.to_vec() };
         let reply = (slot.policy_seq + 1).to_be_bytes().to_vec();
         let operations = vec![Operation { kind: Some(OperationKind::SetPolicy(operation)) }];
         let (queued, record) = self.queue(body_hash, operations, reply)?;
         self.parts.vault.stage_pending(&[
-            Pending::Policy { commitment: &commitment, salt: &salt, json: policy },
+            Pending::Policy { commitment: &commitment, salt: &salt, body: &body },
             Pending::Request { client, request_id, record: &record },
         ])?;
         Ok(queued)

@@ -1,21 +1,14 @@
 //! Evaluation: opens slot and policy from the vault, and decides.
-//!
-//! Before each evaluation the commitments are recomputed from the vault. A mismatch (a restored backup) is UNAVAILABLE and an
-//! alarm, never an answer.
 
-use assent_ledger::commitment::{commit, slot_commitment};
-use assent_ledger::consent::{
-    decide, describe_resource, import_consent, Consent, DecidedBy, DecisionInput, DefaultPolicy, Outcome,
-};
-use assent_ledger::hash::Context;
+use assent_ledger::consent::{decide, describe_resource, DecidedBy, DecisionInput, Outcome};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
-use super::consents::leaves;
+use super::opened::alarm;
 use super::release::asked;
 use super::{blocking, Custodian};
 use crate::refusal::Refusal;
-use crate::vault::{ConsentSet, Record};
+use crate::vault::Record;
 
 /// Identifier system by which consents name organizations of the network.
 pub const ORGANIZATION_SYSTEM: &str = "urn:assent:organization";
@@ -61,58 +54,7 @@ pub enum Evaluation {
     NotReleased,
 }
 
-fn alarm(what: &str) -> Refusal {
-    tracing::error!(alarm = "vault-mismatch", "{what}");
-    Refusal::unavailable(
-        "VAULT_MISMATCH",
-        "the custodian's vault does not match the ledger: its operator must restore it",
-    )
-}
-
 impl Custodian {
-    /// The set of consents that a slot's commitment stands for, recomputed.
-    pub(super) fn open_set(&self, handle: &Hash, commitment: &[u8]) -> Result<ConsentSet, Refusal> {
-        let commitment: Hash =
-            commitment.try_into().map_err(|_| alarm("a slot's commitment is not 32 bytes"))?;
-        let set = self
-            .parts
-            .vault
-            .consent_set(handle, &commitment)?
-            .ok_or_else(|| alarm("the vault lacks the consents that a slot commits to"))?;
-        let recomputed = slot_commitment(self.chain_id(), &set.salt, &leaves(self.chain_id(), &set));
-        if recomputed != commitment {
-            return Err(alarm("a slot's recomputed commitment differs"));
-        }
-        Ok(set)
-    }
-
-    fn open_policy(&self, commitment: &[u8]) -> Result<Option<DefaultPolicy>, Refusal> {
-        if commitment.is_empty() {
-            return Ok(None);
-        }
-        let commitment: Hash =
-            commitment.try_into().map_err(|_| alarm("the policy's commitment is not 32 bytes"))?;
-        let (salt, json) = self
-            .parts
-            .vault
-            .policy(&commitment)?
-            .ok_or_else(|| alarm("the vault lacks the policy that the ledger commits to"))?;
-        if commit(Context::PolicyCommitment, self.chain_id(), &salt, &json) != commitment {
-            return Err(alarm("the policy's recomputed commitment differs"));
-        }
-        DefaultPolicy::parse(&json).map(Some).map_err(|_| alarm("the stored policy does not parse"))
-    }
-
-    fn open_consents(&self, set: &ConsentSet) -> Result<Vec<Consent>, Refusal> {
-        let mut consents = Vec::with_capacity(set.consents.len());
-        for record in &set.consents {
-            let imported =
-                import_consent(&record.fhir).map_err(|_| alarm("a stored consent does not import"))?;
-            consents.push(Consent { id: record.id.clone(), ..imported.consent });
-        }
-        Ok(consents)
-    }
-
     /// A node that may be behind neither decides nor releases.
     pub(super) fn must_be_fresh(&self) -> Result<(), Refusal> {
         match self.parts.freshness.stale() {
@@ -140,7 +82,7 @@ impl Custodian {
         let view = self.parts.store.view()?;
         // Before anybody looks for the patient: a policy that can't be opened is no hint that there is one.
         let policy_slot = view.policy(self.organization())?;
-        let policy = self.open_policy(&policy_slot.commitment)?;
+        let rules = self.open_rules(&policy_slot.commitment)?;
         let vault = &self.parts.vault;
         let subject = vault.subject_by_identifier(
             &request.identifier_system,
@@ -153,7 +95,8 @@ impl Custodian {
         let Some(slot) = view.slot(self.organization(), &subject.handle)? else {
             return Ok(Some(Evaluation::NotReleased));
         };
-        let consents = self.open_consents(&self.open_set(&subject.handle, &slot.commitment)?)?;
+        let set = self.open_set(&subject.handle, &slot.commitment)?;
+        let consents = self.open_consents(&subject, &set)?;
 
         // Before they are read: a change in between must not go unseen.
         let record_changes = vault.record_changes(&subject.handle);
@@ -170,7 +113,7 @@ impl Custodian {
         }
         let decision = decide(&DecisionInput {
             consents: &consents,
-            policy: policy.as_ref(),
+            policy: rules.policy.as_ref(),
             request: &asked(request),
             resources: &descriptors,
             at_ms: i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX),

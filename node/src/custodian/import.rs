@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use assent_ledger::commitment::slot_commitment;
 use assent_ledger::consent::import_consent;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, Operation, SetConsent};
 
-use super::consents::{check_subject, id_of, leaves, refused};
+use super::consents::{check_subject, id_of, refused};
 use super::{blocking, fresh_bytes, Custodian, NewSubject, Queued};
 use crate::refusal::Refusal;
 use crate::vault::{ConsentRecord, ConsentSet, Pending, Subject};
@@ -88,15 +87,15 @@ impl Custodian {
 
     fn prepare_imported(&self, new: &NewSubject, consent: &[u8]) -> Result<Prepared, Refusal> {
         let subject = self.subject_to_register(new)?;
-        let mut set = ConsentSet { salt: fresh_bytes(), consents: Vec::new() };
+        let mut set = ConsentSet::empty(fresh_bytes());
         if !consent.is_empty() {
             let imported = import_consent(consent).map_err(|issues| refused(&issues))?;
             check_subject(&subject, &imported)?;
             let id = id_of(&imported);
-            let fhir = consent.to_vec();
-            set.consents.push(ConsentRecord { id, revision: 1, fhir, salt: fresh_bytes() });
+            let body = self.first_body(&subject.handle, &id, imported.consent.state, consent.to_vec());
+            set.consents.push(ConsentRecord { body, salt: fresh_bytes() });
         }
-        let commitment = slot_commitment(self.chain_id(), &set.salt, &leaves(self.chain_id(), &set));
+        let commitment = self.commitment_of(&set);
         Ok(Prepared { subject, commitment, set })
     }
 

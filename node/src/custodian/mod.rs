@@ -10,6 +10,7 @@ mod consents;
 mod evaluate;
 mod history;
 mod import;
+mod opened;
 mod release;
 mod subjects;
 

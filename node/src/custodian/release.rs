@@ -257,6 +257,7 @@ impl Custodian {
             resources: permitted.records.len() as u64,
             digests_root: digests_root(permitted.records.iter().map(|r| r.bytes.as_slice())).to_vec(),
             time_ms: permitted.time_ms,
+            late: false,
         };
         let access = Access { handle: permitted.handle, salt: fresh_bytes(), event: event.encode_to_vec() };
         if access.event.len() > MAX_ENTRY_BYTES {

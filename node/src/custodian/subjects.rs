@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use assent_ledger::commitment::{handle, slot_commitment};
+use assent_ledger::commitment::handle;
 use assent_ledger::consent::describe_resource;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
@@ -48,8 +48,8 @@ impl Custodian {
     ) -> Result<super::Queued, Refusal> {
         let vault = &self.parts.vault;
         let subject = self.subject_to_register(new)?;
-        let set = ConsentSet { salt: fresh_bytes(), consents: Vec::new() };
-        let commitment = slot_commitment(self.chain_id(), &set.salt, &[]);
+        let set = ConsentSet::empty(fresh_bytes());
+        let commitment = self.commitment_of(&set);
         let operation = SetConsent {
             custodian: self.organization().to_owned(),
             handle: subject.handle.to_vec(),

@@ -57,14 +57,36 @@ impl Role {
 
 /// Which role may call which method: the only place. A method that isn't here is refused.
 ///
-/// `GetSlot` and `Withdraw` need no certificate but a signature by the control key, and `GetHistory` takes either.
+/// Methods of [`CONTROL_KEY_ONLY`] need no certificate but a signature by the control key; `GetHistory` and `ListNotices` take
+/// either.
 pub const ROLES: &[(&str, &[Role])] = &[
     ("SubjectService/CreateSubject", &[Role::Registrar]),
     ("SubjectService/ImportSubjects", &[Role::Registrar]),
     ("RecordService/LoadRecords", &[Role::Ehr]),
     ("ConsentService/ImportConsent", &[Role::Portal]),
+    ("ConsentService/RecordConsent", &[Role::Portal, Role::Officer]),
+    ("ConsentService/PreviewConsent", &[Role::Portal, Role::Officer]),
+    ("ConsentService/GetConsent", &[Role::Portal, Role::Officer]),
+    ("ConsentService/ListConsents", &[Role::Portal, Role::Officer]),
+    ("ConsentService/ListConsentRevisions", &[Role::Portal, Role::Officer]),
+    ("ConsentService/ExportConsent", &[Role::Portal, Role::Officer]),
+    ("ConsentService/WatchConsents", &[Role::Portal, Role::Officer]),
+    ("ConsentService/RevokeConsent", &[Role::Portal]),
+    ("ConsentService/SetContactPreferences", &[Role::Portal]),
+    ("ConsentService/ListConsentAsks", &[Role::Portal]),
+    ("ConsentService/AnswerConsentAsk", &[Role::Portal]),
+    ("ConsentService/MarkConsentError", &[Role::Officer]),
+    ("ConsentService/AskConsent", &[Role::Crm, Role::Ehr]),
+    ("ConsentService/GetConsentAsk", &[Role::Crm, Role::Ehr]),
     ("PolicyService/SetPolicy", &[Role::Officer]),
+    ("PolicyService/GetPolicy", &[Role::Officer]),
+    ("ReviewService/ListReviews", &[Role::Officer]),
+    ("ReviewService/CloseReview", &[Role::Officer]),
     ("DecisionService/CheckConsent", &[Role::Crm, Role::Ehr]),
+    ("DecisionService/BatchCheckConsent", &[Role::Crm, Role::Ehr]),
+    ("DecisionService/CheckCohort", &[Role::Crm, Role::Ehr]),
+    ("DecisionService/CheckOutreach", &[Role::Crm, Role::Ehr]),
+    ("DecisionService/ExplainDecision", &[Role::Officer]),
     ("ExchangeService/RequestRecords", &[Role::Crm, Role::Ehr]),
     ("ExchangeService/VerifyRecords", &[Role::Crm, Role::Ehr]),
     ("ExchangeService/ListAccesses", &[Role::Crm, Role::Ehr]),
@@ -72,10 +94,18 @@ pub const ROLES: &[(&str, &[Role])] = &[
     ("AuditService/GetBlock", &[Role::Auditor, Role::Operator]),
     ("NodeService/GetStatus", &Role::ALL),
     ("PatientService/GetHistory", &[Role::Portal]),
+    ("PatientService/ListNotices", &[Role::Portal]),
+    ("PatientService/ReplaceControlKey", &[Role::Registrar]),
 ];
 
 /// Methods that the control key alone opens.
-pub const CONTROL_KEY_ONLY: &[&str] = &["PatientService/GetSlot", "PatientService/Withdraw"];
+pub const CONTROL_KEY_ONLY: &[&str] = &[
+    "PatientService/GetSlot",
+    "PatientService/Withdraw",
+    "PatientService/PrepareGrant",
+    "PatientService/CommitGrant",
+    "PatientService/CancelReplacement",
+];
 
 /// A client whose certificate holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -171,6 +171,7 @@ pub fn query(query: Option<Query>) -> Result<recipient::Query, Refusal> {
         actor: query.actor,
         action: query.action,
         resource_types: query.resource_types,
+        break_glass_reason: query.break_glass_reason,
     })
 }
 

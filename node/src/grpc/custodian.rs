@@ -1,15 +1,14 @@
-//! What the custodian's own systems tell their node: subjects, records, consents, the policy.
+//! What the custodian's own systems tell their node: subjects, records, the policy.
 
 use std::collections::BTreeSet;
 
-use assent_proto::v1::consent_service_server::ConsentService;
 use assent_proto::v1::policy_service_server::PolicyService;
 use assent_proto::v1::record_service_server::RecordService;
 use assent_proto::v1::subject_service_server::SubjectService;
 use assent_proto::v1::{
-    CreateSubjectRequest, CreateSubjectResponse, ImportConsentRequest, ImportConsentResponse,
-    ImportSubjectsRequest, ImportSubjectsResponse, ImportedSubject, LoadRecordsRequest, LoadRecordsResponse,
-    Patient, SetPolicyRequest, SetPolicyResponse,
+    CreateSubjectRequest, CreateSubjectResponse, GetPolicyRequest, GetPolicyResponse, ImportSubjectsRequest,
+    ImportSubjectsResponse, ImportedSubject, LoadRecordsRequest, LoadRecordsResponse, Patient,
+    SetPolicyRequest, SetPolicyResponse,
 };
 use futures::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -142,33 +141,22 @@ impl Api {
         Ok(LoadRecordsResponse { answer: Some(self.answer()), resources, patients: handles.len() as u64 })
     }
 
-    async fn import(
-        &self,
-        client: Client,
-        body: ImportConsentRequest,
-    ) -> Result<ImportConsentResponse, Refusal> {
-        border::request_id(&body.request_id)?;
-        let name = self.own_patient(body.patient)?;
-        border::document("consent", &body.consent, border::MAX_DOCUMENT_BYTES)?;
-        let key = border::control_key("control_key", &body.control_key)?;
-        let custodian = &self.app.custodian;
-        let recorded =
-            custodian.import_consent(&client.id, &body.request_id, name, body.consent, key).await?;
-        Ok(ImportConsentResponse {
-            answer: Some(self.answer_from(recorded.height).await?),
-            consent_id: recorded.consent_id,
-            consent_seq: recorded.consent_seq,
-            rules: recorded.rules,
-            handle: recorded.handle.to_vec(),
-        })
-    }
-
     async fn put_policy(&self, client: Client, body: SetPolicyRequest) -> Result<SetPolicyResponse, Refusal> {
         border::request_id(&body.request_id)?;
         border::document("policy", &body.policy, border::MAX_DOCUMENT_BYTES)?;
         let recorded = self.app.custodian.set_policy(&client.id, &body.request_id, body.policy).await?;
         let answer = self.answer_from(recorded.height).await?;
         Ok(SetPolicyResponse { answer: Some(answer), policy_seq: recorded.policy_seq })
+    }
+}
+
+impl Api {
+    async fn get_policy_for(
+        &self,
+        _client: Client,
+        _body: GetPolicyRequest,
+    ) -> Result<GetPolicyResponse, Refusal> {
+        Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
     }
 }
 
@@ -205,17 +193,6 @@ impl RecordService for Api {
 }
 
 #[tonic::async_trait]
-impl ConsentService for Api {
-    async fn import_consent(
-        &self,
-        request: Request<ImportConsentRequest>,
-    ) -> Result<Response<ImportConsentResponse>, Status> {
-        let work = |api: Self, client, body| async move { api.import(client, body).await };
-        self.call("ConsentService/ImportConsent", request, work).await
-    }
-}
-
-#[tonic::async_trait]
 impl PolicyService for Api {
     async fn set_policy(
         &self,
@@ -223,5 +200,13 @@ impl PolicyService for Api {
     ) -> Result<Response<SetPolicyResponse>, Status> {
         let work = |api: Self, client, body| async move { api.put_policy(client, body).await };
         self.call("PolicyService/SetPolicy", request, work).await
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<GetPolicyRequest>,
+    ) -> Result<Response<GetPolicyResponse>, Status> {
+        let work = |api: Self, client, body| async move { api.get_policy_for(client, body).await };
+        self.call("PolicyService/GetPolicy", request, work).await
     }
 }

@@ -1,20 +1,19 @@
-//! What a CRM asks its hospital's node: checks, records, and whether a bundle holds.
+//! What a CRM asks its hospital's node: records, and whether a bundle holds.
 
 use assent_ledger::block::header_hash;
 use assent_ledger::receipt::{verify_bundle, VerifiedAccess};
 use assent_proto::ledger::v1::{DataRequest, RecordBundle};
-use assent_proto::v1::decision_service_server::DecisionService;
 use assent_proto::v1::exchange_service_server::ExchangeService;
 use assent_proto::v1::{
-    CheckConsentRequest, CheckConsentResponse, ListAccessesRequest, ListAccessesResponse, Outcome, OwnAccess,
-    Patient, RequestRecordsRequest, RequestRecordsResponse, VerifyRecordsRequest, VerifyRecordsResponse,
+    ListAccessesRequest, ListAccessesResponse, Outcome, OwnAccess, Patient, RequestRecordsRequest,
+    RequestRecordsResponse, VerifyRecordsRequest, VerifyRecordsResponse,
 };
 use futures::stream;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::auth::Client;
-use super::{answer, border, Api};
+use super::{border, Api};
 use crate::app::Parts;
 use crate::custodian::blocking;
 use crate::recipient::Query;
@@ -43,14 +42,7 @@ fn chunks(resources: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
     chunks
 }
 
-fn unreadable_permit() -> Refusal {
-    Refusal::unavailable(
-        "BAD_DECISION",
-        "the custodian's permit is not one that this node understands: nothing is permitted",
-    )
-}
-
-fn outcome(name: &str) -> Option<Outcome> {
+pub(super) fn outcome(name: &str) -> Option<Outcome> {
     match name {
         "PERMIT" => Some(Outcome::Permit),
         "PERMIT_OVERRIDE" => Some(Outcome::PermitOverride),
@@ -73,6 +65,7 @@ fn own_access(access: vault::OwnAccess) -> Result<OwnAccess, Refusal> {
         actor: request.actor,
         action: request.action,
         resource_types: request.resource_types,
+        break_glass_reason: request.break_glass_reason,
     };
     Ok(OwnAccess {
         request_id: access.request_id,
@@ -95,38 +88,13 @@ fn is_our_block(parts: &Parts, access: &VerifiedAccess) -> Result<Option<bool>, 
 
 impl Api {
     /// A query to an organization of this network.
-    fn known_query(&self, query: Option<assent_proto::v1::Query>) -> Result<Query, Refusal> {
+    pub(super) fn known_query(&self, query: Option<assent_proto::v1::Query>) -> Result<Query, Refusal> {
         let query = border::query(query)?;
         if self.app.parts.known(&query.custodian).is_some() {
             return Ok(query);
         }
         let message = format!("query.patient.custodian: {} is no member of this network", query.custodian);
         Err(Refusal::invalid("UNKNOWN_CUSTODIAN", "query.patient.custodian", message))
-    }
-
-    async fn check(
-        &self,
-        client: Client,
-        body: CheckConsentRequest,
-    ) -> Result<CheckConsentResponse, Refusal> {
-        let query = self.known_query(body.query)?;
-        let min_height = body.consistency.unwrap_or_default().min_height;
-        let tip = self.app.parts.tip();
-        answer::not_behind(tip.height, min_height)?;
-        let permit = self.app.recipient.check(&client.id, query, body.omit_decision).await?;
-        // The custodian decides on its own ledger, which may be behind this one; a kept decision stands at this node's own tip.
-        answer::not_behind(permit.height, min_height)?;
-        let outcome = outcome(&permit.outcome).ok_or_else(unreadable_permit)?;
-        Ok(CheckConsentResponse {
-            answer: Some(answer::at(&tip)),
-            outcome: outcome.into(),
-            may_be_incomplete: true,
-            obligations: permit.obligations,
-            decision: (!body.omit_decision).then_some(permit.decision),
-            decided_time_ms: permit.decided_time_ms,
-            not_after_ms: permit.not_after_ms,
-            cached: permit.cached,
-        })
     }
 
     fn list(&self, client: &Client, body: &ListAccessesRequest) -> Result<ListAccessesResponse, Refusal> {
@@ -150,7 +118,7 @@ impl Api {
         let first = RequestRecordsResponse {
             answer: Some(self.answer()),
             receipt: Some(release.receipt),
-            resources: Vec::new(),
+            ..Default::default()
         };
         let rest = chunks(release.resources)
             .into_iter()
@@ -189,17 +157,6 @@ impl Api {
                 ..response
             }),
         }
-    }
-}
-
-#[tonic::async_trait]
-impl DecisionService for Api {
-    async fn check_consent(
-        &self,
-        request: Request<CheckConsentRequest>,
-    ) -> Result<Response<CheckConsentResponse>, Status> {
-        let work = |api: Self, client, body| async move { api.check(client, body).await };
-        self.call("DecisionService/CheckConsent", request, work).await
     }
 }
 

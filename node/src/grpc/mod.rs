@@ -13,14 +13,19 @@ pub mod audit;
 pub mod auth;
 pub mod border;
 pub mod call;
+pub mod consents;
 pub mod custodian;
 pub mod deadline;
+pub mod decision;
 pub mod error;
 pub mod exchange;
 mod known;
 pub mod node;
+mod notices;
 pub mod patient;
 pub mod quota;
+pub mod review;
+mod wallet;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,6 +38,7 @@ use assent_proto::v1::node_service_server::{self, NodeServiceServer};
 use assent_proto::v1::patient_service_server::{self, PatientServiceServer};
 use assent_proto::v1::policy_service_server::{self, PolicyServiceServer};
 use assent_proto::v1::record_service_server::{self, RecordServiceServer};
+use assent_proto::v1::review_service_server::{self, ReviewServiceServer};
 use assent_proto::v1::subject_service_server::{self, SubjectServiceServer};
 use pkcs8::der::pem;
 use tokio::net::TcpListener;
@@ -69,7 +75,7 @@ const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Names that health knows; "" is the node as a whole.
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 11] = [
     "",
     node_service_server::SERVICE_NAME,
     subject_service_server::SERVICE_NAME,
@@ -79,6 +85,7 @@ const SERVICES: [&str; 10] = [
     decision_service_server::SERVICE_NAME,
     exchange_service_server::SERVICE_NAME,
     patient_service_server::SERVICE_NAME,
+    review_service_server::SERVICE_NAME,
     audit_service_server::SERVICE_NAME,
 ];
 
@@ -168,6 +175,7 @@ fn routes(api: Api) -> Routes {
         .add_service(DecisionServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(ExchangeServiceServer::new(api.clone()).max_decoding_message_size(large))
         .add_service(PatientServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(ReviewServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(api).max_decoding_message_size(small))
 }
 

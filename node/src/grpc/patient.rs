@@ -16,8 +16,10 @@ use assent_ledger::keys;
 use assent_proto::ledger::v1::Slot;
 use assent_proto::v1::patient_service_server::PatientService;
 use assent_proto::v1::{
-    Answer, ControlProof, GetHistoryRequest, GetHistoryResponse, GetSlotRequest, GetSlotResponse,
-    WithdrawRequest, WithdrawResponse,
+    Answer, CancelReplacementRequest, CancelReplacementResponse, CommitGrantRequest, CommitGrantResponse,
+    ControlProof, GetHistoryRequest, GetHistoryResponse, GetSlotRequest, GetSlotResponse, ListNoticesRequest,
+    ListNoticesResponse, PrepareGrantRequest, PrepareGrantResponse, ReplaceControlKeyRequest,
+    ReplaceControlKeyResponse, WithdrawRequest, WithdrawResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -246,6 +248,46 @@ impl PatientService for Api {
     ) -> Result<Response<GetHistoryResponse>, Status> {
         let work = |api: Self, caller, body| async move { api.history_for(caller, body).await };
         self.open("PatientService/GetHistory", request, work).await
+    }
+
+    async fn prepare_grant(
+        &self,
+        request: Request<PrepareGrantRequest>,
+    ) -> Result<Response<PrepareGrantResponse>, Status> {
+        let work = |api: Self, caller, body| async move { api.prepare_grant_for(caller, body).await };
+        self.open("PatientService/PrepareGrant", request, work).await
+    }
+
+    async fn commit_grant(
+        &self,
+        request: Request<CommitGrantRequest>,
+    ) -> Result<Response<CommitGrantResponse>, Status> {
+        let work = |api: Self, caller, body| async move { api.commit_grant_for(caller, body).await };
+        self.open("PatientService/CommitGrant", request, work).await
+    }
+
+    async fn cancel_replacement(
+        &self,
+        request: Request<CancelReplacementRequest>,
+    ) -> Result<Response<CancelReplacementResponse>, Status> {
+        let work = |api: Self, caller, body| async move { api.cancel_replacement_for(caller, body).await };
+        self.open("PatientService/CancelReplacement", request, work).await
+    }
+
+    async fn list_notices(
+        &self,
+        request: Request<ListNoticesRequest>,
+    ) -> Result<Response<ListNoticesResponse>, Status> {
+        let work = |api: Self, caller, body| async move { api.list_notices_for(caller, body).await };
+        self.open("PatientService/ListNotices", request, work).await
+    }
+
+    async fn replace_control_key(
+        &self,
+        request: Request<ReplaceControlKeyRequest>,
+    ) -> Result<Response<ReplaceControlKeyResponse>, Status> {
+        let work = |api: Self, client, body| async move { api.replace_control_key_for(client, body).await };
+        self.call("PatientService/ReplaceControlKey", request, work).await
     }
 }
 

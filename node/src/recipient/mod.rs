@@ -51,6 +51,8 @@ pub struct Query {
     pub action: String,
     /// Resource types; empty means all.
     pub resource_types: Vec<String>,
+    /// Reason for breaking the glass; empty means it isn't broken.
+    pub break_glass_reason: String,
 }
 
 /// A permit.
@@ -128,6 +130,7 @@ impl Recipient {
             nonce: Vec::new(),
             not_after_ms: 0,
             check_only,
+            break_glass_reason: query.break_glass_reason.clone(),
         })
     }
 

@@ -25,6 +25,7 @@ impl Recipient {
             &query.purpose,
             &query.actor,
             &query.action,
+            &query.break_glass_reason,
         ];
         let mut fields: Vec<&[u8]> = texts.iter().map(|t| t.as_bytes()).collect();
         fields.extend(query.resource_types.iter().map(|t| t.as_bytes()));

@@ -7,28 +7,44 @@ use std::fmt;
 
 use super::seal::Table;
 use super::staging::Staging;
-use super::{array, Pending, Result, Vault};
+use assent_proto::ledger::v1::{ConsentBody, ContactPreferences};
+
+use super::{array, Pending, Result, Vault, VaultError};
 
 /// One consent of a subject, in its latest revision. `Debug` hides what it says.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct ConsentRecord {
-    /// The consent's id in the Merkle map.
-    pub id: String,
-    /// Its revision, counted from 1.
-    pub revision: u64,
-    /// The FHIR Consent, as received.
-    pub fhir: Vec<u8>,
+    /// What its commitment covers.
+    pub body: ConsentBody,
     /// The salt of its commitment.
     pub salt: [u8; 32],
 }
 
+/// A subject's contact preferences, in their latest revision. `Debug` hides what they say.
+#[derive(Clone, PartialEq)]
+pub struct ContactRecord {
+    /// What their commitment covers.
+    pub preferences: ContactPreferences,
+    /// The salt of their commitment.
+    pub salt: [u8; 32],
+}
+
 /// All consents of a subject that one slot commitment covers. `Debug` shows only how many.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct ConsentSet {
     /// The salt of the slot commitment.
     pub salt: [u8; 32],
     /// Its consents.
     pub consents: Vec<ConsentRecord>,
+    /// By which channels the patient wants to be contacted, once that is recorded.
+    pub contact: Option<ContactRecord>,
+}
+
+impl ConsentSet {
+    /// No consents, under a salt.
+    pub fn empty(salt: [u8; 32]) -> Self {
+        Self { salt, consents: Vec::new(), contact: None }
+    }
 }
 
 /// One access event. `Debug` hides what it says.
@@ -48,6 +64,12 @@ impl fmt::Debug for ConsentRecord {
     }
 }
 
+impl fmt::Debug for ContactRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContactRecord").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for ConsentSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsentSet").field("consents", &self.consents.len()).finish_non_exhaustive()
@@ -62,13 +84,17 @@ impl fmt::Debug for Access {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct StoredConsent {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(uint64, tag = "2")]
-    revision: u64,
-    #[prost(bytes = "vec", tag = "3")]
-    fhir: Vec<u8>,
-    #[prost(bytes = "vec", tag = "4")]
+    #[prost(message, optional, tag = "1")]
+    body: Option<ConsentBody>,
+    #[prost(bytes = "vec", tag = "2")]
+    salt: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredContact {
+    #[prost(message, optional, tag = "1")]
+    preferences: Option<ContactPreferences>,
+    #[prost(bytes = "vec", tag = "2")]
     salt: Vec<u8>,
 }
 
@@ -78,6 +104,12 @@ struct StoredSet {
     salt: Vec<u8>,
     #[prost(message, repeated, tag = "2")]
     consents: Vec<StoredConsent>,
+    #[prost(message, optional, tag = "3")]
+    contact: Option<StoredContact>,
+}
+
+fn hollow(what: &str) -> VaultError {
+    VaultError::Corrupt { what: format!("{what} is stored without its body") }
 }
 
 /// A policy has no handle.
@@ -105,20 +137,26 @@ impl Vault {
         };
         let consents = stored.consents.into_iter().map(|consent| {
             let salt = array(&consent.salt, "a consent's salt")?;
-            Ok(ConsentRecord { id: consent.id, revision: consent.revision, fhir: consent.fhir, salt })
+            Ok(ConsentRecord { body: consent.body.ok_or_else(|| hollow("a consent"))?, salt })
+        });
+        let contact = stored.contact.map(|contact| {
+            let salt = array(&contact.salt, "the contact preferences' salt")?;
+            let preferences = contact.preferences.ok_or_else(|| hollow("contact preferences"))?;
+            Ok(ContactRecord { preferences, salt })
         });
         Ok(Some(ConsentSet {
             consents: consents.collect::<Result<_>>()?,
             salt: array(&stored.salt, "a consent set's salt")?,
+            contact: contact.transpose()?,
         }))
     }
 
-    /// Stores the policy that `commitment` commits to.
-    pub fn put_policy(&self, commitment: &[u8; 32], salt: &[u8; 32], json: &[u8]) -> Result<()> {
-        self.put_pending(&[Pending::Policy { commitment, salt, json }])
+    /// Stores the encoded PolicyBody that `commitment` commits to.
+    pub fn put_policy(&self, commitment: &[u8; 32], salt: &[u8; 32], body: &[u8]) -> Result<()> {
+        self.put_pending(&[Pending::Policy { commitment, salt, body }])
     }
 
-    /// Salt and JSON of the policy stored for a commitment.
+    /// Salt and encoded PolicyBody stored for a commitment.
     pub fn policy(&self, commitment: &[u8; 32]) -> Result<Option<([u8; 32], Vec<u8>)>> {
         let stored = self.get_message::<StoredBody>(&self.key(Table::Policy, &[commitment]))?;
         stored.map(|stored| Ok((array(&stored.salt, "a policy's salt")?, stored.body))).transpose()
@@ -176,18 +214,18 @@ impl Staging<'_> {
         commitment: &[u8; 32],
         set: &ConsentSet,
     ) -> Result<()> {
-        let consents = set.consents.iter().map(|consent| StoredConsent {
-            id: consent.id.clone(),
-            revision: consent.revision,
-            fhir: consent.fhir.clone(),
-            salt: consent.salt.to_vec(),
+        let consents = set.consents.iter();
+        let consents = consents.map(|c| StoredConsent { body: Some(c.body.clone()), salt: c.salt.to_vec() });
+        let contact = set.contact.as_ref().map(|contact| StoredContact {
+            preferences: Some(contact.preferences.clone()),
+            salt: contact.salt.to_vec(),
         });
-        let stored = StoredSet { salt: set.salt.to_vec(), consents: consents.collect() };
+        let stored = StoredSet { salt: set.salt.to_vec(), consents: consents.collect(), contact };
         self.put_message(self.inner.sealer.key(Table::ConsentSet, &[handle, commitment]), &stored)
     }
 
-    pub(super) fn policy(&mut self, commitment: &[u8; 32], salt: &[u8; 32], json: &[u8]) -> Result<()> {
-        let stored = StoredBody { salt: salt.to_vec(), body: json.to_vec(), handle: None };
+    pub(super) fn policy(&mut self, commitment: &[u8; 32], salt: &[u8; 32], body: &[u8]) -> Result<()> {
+        let stored = StoredBody { salt: salt.to_vec(), body: body.to_vec(), handle: None };
         self.put_message(self.inner.sealer.key(Table::Policy, &[commitment]), &stored)
     }
 

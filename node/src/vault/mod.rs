@@ -35,7 +35,7 @@ use prost::Message;
 use rocksdb::statistics::Ticker;
 use rocksdb::{DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, DB};
 
-pub use bodies::{Access, ConsentRecord, ConsentSet};
+pub use bodies::{Access, ConsentRecord, ConsentSet, ContactRecord};
 pub use error::VaultError;
 pub use own_accesses::{Cursor, OwnAccess};
 pub use records::Record;

@@ -22,7 +22,7 @@ pub enum Pending<'a> {
     /// The consents of one subject that `commitment` commits to.
     ConsentSet { handle: &'a [u8; 32], commitment: &'a [u8; 32], set: &'a ConsentSet },
     /// The custodian's policy that `commitment` commits to.
-    Policy { commitment: &'a [u8; 32], salt: &'a [u8; 32], json: &'a [u8] },
+    Policy { commitment: &'a [u8; 32], salt: &'a [u8; 32], body: &'a [u8] },
     /// An access event that `commitment` commits to.
     Access { commitment: &'a [u8; 32], access: &'a Access },
     /// A recipient's signed acknowledgement.
@@ -58,7 +58,7 @@ impl Vault {
                 Pending::ConsentSet { handle, commitment, set } => {
                     staging.consent_set(handle, commitment, set)?
                 }
-                Pending::Policy { commitment, salt, json } => staging.policy(commitment, salt, json)?,
+                Pending::Policy { commitment, salt, body } => staging.policy(commitment, salt, body)?,
                 Pending::Access { commitment, access } => staging.access(commitment, access)?,
                 Pending::Acknowledgement { request_hash, bytes } => {
                     staging.acknowledgement(request_hash, bytes)?

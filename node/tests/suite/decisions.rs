@@ -112,7 +112,7 @@ async fn a_decision_answers_one_question_until_consent_or_policy_changes() {
 
     // Another policy: both patients' decisions fall in its block.
     let json = r#"{"id":"p","version":"1","rules":[{"effect":"DENY","purposes":["HMARKT"]}]}"#;
-    let message = SetPolicyRequest { request_id: "p-1".into(), policy: json.into() };
+    let message = SetPolicyRequest { request_id: "p-1".into(), policy: json.into(), ..Default::default() };
     let mut officer = PolicyServiceClient::new(net.client(cedar, "officer"));
     let height = officer.set_policy(message).await.unwrap().into_inner().answer.unwrap().height;
     reached(&net, birch, height).await;
@@ -125,7 +125,7 @@ async fn a_decision_answers_one_question_until_consent_or_policy_changes() {
     assert!(now.cached);
     let last = withdraw(net.client_with(dogwood, None), "w-1", &handle, 0).await.unwrap();
     reached(&net, birch, last).await;
-    let consistency = Some(Consistency { min_height: last });
+    let consistency = Some(Consistency { min_height: last, ..Default::default() });
     let ask = CheckConsentRequest { query: Some(query("mrn-2", "TREAT")), consistency, omit_decision: false };
     let other = DecisionServiceClient::new(crm.clone()).check_consent(ask).await.unwrap().into_inner();
     assert!(other.cached && other.answer.unwrap().height >= last);

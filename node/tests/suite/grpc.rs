@@ -54,7 +54,8 @@ async fn every_error_has_one_reason() {
     let net = Net::started(1).await;
     // What the transport refuses by itself.
     let mut policy = PolicyServiceClient::new(net.client(0, "officer"));
-    let large = SetPolicyRequest { request_id: "p".into(), policy: vec![b' '; 300 << 10] };
+    let large =
+        SetPolicyRequest { request_id: "p".into(), policy: vec![b' '; 300 << 10], ..Default::default() };
     is(&policy.set_policy(large).await.unwrap_err(), Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
     let mut raw = tonic::client::Grpc::new(net.client(0, "officer"));
     raw.ready().await.unwrap();
@@ -66,7 +67,8 @@ async fn every_error_has_one_reason() {
     // Field 1 of CheckConsentRequest is a message, not this string.
     let path = "/assent.v1.DecisionService/CheckConsent".parse().unwrap();
     let codec = tonic_prost::ProstCodec::<SetPolicyRequest, GetStatusResponse>::default();
-    let other = SetPolicyRequest { request_id: "\u{7f}".repeat(9), policy: vec![0xff; 9] };
+    let other =
+        SetPolicyRequest { request_id: "\u{7f}".repeat(9), policy: vec![0xff; 9], ..Default::default() };
     is(
         &raw.unary(Request::new(other), path, codec).await.unwrap_err(),
         Code::InvalidArgument,
@@ -88,7 +90,7 @@ async fn every_error_has_one_reason() {
     elsewhere.patient.as_mut().unwrap().custodian = "nowhere".into();
     let request = CheckConsentRequest { query: Some(elsewhere), consistency: None, omit_decision: false };
     is(&decisions.check_consent(request).await.unwrap_err(), Code::InvalidArgument, "UNKNOWN_CUSTODIAN");
-    let consistency = Some(Consistency { min_height: 1 << 40 });
+    let consistency = Some(Consistency { min_height: 1 << 40, ..Default::default() });
     let request =
         CheckConsentRequest { query: Some(query("mrn-1", "TREAT")), consistency, omit_decision: false };
     is(&decisions.check_consent(request).await.unwrap_err(), Code::Unavailable, "BEHIND_MIN_HEIGHT");

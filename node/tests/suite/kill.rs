@@ -45,8 +45,11 @@ fn ended(process: &mut Process, within: Duration) -> bool {
 
 async fn set_policy(net: &Net, i: usize, n: u64) -> Result<u64, Status> {
     let json = format!(r#"{{"id":"p","version":"{n}","rules":[{{"effect":"DENY","purposes":["HMARKT"]}}]}}"#);
-    let mut request =
-        tonic::Request::new(SetPolicyRequest { request_id: format!("p-{n}"), policy: json.into_bytes() });
+    let mut request = tonic::Request::new(SetPolicyRequest {
+        request_id: format!("p-{n}"),
+        policy: json.into_bytes(),
+        ..Default::default()
+    });
     request.set_timeout(Duration::from_secs(10));
     let mut client = PolicyServiceClient::new(net.client(i, "officer"));
     Ok(client.set_policy(request).await?.into_inner().policy_seq)

@@ -96,6 +96,7 @@ pub async fn import(
         patient: Some(patient("cedar", value)),
         consent: fhir,
         control_key: Vec::new(),
+        ..Default::default()
     };
     Ok(ConsentServiceClient::new(channel).import_consent(request).await?.into_inner())
 }
@@ -107,6 +108,7 @@ pub fn query(value: &str, purpose: &str) -> Query {
         actor: "Practitioner/ada".into(),
         action: String::new(),
         resource_types: Vec::new(),
+        ..Default::default()
     }
 }
 
@@ -125,7 +127,11 @@ pub async fn request(
     request_id: &str,
     value: &str,
 ) -> Result<assent_proto::ledger::v1::RecordBundle, Status> {
-    let request = RequestRecordsRequest { request_id: request_id.into(), query: Some(query(value, "TREAT")) };
+    let request = RequestRecordsRequest {
+        request_id: request_id.into(),
+        query: Some(query(value, "TREAT")),
+        ..Default::default()
+    };
     let mut stream = ExchangeServiceClient::new(channel).request_records(request).await?.into_inner();
     let mut bundle = assent_proto::ledger::v1::RecordBundle::default();
     while let Some(part) = stream.message().await? {

@@ -51,7 +51,11 @@ async fn writes_are_idempotent_and_audited() {
         let json = format!(
             r#"{{"id":"p","version":"{n}","rules":[{{"effect":"DENY","purposes":["HMARKT"],"organizations":["Organization/x"]}}]}}"#
         );
-        let request = SetPolicyRequest { request_id: format!("p-{n}"), policy: json.into_bytes() };
+        let request = SetPolicyRequest {
+            request_id: format!("p-{n}"),
+            policy: json.into_bytes(),
+            ..Default::default()
+        };
         let answer = policy.set_policy(request).await.unwrap().into_inner();
         assert_eq!(answer.policy_seq, n + 1);
     }

@@ -7,6 +7,7 @@ use std::sync::Barrier;
 use assent_node::vault::{
     Access, ConsentRecord, ConsentSet, OwnAccess, Pending, Record, RequestRecord, Subject, Vault, VaultError,
 };
+use assent_proto::ledger::v1::ConsentBody;
 use tempfile::TempDir;
 
 const SECRET: [u8; 32] = [7; 32];
@@ -48,12 +49,15 @@ fn record(reference: &str, subjects: &[u8], text: &str) -> Record {
 
 fn consents() -> ConsentSet {
     let consent = |id: &str, revision| ConsentRecord {
-        id: id.into(),
-        revision,
-        fhir: b"{\"text\":\"CANARY-CONSENT\"}".to_vec(),
+        body: ConsentBody {
+            id: id.into(),
+            revision,
+            fhir: b"{\"text\":\"CANARY-CONSENT\"}".to_vec(),
+            ..ConsentBody::default()
+        },
         salt: [revision as u8; 32],
     };
-    ConsentSet { salt: [21; 32], consents: vec![consent("a", 1), consent("b", 2)] }
+    ConsentSet { salt: [21; 32], consents: vec![consent("a", 1), consent("b", 2)], contact: None }
 }
 
 fn request(created_ms: u64) -> RequestRecord {
@@ -337,7 +341,7 @@ fn a_consent_set_belongs_to_one_handle_and_one_commitment() {
     let dir = TempDir::new().unwrap();
     let vault = Vault::open(dir.path(), &SECRET).unwrap();
     vault.put_consent_set(&[1; 32], &[20; 32], &consents()).unwrap();
-    let empty = ConsentSet { salt: [9; 32], consents: Vec::new() };
+    let empty = ConsentSet::empty([9; 32]);
     vault.put_consent_set(&[1; 32], &[22; 32], &empty).unwrap();
     assert!(vault.consent_set(&[1; 32], &[20; 32]).unwrap() == Some(consents()));
     assert!(vault.consent_set(&[1; 32], &[22; 32]).unwrap() == Some(empty));
@@ -356,7 +360,7 @@ fn pending_writes_are_all_or_none() {
     assert!(vault.consent_set(&[1; 32], &[20; 32]).unwrap().is_some());
     assert!(vault.get_request(CLIENT, "r").unwrap() == Some(record.clone()));
 
-    let second = Pending::Policy { commitment: &[40; 32], salt: &[41; 32], json: b"{}" };
+    let second = Pending::Policy { commitment: &[40; 32], salt: &[41; 32], body: b"{}" };
     assert!(matches!(vault.put_pending(&[second, new]), Err(VaultError::Exists { .. })));
     assert_eq!(vault.policy(&[40; 32]).unwrap(), None);
 }

@@ -5,13 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use assent_proto::v1::decision_service_server::{DecisionService, DecisionServiceServer};
-use assent_proto::v1::{Answer, CheckConsentRequest, CheckConsentResponse, Outcome};
+use assent_proto::v1::*;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{noise, tcp, yamux, Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::{failed, Error, While};
 
@@ -21,13 +21,45 @@ struct Permits(CheckConsentResponse);
 
 #[tonic::async_trait]
 impl DecisionService for Permits {
+    type CheckCohortStream = futures::stream::Empty<Result<CheckCohortResponse, Status>>;
+
     async fn check_consent(
         &self,
         _: Request<CheckConsentRequest>,
     ) -> Result<Response<CheckConsentResponse>, Status> {
         Ok(Response::new(self.0.clone()))
     }
+
+    async fn batch_check_consent(
+        &self,
+        _: Request<BatchCheckConsentRequest>,
+    ) -> Result<Response<BatchCheckConsentResponse>, Status> {
+        Err(Status::unimplemented(ONLY_CHECKS))
+    }
+
+    async fn check_cohort(
+        &self,
+        _: Request<Streaming<CheckCohortRequest>>,
+    ) -> Result<Response<Self::CheckCohortStream>, Status> {
+        Err(Status::unimplemented(ONLY_CHECKS))
+    }
+
+    async fn check_outreach(
+        &self,
+        _: Request<CheckOutreachRequest>,
+    ) -> Result<Response<CheckOutreachResponse>, Status> {
+        Err(Status::unimplemented(ONLY_CHECKS))
+    }
+
+    async fn explain_decision(
+        &self,
+        _: Request<ExplainDecisionRequest>,
+    ) -> Result<Response<ExplainDecisionResponse>, Status> {
+        Err(Status::unimplemented(ONLY_CHECKS))
+    }
 }
+
+const ONLY_CHECKS: &str = "the ceiling answers CheckConsent only";
 
 fn say(line: &str) -> Result<(), Error> {
     println!("{line}");

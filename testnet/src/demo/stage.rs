@@ -131,6 +131,7 @@ pub fn query(patient: Patient, purpose: &str, actor: &str, resource_types: &[&st
         actor: actor.into(),
         action: String::new(),
         resource_types: resource_types.iter().map(|kind| (*kind).to_owned()).collect(),
+        break_glass_reason: String::new(),
     }
 }
 

@@ -134,6 +134,7 @@ async fn keys_of_small_or_mixed_order_are_not_registered() {
             patient: Some(patient("cedar", "mrn-1")),
             consent: consent("Patient/mrn-1", "c-1", "2030-12-31"),
             control_key: key.to_vec(),
+            ..Default::default()
         };
         let mut consents = consent_service_client::ConsentServiceClient::new(portal.clone());
         is(

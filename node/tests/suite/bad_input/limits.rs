@@ -19,7 +19,7 @@ use crate::patient::*;
 
 async fn set_policy(net: &Net, request_id: &str, policy: Vec<u8>) -> Result<u64, Status> {
     let mut client = PolicyServiceClient::new(net.client(0, "officer"));
-    let request = SetPolicyRequest { request_id: request_id.into(), policy };
+    let request = SetPolicyRequest { request_id: request_id.into(), policy, ..Default::default() };
     Ok(client.set_policy(request).await?.into_inner().policy_seq)
 }
 
@@ -98,7 +98,8 @@ async fn oversized_messages_documents_and_bundles_are_refused() {
         resource_types: vec!["Observation".into(); MAX_RESOURCE_TYPES + 1],
         ..query("mrn-1", "TREAT")
     };
-    let request = RequestRecordsRequest { request_id: "r-1".into(), query: Some(query) };
+    let request =
+        RequestRecordsRequest { request_id: "r-1".into(), query: Some(query), ..Default::default() };
     malformed(crm.request_records(request).await.unwrap_err(), "query.resource_types");
     assert_eq!(entries(&net).await, before);
 }

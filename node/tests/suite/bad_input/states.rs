@@ -19,7 +19,8 @@ use crate::patient::*;
 async fn set_policy(channel: Channel, request_id: &str, id: &str) -> Result<SetPolicyResponse, Status> {
     let policy =
         format!(r#"{{"id":"{id}","version":1,"rules":[{{"effect":"DENY","purposes":["HMARKT"]}}]}}"#);
-    let request = SetPolicyRequest { request_id: request_id.into(), policy: policy.into_bytes() };
+    let request =
+        SetPolicyRequest { request_id: request_id.into(), policy: policy.into_bytes(), ..Default::default() };
     Ok(PolicyServiceClient::new(channel).set_policy(request).await?.into_inner())
 }
 
@@ -33,6 +34,7 @@ async fn import_with_key(
         patient: Some(patient("cedar", "mrn-1")),
         consent: consent("Patient/mrn-1", "c-1", "2030-12-31"),
         control_key: key.verifying_key().to_bytes().to_vec(),
+        ..Default::default()
     };
     Ok(ConsentServiceClient::new(channel).import_consent(request).await?.into_inner())
 }
@@ -77,6 +79,7 @@ async fn calls_in_a_wrong_state_are_named_and_change_nothing() {
         patient: Some(patient("birch", "mrn-1")),
         consent: fhir("c-1"),
         control_key: Vec::new(),
+        ..Default::default()
     };
     let error = ConsentServiceClient::new(portal.clone()).import_consent(request).await.unwrap_err();
     is(&error, Code::FailedPrecondition, "FOREIGN_CUSTODIAN");
@@ -122,7 +125,8 @@ async fn unknown_purposes_and_actions_are_refused() {
         let request =
             CheckConsentRequest { query: Some(query.clone()), consistency: None, omit_decision: false };
         is(&decisions.check_consent(request).await.unwrap_err(), Code::InvalidArgument, "BAD_QUERY");
-        let request = RequestRecordsRequest { request_id: "r-1".into(), query: Some(query) };
+        let request =
+            RequestRecordsRequest { request_id: "r-1".into(), query: Some(query), ..Default::default() };
         is(&exchange.request_records(request).await.unwrap_err(), Code::InvalidArgument, "BAD_QUERY");
     }
 }
@@ -231,7 +235,7 @@ async fn one_request_id_with_another_body_is_refused_by_every_method() {
     reused(set_policy(officer, id, "q").await.unwrap_err());
     request(crm.clone(), id, "mrn-1").await.unwrap();
     let other = Query { actor: "Practitioner/eve".into(), ..query("mrn-1", "TREAT") };
-    let other = RequestRecordsRequest { request_id: id.into(), query: Some(other) };
+    let other = RequestRecordsRequest { request_id: id.into(), query: Some(other), ..Default::default() };
     let mut exchange = exchange_service_client::ExchangeServiceClient::new(crm);
     reused(exchange.request_records(other).await.unwrap_err());
     withdraw(portal.clone(), id, &handle, 0).await.unwrap();

@@ -30,7 +30,7 @@ pub async fn observe(stage: &Stage) -> Result<ConsentObserved, Error> {
         request_id: "consent-1".into(),
         patient: Some(stage.patient.named()),
         consent: consent_for(&today()?)?,
-        control_key: Vec::new(),
+        ..Default::default()
     };
     let answer = ConsentServiceClient::new(channel).import_consent(request).await;
     let answer = answer.map_err(|s| code("ImportConsent", &s))?.into_inner();

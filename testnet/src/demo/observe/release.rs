@@ -94,7 +94,8 @@ async fn request(
     types: &[&str],
 ) -> Result<Received, Error> {
     let query = query(stage.patient.named(), "TREAT", actor, types);
-    let request = RequestRecordsRequest { request_id: request_id.into(), query: Some(query) };
+    let request =
+        RequestRecordsRequest { request_id: request_id.into(), query: Some(query), consistency: None };
     let refused = |status: Status| code("RequestRecords", &status);
     // Connected before: the look at the other node comes right after the first message.
     let mut witness = stage.auditor(WITNESS).await?;

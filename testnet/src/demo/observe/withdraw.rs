@@ -122,7 +122,11 @@ async fn watch_checks(
 async fn request_again(stage: &Stage) -> Result<(String, u64), Error> {
     let channel = client::connect(stage.network(), RECIPIENT, "crm").await?;
     let query = query(stage.patient.named(), "TREAT", ACTOR, &[]);
-    let request = RequestRecordsRequest { request_id: "release-after-withdrawal".into(), query: Some(query) };
+    let request = RequestRecordsRequest {
+        request_id: "release-after-withdrawal".into(),
+        query: Some(query),
+        consistency: None,
+    };
     let mut bytes = 0;
     let refused = match ExchangeServiceClient::new(channel).request_records(request).await {
         Err(status) => Some(status),

@@ -1,0 +1,98 @@
+//! DecisionService: one check or many, may a patient be contacted, and why a decision is as it is.
+
+mod cohort;
+mod explain;
+mod many;
+
+use assent_proto::v1::decision_service_server::DecisionService;
+use assent_proto::v1::{
+    BatchCheckConsentRequest, BatchCheckConsentResponse, CheckCohortRequest, CheckCohortResponse,
+    CheckConsentRequest, CheckConsentResponse, CheckOutreachRequest, CheckOutreachResponse,
+    ExplainDecisionRequest, ExplainDecisionResponse,
+};
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::auth::Client;
+use super::exchange::outcome;
+use super::{answer, Api};
+use crate::refusal::Refusal;
+
+fn unreadable_permit() -> Refusal {
+    Refusal::unavailable(
+        "BAD_DECISION",
+        "the custodian's permit is not one that this node understands: nothing is permitted",
+    )
+}
+
+impl Api {
+    async fn check(
+        &self,
+        client: Client,
+        body: CheckConsentRequest,
+    ) -> Result<CheckConsentResponse, Refusal> {
+        let query = self.known_query(body.query)?;
+        let min_height = body.consistency.unwrap_or_default().min_height;
+        let tip = self.app.parts.tip();
+        answer::not_behind(tip.height, min_height)?;
+        let permit = self.app.recipient.check(&client.id, query, body.omit_decision).await?;
+        // The custodian decides on its own ledger, which may be behind this one; a kept decision stands at this node's own tip.
+        answer::not_behind(permit.height, min_height)?;
+        let outcome = outcome(&permit.outcome).ok_or_else(unreadable_permit)?;
+        Ok(CheckConsentResponse {
+            answer: Some(answer::at(&tip)),
+            outcome: outcome.into(),
+            may_be_incomplete: true,
+            obligations: permit.obligations,
+            decision: (!body.omit_decision).then_some(permit.decision),
+            decided_time_ms: permit.decided_time_ms,
+            not_after_ms: permit.not_after_ms,
+            cached: permit.cached,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl DecisionService for Api {
+    type CheckCohortStream = BoxStream<'static, Result<CheckCohortResponse, Status>>;
+
+    async fn check_consent(
+        &self,
+        request: Request<CheckConsentRequest>,
+    ) -> Result<Response<CheckConsentResponse>, Status> {
+        let work = |api: Self, client, body| async move { api.check(client, body).await };
+        self.call("DecisionService/CheckConsent", request, work).await
+    }
+
+    async fn batch_check_consent(
+        &self,
+        request: Request<BatchCheckConsentRequest>,
+    ) -> Result<Response<BatchCheckConsentResponse>, Status> {
+        let work = |api: Self, client, body| async move { api.batch_check_consent_for(client, body).await };
+        self.call("DecisionService/BatchCheckConsent", request, work).await
+    }
+
+    async fn check_outreach(
+        &self,
+        request: Request<CheckOutreachRequest>,
+    ) -> Result<Response<CheckOutreachResponse>, Status> {
+        let work = |api: Self, client, body| async move { api.check_outreach_for(client, body).await };
+        self.call("DecisionService/CheckOutreach", request, work).await
+    }
+
+    async fn explain_decision(
+        &self,
+        request: Request<ExplainDecisionRequest>,
+    ) -> Result<Response<ExplainDecisionResponse>, Status> {
+        let work = |api: Self, client, body| async move { api.explain_decision_for(client, body).await };
+        self.call("DecisionService/ExplainDecision", request, work).await
+    }
+
+    async fn check_cohort(
+        &self,
+        request: Request<Streaming<CheckCohortRequest>>,
+    ) -> Result<Response<Self::CheckCohortStream>, Status> {
+        let work = |api: Self, client, messages| async move { api.check_cohort_for(client, messages).await };
+        self.call("DecisionService/CheckCohort", request, work).await
+    }
+}

@@ -1,0 +1,27 @@
+//! Many checks at once, and outreach.
+
+use assent_proto::v1::{
+    BatchCheckConsentRequest, BatchCheckConsentResponse, CheckOutreachRequest, CheckOutreachResponse,
+};
+
+use crate::grpc::auth::Client;
+use crate::grpc::Api;
+use crate::refusal::Refusal;
+
+impl Api {
+    pub(in crate::grpc) async fn batch_check_consent_for(
+        &self,
+        _client: Client,
+        _body: BatchCheckConsentRequest,
+    ) -> Result<BatchCheckConsentResponse, Refusal> {
+        Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
+    }
+
+    pub(in crate::grpc) async fn check_outreach_for(
+        &self,
+        _client: Client,
+        _body: CheckOutreachRequest,
+    ) -> Result<CheckOutreachResponse, Refusal> {
+        Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
+    }
+}
