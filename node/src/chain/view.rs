@@ -11,7 +11,7 @@ use assent_proto::ledger::v1::{
     AccessReceipt, Block, Certificate, Header, InclusionProof, OrganizationState, PolicySlot, Slot,
 };
 use prost::Message;
-use rocksdb::{IteratorMode, SnapshotWithThreadMode, DB};
+use rocksdb::{DBIteratorWithThreadMode, IteratorMode, SnapshotWithThreadMode, DB};
 
 use super::store::{access_key, height_key, log_key, Store};
 use super::stored::{AccessPlace, EntryPlace};
@@ -51,7 +51,7 @@ impl<'a> View<'a> {
         &self,
         family: &'static str,
         mode: IteratorMode<'_>,
-    ) -> Result<impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>> + use<'_>, Fatal> {
+    ) -> Result<DBIteratorWithThreadMode<'_, DB>, Fatal> {
         Ok(self.snapshot.iterator_cf(self.store.family(family)?, mode))
     }
 
