@@ -36,7 +36,9 @@ pub use body::{consent_commitment, read_body};
 pub use clinical::{ClinicalDate, DayRange, Days};
 pub use decide::{decide, DecisionInput};
 pub use export::{export_consent, Recorded, LEDGER_EXTENSION};
-pub use import::{import_consent, import_consent_leniently, Imported, MAX_CONSENT_BYTES, MAX_RULES};
+pub use import::{
+    has_hidden_characters, import_consent, import_consent_leniently, Imported, MAX_CONSENT_BYTES, MAX_RULES,
+};
 pub use issue::{operation_outcome, Issue, Refusal, Severity, ISSUE_SYSTEM};
 pub use kleene::Kleene;
 pub use lifecycle::{Step, StepFault};

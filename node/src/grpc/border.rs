@@ -1,6 +1,7 @@
 //! Checks at the border: what a service gets behind these has the right form. Each refusal names the field and never
 //! repeats its content, which may identify a patient.
 
+use assent_ledger::consent::has_hidden_characters;
 use assent_ledger::encoding::is_id;
 use assent_ledger::keys::screen;
 use assent_proto::v1::{Patient, Query};
@@ -38,8 +39,8 @@ fn text(field: &str, value: &str, max_bytes: usize) -> Result<(), Refusal> {
     if value.is_empty() || value.len() > max_bytes {
         return Err(malformed(field, format!("{} bytes, 1 to {max_bytes} needed", value.len())));
     }
-    if value.chars().any(char::is_control) || value.trim() != value {
-        return Err(malformed(field, "holds a control character, or white space at an end"));
+    if has_hidden_characters(value) || value.trim() != value {
+        return Err(malformed(field, "holds a character that can't be seen, or white space at an end"));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod bulk;
 mod decisions;
 mod exchange;
 mod grpc;
+mod hiding;
 mod kill;
 mod ledger;
 mod mempool;

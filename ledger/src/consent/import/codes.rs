@@ -143,7 +143,7 @@ pub fn identifier<'a>(mut object: Object<'a>, to: &mut Findings) -> Option<(&'a 
 
 /// Control, bidirectional and zero-width characters. Letters of other scripts that look alike are told apart by their
 /// bytes, as everything here is; these can't even be seen.
-fn has_hidden_characters(text: &str) -> bool {
+pub fn has_hidden_characters(text: &str) -> bool {
     text.chars().any(|c| {
         c.is_control()
             || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')

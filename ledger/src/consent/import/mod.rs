@@ -27,6 +27,7 @@ use super::model::{Consent, ConsentState, Effect, LegalBasis, Reference};
 use super::resource::{ACT_CODE, PART2_LABEL};
 use super::words;
 
+pub use codes::has_hidden_characters;
 pub use nesting::MAX_RULES;
 
 /// Bytes of one Consent.

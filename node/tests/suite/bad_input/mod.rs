@@ -2,6 +2,7 @@
 
 mod calls;
 mod config;
+mod consent;
 mod gossip;
 mod limits;
 mod states;
