@@ -94,17 +94,24 @@ pub fn prove(
     encode(&proof).map_err(failed)
 }
 
+/// True for bytes that are a state proof, whatever it shows: decodable, in the one encoding that it has.
+pub fn is_proof(bytes: &[u8]) -> bool {
+    bytes.len() <= MAX_STATE_PROOF_BYTES && decode_proof(bytes).is_some()
+}
+
+fn decode_proof(bytes: &[u8]) -> Option<Proof> {
+    let decoded = Proof::try_from_slice(bytes).ok()?;
+    (encode(&decoded).ok()? == bytes).then_some(decoded)
+}
+
 /// True when the encoded proof shows that under `root` the key holds `value`, or is absent when `value` is none.
 pub fn verify(root: &Hash, key: &Hash, value: Option<&[u8]>, proof: &[u8]) -> bool {
     if proof.len() > MAX_STATE_PROOF_BYTES {
         return false;
     }
-    let Ok(decoded) = Proof::try_from_slice(proof) else {
+    let Some(decoded) = decode_proof(proof) else {
         return false;
     };
-    if encode(&decoded).ok().as_deref() != Some(proof) {
-        return false;
-    }
     match value {
         Some(value) => decoded.verify_existence(RootHash(*root), KeyHash(*key), value).is_ok(),
         None => decoded.verify_nonexistence(RootHash(*root), KeyHash(*key)).is_ok(),

@@ -10,6 +10,7 @@ mod genesis;
 mod history;
 mod init;
 mod keys;
+mod proof;
 mod records;
 mod request;
 mod status;
@@ -60,6 +61,9 @@ pub enum Command {
     /// Officer: set the custodian's own rules
     #[command(subcommand)]
     Policy(custodian::PolicyCommand),
+    /// Anyone: verify one proof or signature
+    #[command(subcommand)]
+    Proof(proof::ProofCommand),
     /// Auditor: export and verify a whole ledger
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -84,6 +88,7 @@ impl Command {
             Self::Records(command) => command.run(profile),
             Self::Consent(command) => command.run(profile),
             Self::Policy(command) => command.run(profile),
+            Self::Proof(command) => command.run(),
             Self::Audit(command) => command.run(profile),
         }
     }

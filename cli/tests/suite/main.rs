@@ -7,6 +7,7 @@ mod consent;
 mod keys;
 mod node;
 mod program;
+mod proof;
 mod usage;
 mod verify;
 mod wallet;
