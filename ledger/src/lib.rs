@@ -12,6 +12,7 @@
 //! tree, log         authenticated map (jmt) and RFC 6962 log, with proofs
 //! certificate       votes, and more than 2/3 of the power
 //! bench             whose turn it is to propose
+//! checkpoint        C2SP signed notes of the log, for tools that others wrote
 //! block             build_block and apply_block
 //! commitment        salted commitments, the Merkle map of consents, the access head
 //! receipt, audit    offline verification: one access, one history, a whole chain
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod bench;
 pub mod block;
 pub mod certificate;
+pub mod checkpoint;
 pub mod commitment;
 pub mod consent;
 pub mod encoding;

@@ -4,6 +4,7 @@ mod attacks;
 mod audit;
 mod bad_input;
 mod chain;
+mod checkpoint;
 mod consent;
 mod encoding;
 mod flips;
