@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use assent_ledger::audit::{parse_head, ChainVerifier, Counts, Fault, RecordKind, EXPORT_MAGIC};
 use assent_ledger::block::MAX_BLOCK_BYTES;
 use assent_ledger::certificate::verify_certificate;
+use assent_ledger::checkpoint::Checkpoint;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{Block, Certificate};
 use prost::Message;
 use serde_json::{json, Value};
 
+use crate::commands::checkpoint::{contradiction, CheckpointArgs, Pinned, Pins};
 use crate::commands::export::ExportArgs;
-use crate::commands::verify::refuse_checkpoint;
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, progress, Report};
 use crate::profile::{AnchorArgs, Profile};
@@ -44,12 +45,8 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "LEVEL", value_parser = ["full", "structural"], default_value = "full",
           hide_default_value = true, hide_possible_values = true)]
     level: String,
-    /// Not built yet: refused
-    #[arg(long, value_name = "FILE", hide = true)]
-    checkpoint: Option<PathBuf>,
-    /// Not built yet: refused
-    #[arg(long, value_name = "FILE", hide = true)]
-    expect_checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    checkpoints: CheckpointArgs,
 }
 
 impl AuditCommand {
@@ -64,23 +61,22 @@ impl AuditCommand {
 
 impl VerifyArgs {
     fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        refuse_checkpoint(&self.checkpoint)?;
-        refuse_checkpoint(&self.expect_checkpoint)?;
         if self.level != "full" {
             return Err(Failure::usage("NOT_BUILT_YET", "--level structural is not built yet")
                 .help("--level full checks everything that structural would"));
         }
         let anchor = self.anchor.resolve(profile)?;
+        let pins = self.checkpoints.read()?;
         let unreadable =
             |e| Failure::usage("UNREADABLE", format!("{} can't be read: {e}", self.file.display()));
         let file = File::open(&self.file).map_err(unreadable)?;
         let mut verifier = ChainVerifier::new(anchor);
-        let outcome = match verify(BufReader::new(file), &mut verifier) {
+        let outcome = match verify(BufReader::new(file), &mut verifier, &pins) {
             Ok(()) => Ok(()),
             Err(Stopped::Fault(fault)) => Err(fault),
             Err(Stopped::Read(error)) => return Err(unreadable(error)),
         };
-        Ok(report(&self.file, anchor, &verifier, outcome))
+        Ok(report(&self.file, anchor, &pins, &verifier, outcome))
     }
 }
 
@@ -126,7 +122,7 @@ fn framing(
 }
 
 /// Record by record: no more than one is in memory, besides the state that they lead to.
-fn verify(mut file: impl Read, verifier: &mut ChainVerifier) -> Result<(), Stopped> {
+fn verify(mut file: impl Read, verifier: &mut ChainVerifier, pins: &Pins) -> Result<(), Stopped> {
     let bar = progress("height");
     let mut magic = [0; EXPORT_MAGIC.len()];
     let filled = fill(&mut file, &mut magic)?;
@@ -163,11 +159,34 @@ fn verify(mut file: impl Read, verifier: &mut ChainVerifier) -> Result<(), Stopp
                 verifier.tip().filter(|_| kind == RecordKind::Certificate).map_or(fault.height, |t| t.height);
             return Err(Fault { height, ..fault }.into());
         }
+        let before = verifier.tip().map_or(0, |tip| tip.log.size());
         verifier.record(kind, &payload).map_err(|fault| place(fault, verifier, &payload))?;
+        passes(verifier, pins, before)?;
         bar.set_position(verifier.tip().map_or(0, |tip| tip.height));
     }
     bar.finish_and_clear();
+    reaches(verifier, pins)?;
     Ok(verifier.finish()?)
+}
+
+fn checkpoint_fault(verifier: &ChainVerifier, kind: &'static str, pin: &Pinned) -> Option<Fault> {
+    let tip = verifier.tip()?;
+    let (expected, found) = contradiction(pin, &tip.chain_id, tip.log.size(), &tip.log.root())?;
+    Some(Fault { height: tip.height, index: None, kind, expected, found })
+}
+
+/// The log that grew from `before` leaves must have been what a checkpoint says at its size, which is a block's end.
+fn passes(verifier: &ChainVerifier, pins: &Pins, before: u64) -> Result<(), Fault> {
+    let now = verifier.tip().map_or(0, |tip| tip.log.size());
+    let mut passed = pins.all().filter(|pin| before < pin.checkpoint.size && pin.checkpoint.size <= now);
+    passed.find_map(|pin| checkpoint_fault(verifier, "checkpoint", pin)).map_or(Ok(()), Err)
+}
+
+/// A file that ends before a checkpoint was cut, or is another chain's.
+fn reaches(verifier: &ChainVerifier, pins: &Pins) -> Result<(), Fault> {
+    let now = verifier.tip().map_or(0, |tip| tip.log.size());
+    let mut beyond = pins.all().filter(|pin| pin.checkpoint.size > now);
+    beyond.find_map(|pin| checkpoint_fault(verifier, "truncated", pin)).map_or(Ok(()), Err)
 }
 
 /// Puts a fault at the height of the record that holds the bad byte: a record is what its content says, even when its kind is
@@ -197,11 +216,18 @@ fn place(fault: Fault, verifier: &ChainVerifier, payload: &[u8]) -> Fault {
     }
 }
 
-fn report(file: &Path, anchor: Option<Hash>, verifier: &ChainVerifier, outcome: Result<(), Fault>) -> Report {
-    let (exit, verdict) = match (&outcome, anchor) {
+fn report(
+    file: &Path,
+    anchor: Option<Hash>,
+    pins: &Pins,
+    verifier: &ChainVerifier,
+    outcome: Result<(), Fault>,
+) -> Report {
+    let anchored = anchor.is_some() || pins.anchor.is_some();
+    let (exit, verdict) = match (&outcome, anchored) {
         (Err(_), _) => (Exit::Verification, "does NOT hold"),
-        (Ok(()), Some(_)) => (Exit::Ok, "holds"),
-        (Ok(()), None) => (Exit::Undecided, "consistent, not anchored"),
+        (Ok(()), true) => (Exit::Ok, "holds"),
+        (Ok(()), false) => (Exit::Undecided, "consistent, not anchored"),
     };
     let to = verifier.tip().map_or(0, |tip| tip.height);
     let chain_id = verifier.tip().map(|tip| tip.chain_id.clone());
@@ -216,21 +242,32 @@ fn report(file: &Path, anchor: Option<Hash>, verifier: &ChainVerifier, outcome: 
         ("operations", operations.to_string()),
         ("signatures", signatures.to_string()),
     ]);
+    for Pinned { checkpoint, signed_by } in pins.all().filter(|_| outcome.is_ok()) {
+        let (size, names) = (checkpoint.size, printable(&signed_by.join(", ")));
+        text += &format!("leads through the checkpoint of {names} at {size} leaves\n");
+    }
     match (&outcome, exit) {
         (Err(fault), _) => text += &fault_text(fault),
         (Ok(()), Exit::Undecided) => {
             text += "Nobody said that this genesis is the right one: compare its hash, or give it with --genesis-hash.\n";
             text += CUT;
         }
+        (Ok(()), _) if pins.end.is_some() => {}
         (Ok(()), _) => text += CUT,
     }
     let json = json!({
-        "ok": exit == Exit::Ok, "level": "full", "anchored": anchor.is_some() && outcome.is_ok(),
+        "ok": exit == Exit::Ok, "level": "full", "anchored": anchored && outcome.is_ok(),
         "chain_id": chain_id, "genesis_hash": genesis_hash, "from": 0, "to": to,
         "entries": entries, "operations": operations, "signatures": signatures,
+        "checkpoints": pins.all().map(pin_json).collect::<Vec<_>>(),
         "not_checked": [], "fault": outcome.err().map_or(Value::Null, fault_json),
     });
     Report::with(exit, text, json)
+}
+
+fn pin_json(pin: &Pinned) -> Value {
+    let Checkpoint { size, root, .. } = &pin.checkpoint;
+    json!({ "size": size, "root": hex::encode(root), "signed_by": pin.signed_by })
 }
 
 fn fault_text(fault: &Fault) -> String {

@@ -3,6 +3,7 @@
 mod accesses;
 mod audit;
 mod check;
+mod checkpoint;
 mod consent;
 mod custodian;
 mod export;

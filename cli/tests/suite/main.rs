@@ -3,6 +3,7 @@
 mod audit;
 mod bad_input;
 mod chain;
+mod checkpoint;
 mod consent;
 mod keys;
 mod node;
