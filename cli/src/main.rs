@@ -3,6 +3,7 @@
 //! ```text
 //! operator   init, genesis, keys, status       custodian   subject, records, consent, policy
 //! CRM        check, request, verify, accesses  patient     wallet, withdraw, history
+//!            ask, outreach                     portal      asks, contact-preferences, watch-consents
 //! auditor    audit export, audit verify        anyone      consent lint, consent evaluate
 //! ```
 //! A command is a function from arguments to a report or a failure; [`output`] prints either, [`exit`] has the codes.
@@ -56,6 +57,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 verification failed, 4 can't decide,
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = Profile::load(cli.profile.as_deref()).and_then(|profile| cli.command.run(&profile));
+    let outcome =
+        Profile::load(cli.profile.as_deref()).and_then(|profile| cli.command.run(&profile, cli.output));
     output::finish(cli.output, outcome).into()
 }

@@ -68,6 +68,45 @@ impl PatientArgs {
     }
 }
 
+/// Names a patient on the command line, or nobody.
+#[derive(Debug, clap::Args)]
+pub struct OptionalPatientArgs {
+    /// Organization that holds the records
+    #[arg(long, value_name = "ID", requires_all = ["identifier", "birth_date"])]
+    custodian: Option<String>,
+    /// Patient's identifier: SYSTEM|VALUE, such as 'urn:x:mrn|17'
+    #[arg(long, value_name = "SYSTEM|VALUE", requires_all = ["custodian", "birth_date"])]
+    identifier: Option<String>,
+    /// Patient's birth date, YYYY-MM-DD
+    #[arg(long, value_name = "DATE", requires_all = ["custodian", "identifier"])]
+    birth_date: Option<String>,
+}
+
+impl OptionalPatientArgs {
+    /// Checks the form. None when nobody is named.
+    pub fn parse(&self) -> Result<Option<Patient>, Failure> {
+        match (self.custodian.clone(), self.identifier.clone(), self.birth_date.clone()) {
+            (Some(custodian), Some(identifier), Some(birth_date)) => {
+                PatientArgs { custodian, identifier, birth_date }.parse().map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A moment in RFC 3339, in milliseconds since the Unix epoch.
+pub fn moment(what: &str, text: &str) -> Result<u64, Failure> {
+    let malformed = || {
+        Failure::usage(
+            "MALFORMED_TIME",
+            format!("{what} must be a time such as 2027-01-31T00:00:00Z, not {text:?}"),
+        )
+    };
+    let format = &time::format_description::well_known::Rfc3339;
+    let at = time::OffsetDateTime::parse(text, format).map_err(|_| malformed())?;
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).map_err(|_| malformed())
+}
+
 /// Fresh bytes from the operating system.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

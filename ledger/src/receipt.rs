@@ -98,6 +98,11 @@ pub fn request_hash(chain_id: &str, request_body: &[u8]) -> Hash {
     hash(Context::Request, chain_id, &[request_body])
 }
 
+/// Name of an ask for consent: what the custodian says of it is bound to it.
+pub fn ask_hash(chain_id: &str, ask_body: &[u8]) -> Hash {
+    hash(Context::Ask, chain_id, &[ask_body])
+}
+
 /// A header whose certificate leads back to the genesis that the verifier trusts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnchoredHeader {

@@ -51,12 +51,12 @@ impl PolicyCommand {
 
 /// Names a write.
 #[derive(Debug, clap::Args)]
-struct WriteArgs {
+pub(super) struct WriteArgs {
     /// Name of this write, to retry it; fresh by default
     #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    pub(super) request_id: Option<String>,
     #[command(flatten)]
-    node: NodeArgs,
+    pub(super) node: NodeArgs,
 }
 
 /// The patient's control key.

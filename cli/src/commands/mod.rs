@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
 mod accesses;
+mod ask;
+mod asks;
 mod audit;
 mod check;
 mod checkpoint;
@@ -11,24 +13,26 @@ mod genesis;
 mod history;
 mod init;
 mod keys;
+mod outreach;
 mod proof;
 mod records;
 mod request;
 mod status;
 mod verify;
 mod wallet;
+mod watch;
 mod withdraw;
 
 use crate::exit::Failure;
-use crate::output::Report;
+use crate::output::{Format, Report};
 use crate::profile::Profile;
 
 /// What can be asked for.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Operator: make a node's folder: keys, certificates, configuration
+    /// Operator: make a node's folder with its keys
     Init(init::InitArgs),
-    /// Operator: make the genesis file from the organizations' cards
+    /// Operator: make genesis from the organizations' cards
     Genesis(genesis::GenesisArgs),
     /// Operator: issue client certificates, make and show keys
     #[command(subcommand)]
@@ -41,6 +45,10 @@ pub enum Command {
     Request(request::RequestArgs),
     /// CRM: list what this client itself got
     Accesses(accesses::AccessesArgs),
+    /// CRM: ask a patient for consent
+    Ask(ask::AskArgs),
+    /// CRM: ask whether a patient may be contacted
+    Outreach(outreach::OutreachArgs),
     /// Anyone: verify a bundle or a history offline
     Verify(verify::VerifyArgs),
     /// Patient: keep the control key
@@ -56,9 +64,16 @@ pub enum Command {
     /// EHR: load records
     #[command(subcommand)]
     Records(records::RecordsCommand),
-    /// Portal: import consents. Anyone: check and try them offline
+    /// Portal: import consents. Anyone: try them offline
     #[command(subcommand)]
     Consent(consent::ConsentCommand),
+    /// Portal: see and answer what patients are asked for
+    #[command(subcommand)]
+    Asks(asks::AsksCommand),
+    /// Portal: record how a patient wants to be contacted
+    ContactPreferences(outreach::PreferencesArgs),
+    /// Portal, officer: every change of consents, as it comes
+    WatchConsents(watch::WatchArgs),
     /// Officer: set the custodian's own rules
     #[command(subcommand)]
     Policy(custodian::PolicyCommand),
@@ -71,8 +86,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
-    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+    /// Does it. What comes bit by bit is printed in `format`; everything else is in the report.
+    pub fn run(&self, profile: &Profile, format: Format) -> Result<Report, Failure> {
         match self {
             Self::Init(args) => args.run(),
             Self::Genesis(args) => args.run(),
@@ -81,6 +96,8 @@ impl Command {
             Self::Check(args) => args.run(profile),
             Self::Request(args) => args.run(profile),
             Self::Accesses(args) => args.run(profile),
+            Self::Ask(args) => args.run(profile),
+            Self::Outreach(args) => args.run(profile),
             Self::Verify(args) => args.run(profile),
             Self::Wallet(command) => command.run(profile),
             Self::Withdraw(args) => args.run(profile),
@@ -88,6 +105,9 @@ impl Command {
             Self::Subject(command) => command.run(profile),
             Self::Records(command) => command.run(profile),
             Self::Consent(command) => command.run(profile),
+            Self::Asks(command) => command.run(profile),
+            Self::ContactPreferences(args) => args.run(profile),
+            Self::WatchConsents(args) => args.run(profile, format),
             Self::Policy(command) => command.run(profile),
             Self::Proof(command) => command.run(),
             Self::Audit(command) => command.run(profile),

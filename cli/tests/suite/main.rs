@@ -1,5 +1,6 @@
 //! The `assent` program, run as its users run it.
 
+mod asks;
 mod audit;
 mod bad_input;
 mod chain;

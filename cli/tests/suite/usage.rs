@@ -29,6 +29,14 @@ const COMMANDS: &[&[&str]] = &[
     &["consent", "import"],
     &["consent", "lint"],
     &["consent", "evaluate"],
+    &["ask"],
+    &["ask", "status"],
+    &["outreach"],
+    &["asks"],
+    &["asks", "list"],
+    &["asks", "answer"],
+    &["contact-preferences"],
+    &["watch-consents"],
     &["policy"],
     &["policy", "set"],
     &["audit"],
@@ -61,7 +69,9 @@ fn every_command_is_in_the_list_above() {
             .lines()
             .skip_while(|line| *line != "Commands:")
             .skip(1)
-            .take_while(|line| !line.is_empty());
+            .take_while(|line| !line.is_empty())
+            // Deeper in: what a command is for, where that stands on a line of its own.
+            .filter(|line| !line.starts_with("   "));
         for name in lines.filter_map(|line| line.split_whitespace().next()) {
             let full = [command, [name].as_slice()].concat();
             assert!(COMMANDS.contains(&full.as_slice()), "{full:?} is not tested");
@@ -99,6 +109,26 @@ fn what_a_node_command_lacks_is_said() {
             ["check", "--identifier", "s|v", "--custodian", "c", "--birth-date", date, "--purpose", "TREAT"];
         assent(&arguments).exits(2);
     }
+}
+
+#[test]
+fn half_a_patient_and_half_an_answer_are_usage_errors() {
+    let patient = ["--custodian", "cedar", "--identifier", "s|v", "--birth-date", "2000-02-29"];
+    for (arguments, wanted) in [
+        (&["ask", "--until", "2030-01-01T00:00:00Z", "--reason", "x"][..], "--purpose"),
+        (&["ask", "--purpose", "TREAT", "--reason", "x", "--until", "tomorrow"], "MALFORMED_TIME"),
+        (&["asks", "answer", "--ask", "00"], "--grant"),
+        (&["asks", "answer", "--ask", "00", "--grant", "--decline"], "--decline"),
+        (&["asks", "answer", "--ask", "00", "--grant"], "MALFORMED_HEX"),
+        (&["outreach", "--actor", "x", "--channel", "sms", "--kind", "visit"], "visit"),
+    ] {
+        let run = assent(&[arguments, patient.as_slice()].concat()).exits(2);
+        assert!(run.err.contains(wanted), "{run:?}");
+    }
+    let run = assent(&["watch-consents", "--custodian", "cedar"]).exits(2);
+    assert!(run.err.contains("--identifier"), "{run:?}");
+    assert!(assent(&["watch-consents"]).exits(2).err.contains("NO_CLIENT_CERTIFICATE"));
+    assert!(assent(&["ask", "status", "--ask", "0"]).exits(2).err.contains("MALFORMED_HEX"));
 }
 
 #[test]

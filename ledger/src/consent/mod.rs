@@ -50,7 +50,7 @@ pub use outcome::{DecidedBy, Decision, Outcome, ResourceDecision};
 pub use policy::{BreakGlass, DefaultPolicy, PolicyFault, PolicyRule, PolicyVersion, Unlabelled};
 pub use request::{BreakGlassReason, Request, RequestFault, RequiredByLaw};
 pub use resource::{describe_resource, ResourceDescriptor, MAX_RESOURCE_BYTES};
-pub use tables::{is_purpose, is_sensitivity, tables_sha256, TABLES_TSV};
+pub use tables::{is_purpose, is_resource_type, is_sensitivity, tables_sha256, TABLES_TSV};
 
 /// The algorithm that every decision names, beside the hash of its code tables (CONSENT.md, head).
 pub const ALGORITHM: &str = "CDA-1";

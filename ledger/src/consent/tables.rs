@@ -102,7 +102,8 @@ pub(super) fn is_handling(code: &str) -> bool {
     tables().handling.contains(code)
 }
 
-pub(super) fn is_resource_type(code: &str) -> bool {
+/// Whether this is a resource type of FHIR R4.
+pub fn is_resource_type(code: &str) -> bool {
     tables().types.contains(code)
 }
 

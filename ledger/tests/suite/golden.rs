@@ -11,9 +11,11 @@ use assent_ledger::commitment::{
 };
 use assent_ledger::entry::{control_sign_bytes, entry_hash, entry_sign_bytes, withdraw_sign_bytes};
 use assent_ledger::hash::{framed, sha256, Context};
-use assent_ledger::receipt::{request_hash, sign_message};
+use assent_ledger::receipt::{ask_hash, request_hash, sign_message};
 use assent_ledger::state::{organization_key, policy_key, slot_key};
-use assent_proto::ledger::v1::{Decision, NotReleased, Vote, VoteType};
+use assent_proto::ledger::v1::{
+    ConsentAsk, ConsentAskState, DataRequest, Decision, NotReleased, Vote, VoteType,
+};
 use prost::Message;
 
 use crate::chain::{key, Chain, CHAIN, START_MS};
@@ -92,6 +94,8 @@ fn sign_bytes(lines: &mut Lines) {
         Context::Decision,
         Context::NotReleased,
         Context::Acknowledgement,
+        Context::Ask,
+        Context::AskState,
         Context::PeerAnswer,
     ];
     for context in kinds {
@@ -115,6 +119,38 @@ fn sign_bytes(lines: &mut Lines) {
         obligations: vec!["NORDSCLCD".into()],
     };
     lines.add("message/decision", decision.encode_to_vec());
+    asks(lines);
+}
+
+fn asks(lines: &mut Lines) {
+    let ask = ConsentAsk {
+        chain_id: CHAIN.into(),
+        custodian: "cedar".into(),
+        recipient: "birch".into(),
+        client: "spiffe://testnet-cedar-1/org/birch/crm/main".into(),
+        identifier_system: "urn:x:mrn".into(),
+        identifier_value: "17".into(),
+        birth_date: "2000-02-29".into(),
+        purposes: vec!["HRESCH".into(), "TREAT".into()],
+        actions: vec!["use".into()],
+        resource_types: vec!["Observation".into()],
+        valid_until_ms: START_MS + 86_400_000,
+        reason: "a study".into(),
+        nonce: vec![9; 32],
+        not_after_ms: START_MS + 3_600_000,
+    };
+    let body = ask.encode_to_vec();
+    lines.add("message/ask", &body);
+    lines.add("message/ask-hash", ask_hash(CHAIN, &body));
+    let state = ConsentAskState { ask_hash: vec![1; 32], granted: true, time_ms: START_MS };
+    lines.add("message/ask-state", state.encode_to_vec());
+    let request = DataRequest {
+        purpose: "PATADMIN".into(),
+        check_only: true,
+        outreach_channel: "sms".into(),
+        ..request("birch", 1)
+    };
+    lines.add("message/request-outreach", request.encode_to_vec());
 }
 
 fn hashes(lines: &mut Lines) {

@@ -110,7 +110,7 @@ pub fn request(recipient: &str, nonce: u8) -> DataRequest {
         nonce: vec![nonce; 32],
         not_after_ms: START_MS + 600_000,
         check_only: false,
-        break_glass_reason: String::new(),
+        ..Default::default()
     }
 }
 

@@ -4,6 +4,7 @@ use assent_ledger::consent::{decide, describe_resource, DecidedBy, DecisionInput
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
+use super::contact::contact_allows;
 use super::opened::alarm;
 use super::release::asked;
 use super::{blocking, Custodian};
@@ -119,7 +120,7 @@ impl Custodian {
             at_ms: i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX),
             frozen: slot.frozen,
         });
-        if !decision.outcome.is_permitted() {
+        if !decision.outcome.is_permitted() || !contact_allows(set.contact.as_ref(), request) {
             return Ok(Some(Evaluation::NotReleased));
         }
         let mut release = PermittedRelease {

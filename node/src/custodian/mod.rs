@@ -6,13 +6,19 @@
 //! What is committed to is on disk before the entry is queued. The slot's commitment on the ledger says which stored set of
 //! consents is current, so nothing has to be activated after the commit and a crash in between leaves nothing half done.
 
+mod ask_answers;
+mod asks;
 mod consents;
+mod contact;
 mod evaluate;
+mod grant;
 mod history;
 mod import;
 mod opened;
 mod release;
 mod subjects;
+mod view_consent;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +35,14 @@ use crate::chain::{now_ms, SubmitError};
 use crate::refusal::{Kind, Refusal};
 use crate::vault::{RequestRecord, VaultError};
 
+pub use ask_answers::AnsweredAsk;
+pub(crate) use asks::patient_not_found;
+pub use asks::AskListed;
+pub use contact::{check_channels, Outreach, CHANNELS};
 pub use evaluate::{Evaluation, PermittedRelease};
 pub use import::{ImportedSubjects, SubjectToImport};
 pub use release::Released;
+pub use watch::{Found, Watch, WatchPlace};
 
 /// Longest wait for a commit before the outcome is called unknown.
 pub const COMMIT_WAIT: Duration = Duration::from_secs(20);

@@ -18,6 +18,7 @@ use assent_proto::ledger::v1::{
 };
 use prost::Message;
 
+use super::contact::outreach_form;
 use super::evaluate::ORGANIZATION_SYSTEM;
 use super::{blocking, fresh_bytes, Custodian, Evaluation, PermittedRelease, Queued};
 use crate::chain::now_ms;
@@ -110,6 +111,13 @@ fn too_large() -> Refusal {
     )
 }
 
+/// Waits for the next multiple of [`ANSWER_STEP`] after `started`.
+pub(super) async fn answer_step(started: Instant) {
+    let steps = started.elapsed().as_nanos() / ANSWER_STEP.as_nanos() + 1;
+    let wait = u32::try_from(steps).map_or(Duration::ZERO, |steps| ANSWER_STEP * steps);
+    tokio::time::sleep_until((started + wait).into()).await;
+}
+
 impl Custodian {
     /// Checks form, addressee, signature and time of a request that `peer` sent.
     pub fn check_request(&self, peer: &str, signed: Signed) -> Result<CheckedRequest, Refusal> {
@@ -140,6 +148,9 @@ impl Custodian {
         }
         if request.resource_types.len() > MAX_RESOURCE_TYPES {
             return Err(malformed("the request names too many resource types"));
+        }
+        if !request.outreach_channel.is_empty() {
+            outreach_form(&request).map_err(malformed)?;
         }
         // Before anybody looks for the patient: a known and an unknown one get the same answer.
         asked(&request).check().map_err(|e| malformed(&e.to_string()))?;
@@ -195,13 +206,11 @@ impl Custodian {
     /// The same, at a time that does not tell whether there is a patient with records that had to be read: at a multiple of
     /// [`ANSWER_STEP`] after the request came.
     pub async fn not_released_since(&self, started: Instant, hash: &Hash) -> Signed {
-        let steps = started.elapsed().as_nanos() / ANSWER_STEP.as_nanos() + 1;
-        let wait = u32::try_from(steps).map_or(Duration::ZERO, |steps| ANSWER_STEP * steps);
-        tokio::time::sleep_until((started + wait).into()).await;
+        answer_step(started).await;
         self.not_released(hash)
     }
 
-    fn sign(&self, context: Context, body: Vec<u8>) -> Signed {
+    pub(super) fn sign(&self, context: Context, body: Vec<u8>) -> Signed {
         sign_message(context, self.chain_id(), self.organization(), &self.parts.entry_key, body)
     }
 

@@ -10,7 +10,7 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessReceipt, Acknowledgement, Decision, NotReleased, Signed};
 use prost::Message;
 
-use super::{sealed, Frame, Say, MAX_CHUNKS, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
+use super::{sealed, Frame, Say, Why, MAX_CHUNKS, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
 use crate::app::Parts;
 use crate::peers::{PeerStream, Peers, PeersError, Protocol};
 use crate::refusal::Refusal;
@@ -30,7 +30,7 @@ pub enum Answered {
     NotReleased(Signed),
 }
 
-fn unreachable_custodian(custodian: &str, error: impl std::fmt::Display) -> Refusal {
+pub(super) fn unreachable_custodian(custodian: &str, error: impl std::fmt::Display) -> Refusal {
     Refusal::unavailable(
         "CUSTODIAN_UNREACHABLE",
         format!("the node of {custodian} can't be reached: {error}; retry later"),
@@ -38,7 +38,7 @@ fn unreachable_custodian(custodian: &str, error: impl std::fmt::Display) -> Refu
     .with("custodian", custodian)
 }
 
-fn misbehaves(custodian: &str, what: &str) -> Refusal {
+pub(super) fn misbehaves(custodian: &str, what: &str) -> Refusal {
     tracing::warn!(%custodian, what, "custodian's answer refused");
     Refusal::unavailable("BAD_ANSWER", format!("the answer of {custodian} was refused: {what}"))
         .with("custodian", custodian)
@@ -81,14 +81,7 @@ async fn conversation(
                 check_not_released(parts, custodian, hash, &signed)?;
                 return Ok(Answered::NotReleased(signed));
             }
-            Say::Unavailable(why) => {
-                return Err(Refusal::unavailable(
-                    "CUSTODIAN_UNAVAILABLE",
-                    format!("{custodian} can't answer now; retry later"),
-                )
-                .with("custodian", custodian)
-                .with("custodian_reason", reason_word(why.reason)))
-            }
+            Say::Unavailable(why) => return Err(custodian_unavailable(custodian, why)),
             Say::Receipt(received) if receipt.is_none() => receipt = Some(received),
             Say::Chunk(chunk) if receipt.is_some() => {
                 bytes += chunk.len();
@@ -109,6 +102,12 @@ async fn conversation(
     }
 }
 
+pub(super) fn custodian_unavailable(custodian: &str, why: Why) -> Refusal {
+    Refusal::unavailable("CUSTODIAN_UNAVAILABLE", format!("{custodian} can't answer now; retry later"))
+        .with("custodian", custodian)
+        .with("custodian_reason", reason_word(why.reason))
+}
+
 /// A stranger's word goes to clients only when it has the form of a reason.
 fn reason_word(reason: String) -> String {
     let fits = reason.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
@@ -118,7 +117,7 @@ fn reason_word(reason: String) -> String {
     }
 }
 
-async fn hear(custodian: &str, stream: &mut PeerStream) -> Result<Say, Refusal> {
+pub(super) async fn hear(custodian: &str, stream: &mut PeerStream) -> Result<Say, Refusal> {
     let received = tokio::time::timeout(CUSTODIAN_WAIT, stream.recv(MAX_FRAME_BYTES))
         .await
         .map_err(|_| unreachable_custodian(custodian, "no answer in time"))?
@@ -128,7 +127,7 @@ async fn hear(custodian: &str, stream: &mut PeerStream) -> Result<Say, Refusal> 
     frame.ok_or_else(|| misbehaves(custodian, "an undecodable frame"))
 }
 
-fn entry_key(parts: &Parts, organization: &str) -> Result<[u8; 32], Refusal> {
+pub(super) fn entry_key(parts: &Parts, organization: &str) -> Result<[u8; 32], Refusal> {
     let state = parts.store.view()?.organization(organization)?;
     let key = state.and_then(|s| s.entry_key.try_into().ok());
     key.ok_or_else(|| misbehaves(organization, "its entry key is not on the ledger"))

@@ -7,8 +7,12 @@
 //!           ◀─ Chunk, Chunk, ... End ───            resources, encrypted under a key of this release
 //!           ── Acknowledgement ────────▶            signed: the digest of what the recipient holds
 //!           ◀─ Key ─────────────────────            then the key goes
+//!
+//! recipient ── Ask ────────────────────▶ custodian  for the patient; told once more each time somebody asks where it stands
+//!           ◀─ AskState ────────────────            signed; the same for declined and unknown
 //! ```
 
+pub mod asks;
 pub mod client;
 pub mod entries;
 pub mod sealed;
@@ -30,7 +34,7 @@ pub const MAX_CHUNKS: usize = MAX_RELEASE_BYTES / CHUNK_BYTES + 1;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Frame {
     /// What it says.
-    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21")]
     pub say: Option<Say>,
 }
 
@@ -64,6 +68,12 @@ pub enum Say {
     /// Key of the chunks.
     #[prost(bytes, tag = "9")]
     Key(Vec<u8>),
+    /// A signed ConsentAsk.
+    #[prost(message, tag = "20")]
+    Ask(Signed),
+    /// A signed ConsentAskState.
+    #[prost(message, tag = "21")]
+    AskState(Signed),
 }
 
 /// A reason with a sentence.

@@ -55,10 +55,12 @@ pub async fn serve(custodian: Custodian, peer: String, mut stream: PeerStream) {
 }
 
 async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream) -> Result<(), Ended> {
-    let Say::Request(signed) = hear(stream).await? else {
-        return Err(Ended::Unexpected);
+    let outcome = match hear(stream).await? {
+        Say::Request(signed) => answer(custodian, peer, stream, signed).await,
+        Say::Ask(signed) => answer_ask(custodian, peer, stream, signed).await,
+        _ => return Err(Ended::Unexpected),
     };
-    match answer(custodian, peer, stream, signed).await {
+    match outcome {
         Err(Ended::Refused(refusal)) => {
             let reason = match refusal.reason {
                 _ if refusal.kind == Kind::InvalidArgument => "MALFORMED_REQUEST",
@@ -113,6 +115,16 @@ async fn answer(
         return say(stream, Say::NotReleased(custodian.not_released(&checked.hash))).await;
     }
     say(stream, Say::Key(key.to_vec())).await
+}
+
+async fn answer_ask(
+    custodian: &Custodian,
+    peer: &str,
+    stream: &mut PeerStream,
+    signed: Signed,
+) -> Result<(), Ended> {
+    let state = custodian.take_ask(peer, signed).await?;
+    say(stream, Say::AskState(state)).await
 }
 
 /// Sends receipt and chunks; looks at slot and policy before the first byte and whenever a block has come. False: aborted.

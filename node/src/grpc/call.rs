@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::auth::{Authority, Client};
+use super::consents::watch::Watches;
 use super::error;
 use super::node::LastSigned;
 use super::patient::Gate;
@@ -28,6 +30,9 @@ pub struct Api {
     pub(super) quota: Arc<Quota>,
     pub(super) gate: Arc<Gate>,
     pub(super) last_signed: LastSigned,
+    pub(super) watches: Watches,
+    /// Cancelled when the node stops: streams without end end then.
+    pub(super) stopping: CancellationToken,
 }
 
 /// Whoever sent a request; nothing of it is checked yet.
@@ -38,9 +43,16 @@ pub struct Caller {
 
 impl Api {
     /// Over the node's parts.
-    pub(super) fn new(app: App, authority: Authority, quota: Quota, last_signed: LastSigned) -> Self {
+    pub(super) fn new(
+        app: App,
+        authority: Authority,
+        quota: Quota,
+        last_signed: LastSigned,
+        stopping: CancellationToken,
+    ) -> Self {
         let (authority, quota) = (Arc::new(authority), Arc::new(quota));
-        Self { app, authority, quota, gate: Arc::default(), last_signed }
+        let watches = Watches::default();
+        Self { app, authority, quota, gate: Arc::default(), last_signed, watches, stopping }
     }
 
     /// The client behind a request, when its quota lasts and its role may call the method.
@@ -50,6 +62,13 @@ impl Api {
         self.quota.take(&client.id)?;
         self.authority.authorize(caller.method, &client)?;
         Ok(client)
+    }
+
+    /// Whether the client behind a request that goes on for long would still be taken. Costs no token of its quota.
+    pub(super) fn still_client(&self, caller: &Caller) -> Result<(), Refusal> {
+        let chain = caller.certificates.as_deref().map_or(&[][..], Vec::as_slice);
+        let client = self.authority.identify(chain, now_ms())?;
+        self.authority.authorize(caller.method, &client)
     }
 
     /// A call of a client with a certificate: identity, quota and role are checked before `work` begins.

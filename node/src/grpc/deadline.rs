@@ -5,7 +5,8 @@
 //! ```
 //! Time begins with the headers, so that a body that never comes is covered too. The transport has a timer of its own for
 //! `grpc-timeout`, which lets a call begin before it looks at the clock, and says CANCELLED without a reason: this one is
-//! always first.
+//! always first. A stream is under way once its head is sent, and no longer this one's: [`asked`] tells a stream without end its
+//! client's own limit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, Response};
 use tonic::body::Body;
+use tonic::metadata::MetadataMap;
 use tower::Service;
 
 use super::error;
@@ -43,10 +45,18 @@ impl Default for Deadlines {
 impl Deadlines {
     /// Time for a call: the client's `grpc-timeout` up to the maximum, less the head start. None: it is over.
     fn limit(&self, headers: &HeaderMap) -> Option<Duration> {
-        let asked = headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout);
-        let limit = asked.unwrap_or(self.default).min(self.max);
+        let limit = asked_in(headers).unwrap_or(self.default).min(self.max);
         (limit >= SHORTEST).then(|| limit - (limit / 10).min(MAX_HEAD_START))
     }
+}
+
+fn asked_in(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout)
+}
+
+/// The time that a client itself gives a call, for a stream that may go on longer than the answer takes to begin.
+pub fn asked(metadata: &MetadataMap) -> Option<Duration> {
+    asked_in(metadata.as_ref())
 }
 
 /// `grpc-timeout`: at most 8 digits and a unit, see the gRPC over HTTP/2 specification.

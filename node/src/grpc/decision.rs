@@ -3,6 +3,7 @@
 mod cohort;
 mod explain;
 mod many;
+mod outreach;
 
 use assent_proto::v1::decision_service_server::DecisionService;
 use assent_proto::v1::{

@@ -226,7 +226,8 @@ pub async fn serve(
     let last_signed = node::LastSigned::default();
     let (reporter, health) = tonic_health::server::health_reporter();
     let broken = |e: tonic_reflection::server::Error| ServeError::Reflection(e.to_string());
-    let routes = routes(Api::new(app, authority, Quota::new(config.rate), last_signed.clone()))
+    let (quota, stopping) = (Quota::new(config.rate), shutdown.child_token());
+    let routes = routes(Api::new(app, authority, quota, last_signed.clone(), stopping))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?);

@@ -38,6 +38,22 @@ impl Recipient {
     pub async fn check(&self, client: &str, query: Query, unsigned: bool) -> Result<Permit, Refusal> {
         self.must_be_fresh()?;
         let question = self.question(client, &query, true)?;
+        self.check_question(question, unsigned).await
+    }
+
+    /// Asks whether the custodian would let this patient be contacted so. Its permit says nothing of other channels.
+    pub async fn check_outreach(
+        &self,
+        client: &str,
+        query: Query,
+        channel: String,
+    ) -> Result<Permit, Refusal> {
+        self.must_be_fresh()?;
+        let question = DataRequest { outreach_channel: channel, ..self.question(client, &query, true)? };
+        self.check_question(question, true).await
+    }
+
+    async fn check_question(&self, question: DataRequest, unsigned: bool) -> Result<Permit, Refusal> {
         if question.custodian == self.parts.organization {
             if unsigned {
                 if let Some(permit) = self.own_permit(&question)? {

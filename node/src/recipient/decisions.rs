@@ -243,6 +243,7 @@ mod tests {
             DataRequest { resource_types: vec![text()], ..question.clone() },
             DataRequest { resource_types: vec![text(), text()], ..question.clone() },
             DataRequest { check_only: true, ..question.clone() },
+            DataRequest { outreach_channel: text(), ..question.clone() },
             question,
         ];
         let keys: std::collections::BTreeSet<Hash> = others.iter().map(question_key).collect();

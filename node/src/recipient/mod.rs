@@ -6,6 +6,7 @@
 //! ```
 
 mod accesses;
+mod asks;
 mod check;
 mod decisions;
 mod request;
@@ -27,6 +28,7 @@ use crate::custodian::{fresh_bytes, Custodian};
 use crate::exchange::client::{ask, Answered};
 use crate::refusal::Refusal;
 
+pub use asks::{AskMade, AskStanding, NewAsk};
 use decisions::Decisions;
 
 /// Life of a request: a retry within it gets the same release again.
@@ -131,6 +133,7 @@ impl Recipient {
             not_after_ms: 0,
             check_only,
             break_glass_reason: query.break_glass_reason.clone(),
+            outreach_channel: String::new(),
         })
     }
 

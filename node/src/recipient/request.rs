@@ -77,7 +77,7 @@ impl Recipient {
         }
     }
 
-    fn asked_before(
+    pub(super) fn asked_before(
         &self,
         client: &str,
         request_id: &str,

@@ -14,6 +14,7 @@
 //!
 //! Calls block on the disk: from async code go through `spawn_blocking`.
 
+mod asks;
 mod bodies;
 mod error;
 mod own_accesses;
@@ -23,6 +24,7 @@ mod seal;
 mod staging;
 mod subjects;
 mod sync;
+mod tokens;
 
 use std::fmt;
 use std::fs::DirBuilder;
@@ -35,6 +37,7 @@ use prost::Message;
 use rocksdb::statistics::Ticker;
 use rocksdb::{DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, DB};
 
+pub use asks::{Answered, Ask, AskPlace, AskWrite, OwnAsk, MAX_OPEN_ASKS};
 pub use bodies::{Access, ConsentRecord, ConsentSet, ContactRecord};
 pub use error::VaultError;
 pub use own_accesses::{Cursor, OwnAccess};

@@ -41,6 +41,11 @@ pub(super) enum Table {
     Decoy = 13,
     OwnAccess = 14,
     PageToken = 15,
+    Ask = 30,
+    AskOfSubject = 31,
+    AskPlaces = 32,
+    OwnAsk = 33,
+    Token = 34,
 }
 
 /// The vault's keys.

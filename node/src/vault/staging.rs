@@ -7,7 +7,8 @@ use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::{
-    decode, Access, ConsentSet, Inner, OwnAccess, Record, RequestRecord, Result, Subject, Vault, VaultError,
+    decode, Access, AskWrite, ConsentSet, Inner, OwnAccess, Record, RequestRecord, Result, Subject, Vault,
+    VaultError,
 };
 use super::{MAX_BATCH_BYTES, MAX_VALUE_BYTES};
 
@@ -35,6 +36,8 @@ pub enum Pending<'a> {
     NewRequest { client: &'a str, request_id: &'a str, record: &'a RequestRecord },
     /// A client's request, replacing what is stored under its id.
     Request { client: &'a str, request_id: &'a str, record: &'a RequestRecord },
+    /// An ask for consent, or its answer.
+    Asks(AskWrite<'a>),
 }
 
 impl Vault {
@@ -53,6 +56,7 @@ impl Vault {
         let mut staging = self.stage();
         for write in writes {
             match *write {
+                Pending::Asks(ref write) => staging.asks(write)?,
                 Pending::Subject(subject) => staging.subject(subject)?,
                 Pending::Records(records) => staging.records(records)?,
                 Pending::ConsentSet { handle, commitment, set } => {

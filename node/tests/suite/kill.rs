@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::net::Net;
 
 /// A process that does not outlive its test.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ impl Drop for Process {
     }
 }
 
-fn spawn(dir: &Path, fault: Option<&str>) -> Process {
+pub fn spawn(dir: &Path, fault: Option<&str>) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_assentd"));
     command.arg("--config").arg(dir.join("assentd.toml")).stdout(Stdio::null()).stderr(Stdio::null());
     if let Some(fault) = fault {
@@ -32,7 +32,7 @@ fn spawn(dir: &Path, fault: Option<&str>) -> Process {
     Process(command.spawn().unwrap())
 }
 
-fn ended(process: &mut Process, within: Duration) -> bool {
+pub fn ended(process: &mut Process, within: Duration) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < within {
         if process.0.try_wait().unwrap().is_some() {

@@ -1,6 +1,7 @@
 //! Integration tests of the node: one binary, so that the engine is linked once.
 
 mod accesses;
+mod asks;
 mod bad_input;
 mod bft;
 mod bulk;
@@ -12,9 +13,11 @@ mod kill;
 mod ledger;
 mod mempool;
 mod net;
+mod outreach;
 mod patient;
 mod peers;
 mod single;
 mod story;
 mod submit;
 mod vault;
+mod watch;

@@ -1,8 +1,9 @@
 //! ConsentService: what a patient's portal records, previews and reads, what a CRM asks a patient for, and every change as a stream.
 
 mod ask;
+mod contact;
 mod record;
-mod watch;
+pub(super) mod watch;
 
 use assent_proto::v1::consent_service_server::ConsentService;
 use assent_proto::v1::{
@@ -19,7 +20,7 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::auth::Client;
-use super::{border, Api};
+use super::{border, deadline, Api};
 use crate::refusal::Refusal;
 
 impl Api {
@@ -136,8 +137,12 @@ impl ConsentService for Api {
         &self,
         request: Request<WatchConsentsRequest>,
     ) -> Result<Response<Self::WatchConsentsStream>, Status> {
-        let work = |api: Self, client, body| async move { api.watch_consents_for(client, body).await };
-        self.call("ConsentService/WatchConsents", request, work).await
+        let limit = deadline::asked(request.metadata());
+        let work = |api: Self, caller, body| async move {
+            api.client(&caller)?;
+            api.watch_consents_for(caller, body, limit).await
+        };
+        self.open("ConsentService/WatchConsents", request, work).await
     }
 
     async fn ask_consent(

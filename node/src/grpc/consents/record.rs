@@ -5,7 +5,6 @@ use assent_proto::v1::{
     ListConsentRevisionsRequest, ListConsentRevisionsResponse, ListConsentsRequest, ListConsentsResponse,
     MarkConsentErrorRequest, MarkConsentErrorResponse, PreviewConsentRequest, PreviewConsentResponse,
     RecordConsentRequest, RecordConsentResponse, RevokeConsentRequest, RevokeConsentResponse,
-    SetContactPreferencesRequest, SetContactPreferencesResponse,
 };
 
 use crate::grpc::auth::Client;
@@ -74,14 +73,6 @@ impl Api {
         _client: Client,
         _body: ExportConsentRequest,
     ) -> Result<ExportConsentResponse, Refusal> {
-        Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
-    }
-
-    pub(in crate::grpc) async fn set_contact_preferences_for(
-        &self,
-        _client: Client,
-        _body: SetContactPreferencesRequest,
-    ) -> Result<SetContactPreferencesResponse, Refusal> {
         Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
     }
 }

@@ -1,8 +1,6 @@
 //! Many checks at once, and outreach.
 
-use assent_proto::v1::{
-    BatchCheckConsentRequest, BatchCheckConsentResponse, CheckOutreachRequest, CheckOutreachResponse,
-};
+use assent_proto::v1::{BatchCheckConsentRequest, BatchCheckConsentResponse};
 
 use crate::grpc::auth::Client;
 use crate::grpc::Api;
@@ -14,14 +12,6 @@ impl Api {
         _client: Client,
         _body: BatchCheckConsentRequest,
     ) -> Result<BatchCheckConsentResponse, Refusal> {
-        Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
-    }
-
-    pub(in crate::grpc) async fn check_outreach_for(
-        &self,
-        _client: Client,
-        _body: CheckOutreachRequest,
-    ) -> Result<CheckOutreachResponse, Refusal> {
         Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
     }
 }

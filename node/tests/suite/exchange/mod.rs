@@ -73,7 +73,7 @@ pub fn data_request(recipient: &str, value: &str) -> DataRequest {
         nonce: rand::random::<[u8; 32]>().to_vec(),
         not_after_ms: now_ms() + 600_000,
         check_only: false,
-        break_glass_reason: String::new(),
+        ..Default::default()
     }
 }
 
