@@ -1,10 +1,10 @@
 //! Asking, and checking for yourself.
 //!
 //! ```text
-//! operator   init, genesis, keys, status       custodian   subject, records, consent, policy
-//! CRM        check, request, verify, accesses  patient     wallet, withdraw, history
+//! operator   init, genesis, keys, status       custodian   subject, records, consent, policy, explain
+//! CRM        check, cohort, request, accesses  patient     wallet, withdraw, history
 //!            ask, outreach                     portal      asks, contact-preferences, watch-consents
-//! auditor    audit export, audit verify        anyone      consent lint, consent evaluate
+//! auditor    audit export, audit verify        anyone      verify, consent lint, consent evaluate, proof
 //! ```
 //! A command is a function from arguments to a report or a failure; [`output`] prints either, [`exit`] has the codes.
 

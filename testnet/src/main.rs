@@ -41,6 +41,9 @@ enum Command {
         /// Longest time of one measurement
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
+        /// Patients of the workload `million`; with fewer its figures have other names
+        #[arg(long, default_value_t = bench::MILLION, value_parser = subjects)]
+        subjects: usize,
         /// How to print the figures
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
@@ -69,6 +72,11 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+}
+
+fn subjects(text: &str) -> Result<usize, String> {
+    let found = text.parse().ok().filter(|n| (1..=bench::MILLION).contains(n));
+    found.ok_or_else(|| format!("not a number from 1 to {}", bench::MILLION))
 }
 
 fn main() -> ExitCode {
@@ -104,8 +112,9 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             println!("{}", up::down(&dir).await?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bench { workloads, seconds, output, report } => {
-            let ok = bench::run(bench::Options { workloads, seconds, output, report }).await?;
+        Command::Bench { workloads, seconds, subjects, output, report } => {
+            let options = bench::Options { workloads, seconds, subjects, output, report };
+            let ok = bench::run(options).await?;
             Ok(ExitCode::from(u8::from(!ok)))
         }
         Command::BareUnary { node_dir } => {

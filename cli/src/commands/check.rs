@@ -30,16 +30,22 @@ pub struct QueryArgs {
     resource_types: Vec<String>,
 }
 
+/// The form of a purpose.
+pub fn a_purpose(code: &str) -> Result<(), Failure> {
+    if code.is_empty() || code.chars().any(|c| !c.is_ascii_alphanumeric()) {
+        return Err(Failure::usage(
+            "MALFORMED_PURPOSE",
+            "--purpose must be exactly one code of v3 ActReason",
+        )
+        .help("such as TREAT, HPAYMT, HOPERAT, HRESCH or ETREAT"));
+    }
+    Ok(())
+}
+
 impl QueryArgs {
     /// Checks the form.
     pub fn parse(&self) -> Result<Query, Failure> {
-        if self.purpose.is_empty() || self.purpose.chars().any(|c| !c.is_ascii_alphanumeric()) {
-            return Err(Failure::usage(
-                "MALFORMED_PURPOSE",
-                "--purpose must be exactly one code of v3 ActReason",
-            )
-            .help("such as TREAT, HPAYMT, HOPERAT, HRESCH or ETREAT"));
-        }
+        a_purpose(&self.purpose)?;
         Ok(Query {
             patient: Some(self.patient.parse()?),
             purpose: self.purpose.clone(),
@@ -63,6 +69,9 @@ pub struct CheckArgs {
     /// The answer must come from this height or a later one
     #[arg(long, value_name = "HEIGHT")]
     min_height: Option<u64>,
+    /// The newest block must not be older; the node's own bound by default
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    max_staleness: Option<u64>,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -71,7 +80,11 @@ impl CheckArgs {
     /// Asks; everything but a permit is an error.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
-        let consistency = self.min_height.map(|min_height| Consistency { min_height, ..Default::default() });
+        let consistency = Consistency {
+            min_height: self.min_height.unwrap_or_default(),
+            max_staleness_ms: self.max_staleness.unwrap_or_default(),
+        };
+        let consistency = Some(consistency).filter(|asked| *asked != Consistency::default());
         let request = CheckConsentRequest { query: Some(query), consistency, omit_decision: false };
         connect::run(async {
             let node = self.node.connect(profile).await?;

@@ -6,8 +6,10 @@ mod asks;
 mod audit;
 mod check;
 mod checkpoint;
+mod cohort;
 mod consent;
 mod custodian;
+mod explain;
 mod export;
 mod genesis;
 mod history;
@@ -41,6 +43,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// CRM: ask whether anything would be released
     Check(check::CheckArgs),
+    /// CRM: ask one question about many patients
+    Cohort(cohort::CohortArgs),
     /// CRM: get records, verified, with their receipt
     Request(request::RequestArgs),
     /// CRM: list what this client itself got
@@ -80,6 +84,8 @@ pub enum Command {
     /// Anyone: verify one proof or signature
     #[command(subcommand)]
     Proof(proof::ProofCommand),
+    /// Officer: see why a recipient gets what it gets
+    Explain(explain::ExplainArgs),
     /// Auditor: export and verify a whole ledger
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -94,6 +100,7 @@ impl Command {
             Self::Keys(command) => command.run(),
             Self::Status(args) => args.run(profile),
             Self::Check(args) => args.run(profile),
+            Self::Cohort(args) => args.run(profile),
             Self::Request(args) => args.run(profile),
             Self::Accesses(args) => args.run(profile),
             Self::Ask(args) => args.run(profile),
@@ -110,6 +117,7 @@ impl Command {
             Self::WatchConsents(args) => args.run(profile, format),
             Self::Policy(command) => command.run(profile),
             Self::Proof(command) => command.run(),
+            Self::Explain(args) => args.run(profile),
             Self::Audit(command) => command.run(profile),
         }
     }

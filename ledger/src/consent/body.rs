@@ -3,7 +3,7 @@
 use assent_proto::ledger::v1::{ConsentBody, ConsentState as RecordedState, LegalBasis as RecordedBasis};
 use prost::Message;
 
-use super::import::{import_consent, import_consent_leniently, Imported};
+use super::import::{import_consent, import_consent_leniently, import_silently, Imported};
 use super::issue::Issue;
 use super::model::{Consent, ConsentState, LegalBasis};
 use crate::commitment::commit;
@@ -26,7 +26,22 @@ pub fn read_body(body: &ConsentBody, subject: &str) -> Result<Imported, Vec<Issu
     }
     let read = if body.lenient { import_consent_leniently } else { import_consent };
     let mut imported = read(&body.fhir)?;
-    let consent = &mut imported.consent;
+    record(&mut imported.consent, body);
+    Ok(imported)
+}
+
+/// The consent alone, as [`read_body`] reads it: for who only decides.
+pub fn read_consent(body: &ConsentBody, subject: &str) -> Result<Consent, Vec<Issue>> {
+    if body.unresolved {
+        return read_body(body, subject).map(|imported| imported.consent);
+    }
+    let mut consent = import_silently(&body.fhir, body.lenient)?;
+    record(&mut consent, body);
+    Ok(consent)
+}
+
+/// What is recorded beside the FHIR Consent counts.
+fn record(consent: &mut Consent, body: &ConsentBody) {
     consent.id = body.id.clone();
     consent.revision = body.revision;
     if let Some(state) = state_of(body) {
@@ -42,7 +57,6 @@ pub fn read_body(body: &ConsentBody, subject: &str) -> Result<Imported, Vec<Issu
             consent.obligations.push(no_redisclosure);
         }
     }
-    Ok(imported)
 }
 
 fn state_of(body: &ConsentBody) -> Option<ConsentState> {

@@ -10,7 +10,7 @@ use super::model::Effect;
 const DAY_MS: i64 = 86_400_000;
 
 /// Days since 1970-01-01, both inclusive; an absent bound is open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DayRange {
     #[serde(default)]
@@ -20,7 +20,7 @@ pub struct DayRange {
 }
 
 /// The days that a date as written may mean; both inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Days {
     pub first: i32,
     pub last: i32,
@@ -28,7 +28,7 @@ pub struct Days {
 
 /// When a record's matter happened: from a day of `start` to a day of `end`. A moment has both alike; a period's absent
 /// bound is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClinicalDate {
     pub start: Option<Days>,
     pub end: Option<Days>,

@@ -86,9 +86,9 @@ impl Found {
 }
 
 /// The input, with what does not depend on the record worked out once.
-struct Case<'a> {
+pub(super) struct Case<'a> {
     input: &'a DecisionInput<'a>,
-    standing: Vec<Standing<'a>>,
+    pub(super) standing: Vec<Standing<'a>>,
     assumes_normal: bool,
     default: Option<Effect>,
     breaks_glass: bool,
@@ -98,7 +98,7 @@ type Said<'a, 'b> = [(&'b Standing<'a>, Verdict)];
 
 impl<'a> Case<'a> {
     /// Decision 4: the latest revisions that stand now.
-    fn of(input: &'a DecisionInput<'a>) -> Self {
+    pub(super) fn of(input: &'a DecisionInput<'a>) -> Self {
         let newer = |this: &Consent| {
             let later = |other: &Consent| {
                 other.revision > this.revision && other.id == this.id && other.subject == this.subject
@@ -119,7 +119,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn on_resource(&self, resource: &ResourceDescriptor) -> ResourceDecision {
+    /// A record as rules are matched against it, and whether its labels are assumed (Decision 5).
+    pub(super) fn asked<'r>(&self, resource: &'r ResourceDescriptor) -> (Asked<'r>, bool) {
         let assumed = !self.input.frozen && self.assumes_normal && resource.is_unlabelled();
         let labels = if assumed {
             Labels { assessed: true, confidentiality: Some(Conf::N), sensitivity: &[] }
@@ -130,7 +131,12 @@ impl<'a> Case<'a> {
                 sensitivity: &resource.sensitivity,
             }
         };
-        let found = self.least_favourable(&Asked { resource, labels });
+        (Asked { resource, labels }, assumed)
+    }
+
+    fn on_resource(&self, resource: &ResourceDescriptor) -> ResourceDecision {
+        let (asked, assumed) = self.asked(resource);
+        let found = self.least_favourable(&asked);
         let obligations =
             if found.outcome.is_permitted() { found.obligations.into_iter().collect() } else { Vec::new() };
         ResourceDecision {

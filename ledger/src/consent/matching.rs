@@ -45,6 +45,54 @@ pub fn rule_on(rule: &Rule, asked: &Asked) -> Kleene {
     Kleene::all(clauses.map(|clause| data(clause.effect, &clause.data, asked)))
 }
 
+/// What [`rule_for`] looks at, condition by condition, by the names that explanations give them.
+pub fn parts_for(
+    rule: &Rule,
+    context: &Context,
+    request: &Request,
+    at_ms: i64,
+) -> [(&'static str, Kleene); 4] {
+    let clauses: Vec<&Clause> = rule.within.iter().chain([&rule.clause]).collect();
+    parts_of(rule.clause.effect, &clauses, context, request, at_ms)
+}
+
+/// The same of [`base_for`].
+pub fn base_parts_for(
+    effect: Effect,
+    context: &Context,
+    request: &Request,
+    at_ms: i64,
+) -> [(&'static str, Kleene); 4] {
+    parts_of(effect, &[], context, request, at_ms)
+}
+
+fn parts_of(
+    effect: Effect,
+    clauses: &[&Clause],
+    context: &Context,
+    request: &Request,
+    at_ms: i64,
+) -> [(&'static str, Kleene); 4] {
+    let each =
+        |own: Kleene, of: &dyn Fn(&Clause) -> Kleene| own.and(Kleene::all(clauses.iter().map(|c| of(c))));
+    let lists =
+        [context.purposes.as_deref()].into_iter().chain(clauses.iter().map(|c| c.purposes.as_deref()));
+    [
+        ("period", each(context.valid.contains(at_ms).into(), &|c| c.valid.contains(at_ms).into())),
+        (
+            "recipient",
+            each(recipients(context.recipients.as_deref(), request), &|c| {
+                recipients(c.recipients.as_deref(), request)
+            }),
+        ),
+        (
+            "action",
+            each(actions(context.actions.as_deref(), request), &|c| actions(c.actions.as_deref(), request)),
+        ),
+        ("purpose", purposes(effect, lists, &request.purpose)),
+    ]
+}
+
 fn context_for(context: &Context, request: &Request, at_ms: i64) -> Kleene {
     Kleene::from(context.valid.contains(at_ms))
         .and(recipients(context.recipients.as_deref(), request))
@@ -132,28 +180,43 @@ pub fn purposes<'a>(
 
 /// Data conditions as a provision of this effect reads them.
 pub fn data(effect: Effect, filter: &DataFilter, asked: &Asked) -> Kleene {
-    let resource = asked.resource;
-    let one_of = |listed: &Option<Vec<String>>, found: &String| {
-        listed.as_ref().map_or(Kleene::True, |listed| Kleene::any(listed.iter().map(|l| (l == found).into())))
-    };
-    let types = one_of(&filter.types, &resource.resource_type);
-    if types == Kleene::False {
-        return Kleene::False;
+    // Most rules are about other types: nothing else needs a look then.
+    match one_of(&filter.types, &asked.resource.resource_type) {
+        Kleene::False => Kleene::False,
+        Kleene::Unknown | Kleene::True => {
+            Kleene::all(data_parts(effect, filter, asked).map(|(_, holds)| holds))
+        }
     }
+}
+
+fn one_of(listed: &Option<Vec<String>>, found: &String) -> Kleene {
+    listed.as_ref().map_or(Kleene::True, |listed| Kleene::any(listed.iter().map(|l| (l == found).into())))
+}
+
+/// The data conditions one by one, by the names that explanations give them.
+pub fn data_parts(effect: Effect, filter: &DataFilter, asked: &Asked) -> [(&'static str, Kleene); 8] {
+    let resource = asked.resource;
     let labels = filter.labels.as_ref().map_or(Kleene::True, |listed| match effect {
         Effect::Permit => permit_labels(listed, &asked.labels),
         Effect::Deny => deny_labels(listed, &asked.labels),
     });
-    types
-        .and(labels)
-        .and(filter.confidentiality.map_or(Kleene::True, |bound| within_bound(effect, bound, &asked.labels)))
-        .and(filter.codes.as_ref().map_or(Kleene::True, |listed| codes(listed, resource)))
-        .and(filter.dates.map_or(Kleene::True, |range| {
-            resource.clinical_date.map_or(Kleene::Unknown, |date| date.within(effect, &range))
-        }))
-        .and(filter.authors.as_ref().map_or(Kleene::True, |listed| authors(listed, resource)))
-        .and(filter.encounters.as_ref().map_or(Kleene::True, |listed| encounters(listed, resource)))
-        .and(one_of(&filter.instances, &resource.reference))
+    let bound = |bound| within_bound(effect, bound, &asked.labels);
+    let dates = filter.dates.map_or(Kleene::True, |range| {
+        resource.clinical_date.map_or(Kleene::Unknown, |date| date.within(effect, &range))
+    });
+    [
+        ("data.types", one_of(&filter.types, &resource.resource_type)),
+        ("data.labels", labels),
+        ("data.confidentiality", filter.confidentiality.map_or(Kleene::True, bound)),
+        ("data.codes", filter.codes.as_ref().map_or(Kleene::True, |listed| codes(listed, resource))),
+        ("data.dates", dates),
+        ("data.authors", filter.authors.as_ref().map_or(Kleene::True, |listed| authors(listed, resource))),
+        (
+            "data.encounters",
+            filter.encounters.as_ref().map_or(Kleene::True, |listed| encounters(listed, resource)),
+        ),
+        ("data.instances", one_of(&filter.instances, &resource.reference)),
+    ]
 }
 
 /// "No coding is UNKNOWN", and so is a coding without a system that might be the listed one.

@@ -16,6 +16,7 @@ mod body;
 mod clinical;
 mod dates;
 mod decide;
+mod explain;
 mod export;
 mod import;
 mod issue;
@@ -32,9 +33,10 @@ mod speaking;
 mod tables;
 mod words;
 
-pub use body::{consent_commitment, read_body};
+pub use body::{consent_commitment, read_body, read_consent};
 pub use clinical::{ClinicalDate, DayRange, Days};
 pub use decide::{decide, DecisionInput};
+pub use explain::{explain, Change, Explanation, ResourceExplanation, Tried, WouldChange};
 pub use export::{export_consent, Recorded, LEDGER_EXTENSION};
 pub use import::{
     has_hidden_characters, import_consent, import_consent_leniently, Imported, MAX_CONSENT_BYTES, MAX_RULES,

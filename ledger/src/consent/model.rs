@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clinical::DayRange;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Effect {
     #[serde(alias = "permit")]
@@ -15,7 +15,7 @@ pub enum Effect {
 }
 
 /// What a consent says where none of its rules does. LIMIT: not by this consent and by no default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Base {
     Permit,
@@ -25,7 +25,7 @@ pub enum Base {
 }
 
 /// EXPIRED is missing on purpose: it is computed from block time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ConsentState {
     Proposed,
@@ -38,7 +38,7 @@ pub enum ConsentState {
 }
 
 /// Milliseconds since 1970 UTC, `[start_ms, end_ms)`; an absent bound is open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Period {
     #[serde(default)]
@@ -60,7 +60,7 @@ impl Period {
 
 /// A FHIR reference: literal `Type/id`, or by business identifier. Equal only if written alike; who denotes whom is
 /// the caller's registry, which lists every reference of the asking organization in `Request::recipient`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reference {
     Literal(String),
@@ -94,7 +94,7 @@ impl std::fmt::Display for Reference {
 }
 
 /// Whom a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Recipient {
     Organization(Reference),
@@ -109,7 +109,7 @@ pub enum Recipient {
 }
 
 /// v3 Confidentiality, ordered U < L < M < N < R < V.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Conf {
     U,
     L,
@@ -134,7 +134,7 @@ impl Conf {
 }
 
 /// Which records a rule is about; an absent attribute means any.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFilter {
     /// FHIR resource types.
@@ -171,7 +171,7 @@ impl DataFilter {
 }
 
 /// A code within its system. A consent's always has one; a record's may lack it, and then can't be compared.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Code {
     #[serde(default)]
@@ -180,7 +180,7 @@ pub struct Code {
 }
 
 /// Conditions that every rule of a consent carries.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
     pub valid: Period,
@@ -193,7 +193,7 @@ pub struct Context {
 }
 
 /// One provision: an effect under conditions. All of them must hold; within one, any item (Decision 5).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clause {
     /// What follows where the conditions hold.
@@ -224,7 +224,7 @@ impl Clause {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Provision path: root "0", then "1", "1.2".
@@ -241,7 +241,7 @@ pub struct Rule {
 }
 
 /// The law that a consent rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum LegalBasis {
     HipaaAuthorization,
@@ -258,7 +258,7 @@ impl LegalBasis {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consent {
     /// `Consent.id`, else `system|value` of its first identifier, else empty: then the caller assigns one.

@@ -26,7 +26,7 @@ const OTHER_LABELS: [&str; 2] = [
 pub(super) const PART2_LABEL: &str = "42CFRPart2";
 
 /// What a decision needs to know of one record.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ResourceDescriptor {
     /// `Observation/1`.
     pub reference: String,

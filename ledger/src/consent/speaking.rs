@@ -48,7 +48,8 @@ pub struct Standing<'a> {
     pub consent: &'a Consent,
     /// Place among the consents of the input.
     pub place: usize,
-    permits: bool,
+    /// False where only what it denies still stands.
+    pub permits: bool,
     base: Kleene,
     root: Kleene,
     /// Rule by rule.

@@ -4,7 +4,6 @@ use assent_ledger::consent::{decide, describe_resource, DecidedBy, DecisionInput
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
-use super::contact::contact_allows;
 use super::opened::alarm;
 use super::release::asked;
 use super::{blocking, Custodian};
@@ -15,7 +14,7 @@ use crate::vault::Record;
 pub const ORGANIZATION_SYSTEM: &str = "urn:assent:organization";
 
 /// Records up to this size are judged in place, in some ten microseconds.
-const FEW_RECORDS_BYTES: usize = 32 << 10;
+pub(super) const FEW_RECORDS_BYTES: usize = 32 << 10;
 
 /// What may be released, and why.
 #[derive(Clone)]
@@ -24,6 +23,8 @@ pub struct PermittedRelease {
     pub handle: Hash,
     /// PERMIT or PERMIT_OVERRIDE.
     pub outcome: Outcome,
+    /// Commitment of the slot that it was decided under.
+    pub commitment: Vec<u8>,
     /// Consent sequence that it was decided under.
     pub consent_seq: u64,
     /// Policy sequence that it was decided under.
@@ -120,12 +121,13 @@ impl Custodian {
             at_ms: i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX),
             frozen: slot.frozen,
         });
-        if !decision.outcome.is_permitted() || !contact_allows(set.contact.as_ref(), request) {
+        if !decision.outcome.is_permitted() {
             return Ok(Some(Evaluation::NotReleased));
         }
         let mut release = PermittedRelease {
             handle: subject.handle,
             outcome: decision.outcome,
+            commitment: slot.commitment.clone(),
             consent_seq: slot.consent_seq,
             policy_seq: policy_slot.policy_seq,
             height: view.tip.height,

@@ -8,12 +8,15 @@
 
 mod ask_answers;
 mod asks;
+mod charts;
 mod consents;
 mod contact;
 mod evaluate;
+mod explain;
 mod grant;
 mod history;
 mod import;
+mod judge;
 mod opened;
 mod release;
 mod subjects;
@@ -40,7 +43,10 @@ pub(crate) use asks::patient_not_found;
 pub use asks::AskListed;
 pub use contact::{check_channels, Outreach, CHANNELS};
 pub use evaluate::{Evaluation, PermittedRelease};
+pub use explain::Explained;
 pub use import::{ImportedSubjects, SubjectToImport};
+pub use judge::Judged;
+pub(crate) use release::answer_step;
 pub use release::Released;
 pub use watch::{Found, Watch, WatchPlace};
 
@@ -53,6 +59,8 @@ pub struct Custodian {
     pub(crate) parts: Arc<Parts>,
     /// Held while a write is prepared: one request id leads to one entry, whoever races.
     preparing: Arc<Mutex<()>>,
+    /// What checks were judged from.
+    charts: Arc<charts::Charts>,
 }
 
 /// A patient to register.
@@ -168,7 +176,7 @@ impl From<VaultError> for Refusal {
 impl Custodian {
     /// Over the parts of a node.
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, preparing: Arc::default() }
+        Self { parts, preparing: Arc::default(), charts: Arc::default() }
     }
 
     fn organization(&self) -> &str {

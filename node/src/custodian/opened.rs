@@ -2,7 +2,7 @@
 //! is UNAVAILABLE and an alarm, never an answer.
 
 use assent_ledger::commitment::{commit, slot_commitment, ConsentLeaf};
-use assent_ledger::consent::{consent_commitment, read_body, Consent, DefaultPolicy};
+use assent_ledger::consent::{consent_commitment, read_consent, Consent, DefaultPolicy};
 use assent_ledger::hash::Context;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::PolicyBody;
@@ -102,8 +102,8 @@ impl Custodian {
 
     /// All consents of a set, as the decision takes them.
     pub(super) fn open_consents(&self, subject: &Subject, set: &ConsentSet) -> Result<Vec<Consent>, Refusal> {
-        let read = |body| read_body(body, &subject.patient_reference).map(|imported| imported.consent);
-        let consents = set.consents.iter().map(|record| read(&record.body));
+        let consents =
+            set.consents.iter().map(|record| read_consent(&record.body, &subject.patient_reference));
         consents.collect::<Result<_, _>>().map_err(|_| alarm("a stored consent does not import"))
     }
 }

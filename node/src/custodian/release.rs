@@ -90,6 +90,13 @@ fn names_a_patient(actor: &Reference) -> bool {
     matches!(actor, Reference::Literal(text) if text.starts_with("Patient/"))
 }
 
+/// Waits until the next multiple of [`ANSWER_STEP`] after the question came.
+pub(crate) async fn answer_step(started: Instant) {
+    let steps = started.elapsed().as_nanos() / ANSWER_STEP.as_nanos() + 1;
+    let wait = u32::try_from(steps).map_or(Duration::ZERO, |steps| ANSWER_STEP * steps);
+    tokio::time::sleep_until((started + wait).into()).await;
+}
+
 fn is_past(change_ms: Option<u64>, time_ms: u64) -> bool {
     change_ms.is_some_and(|change| time_ms >= change)
 }
@@ -109,13 +116,6 @@ fn too_large() -> Refusal {
         "RELEASE_TOO_LARGE",
         "more records than one release takes: ask for fewer resource types",
     )
-}
-
-/// Waits for the next multiple of [`ANSWER_STEP`] after `started`.
-pub(super) async fn answer_step(started: Instant) {
-    let steps = started.elapsed().as_nanos() / ANSWER_STEP.as_nanos() + 1;
-    let wait = u32::try_from(steps).map_or(Duration::ZERO, |steps| ANSWER_STEP * steps);
-    tokio::time::sleep_until((started + wait).into()).await;
 }
 
 impl Custodian {
@@ -160,7 +160,7 @@ impl Custodian {
 
     /// Decides only: a signed permit, or none for everything else.
     pub async fn decide(&self, checked: &CheckedRequest) -> Result<Option<Signed>, Refusal> {
-        match self.evaluate(&checked.request)? {
+        match self.judge(&checked.request)? {
             Evaluation::NotReleased => Ok(None),
             Evaluation::Permitted(permitted) => Ok(Some(self.sign_decision(&checked.hash, &permitted))),
         }
@@ -169,7 +169,7 @@ impl Custodian {
     /// Decides a question of this organization's own, which needs no signature: the permit, or none for everything else. With
     /// it, how many changes of the patient's records were counted before they were read.
     pub fn decide_unsigned(&self, question: &DataRequest) -> Result<Option<(Decision, u64)>, Refusal> {
-        let Evaluation::Permitted(permitted) = self.evaluate(question)? else {
+        let Evaluation::Permitted(permitted) = self.judge(question)? else {
             return Ok(None);
         };
         Ok(Some((self.decision(Vec::new(), &permitted), permitted.record_changes)))

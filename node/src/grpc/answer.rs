@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use assent_ledger::block::Tip;
-use assent_proto::v1::Answer;
+use assent_proto::v1::{Answer, Consistency};
 
 use super::Api;
+use crate::chain::now_ms;
 use crate::refusal::Refusal;
 
 /// Longest wait until this node's own tip shows a block that it has committed already.
@@ -17,15 +18,34 @@ pub fn at(tip: &Tip) -> Answer {
     Answer { height: tip.height, time_ms: tip.time_ms, token }
 }
 
-/// Refuses to answer from a state that is older than the caller has seen.
-pub fn not_behind(height: u64, min_height: u64) -> Result<(), Refusal> {
-    if height >= min_height {
-        return Ok(());
+/// Refuses to answer from a tip that is not what the caller demands: a block that it has seen, a block that is not too old.
+pub fn meets(consistency: Option<&Consistency>, tip: &Tip) -> Result<(), Refusal> {
+    meets_at(consistency, tip.height, tip.time_ms)
+}
+
+/// The same for a state of the ledger that is not this node's tip: a custodian's, when it decided.
+pub fn meets_at(consistency: Option<&Consistency>, height: u64, time_ms: u64) -> Result<(), Refusal> {
+    demand(consistency, height, time_ms, now_ms())
+}
+
+fn demand(consistency: Option<&Consistency>, height: u64, time_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+    let Consistency { min_height, max_staleness_ms } = consistency.copied().unwrap_or_default();
+    if height < min_height {
+        let message = format!("the answer would come from height {height}, before the height {min_height} that was asked for: retry later");
+        return Err(Refusal::unavailable("BEHIND_MIN_HEIGHT", message)
+            .with("height", height)
+            .with("min_height", min_height));
     }
-    let message = format!("the answer would come from height {height}, before the height {min_height} that was asked for: retry later");
-    Err(Refusal::unavailable("BEHIND_MIN_HEIGHT", message)
-        .with("height", height)
-        .with("min_height", min_height))
+    // Block time may lie up to two seconds ahead of a clock: such a block is no old one.
+    let age_ms = now_ms.saturating_sub(time_ms);
+    // 0 is the node's own bound, which every answer is under anyway.
+    if max_staleness_ms > 0 && age_ms > max_staleness_ms {
+        let message = format!("the newest block that the answer would come from is {age_ms} ms old, at most {max_staleness_ms} ms were asked for: retry later, or ask for less");
+        return Err(Refusal::unavailable("TOO_STALE", message)
+            .with("age_ms", age_ms)
+            .with("max_staleness_ms", max_staleness_ms));
+    }
+    Ok(())
 }
 
 impl Api {
@@ -49,9 +69,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind() {
-        assert!(not_behind(7, 7).is_ok() && not_behind(7, 0).is_ok());
-        let refusal = not_behind(6, 7).unwrap_err();
-        assert_eq!((refusal.reason, refusal.metadata["min_height"].as_str()), ("BEHIND_MIN_HEIGHT", "7"));
+    fn a_state_meets_both_demands_or_says_which_it_does_not() {
+        let ask = |min_height, max_staleness_ms| Some(Consistency { min_height, max_staleness_ms });
+        let meets = |ask: Option<Consistency>| demand(ask.as_ref(), 7, 10_000, 10_500);
+        assert!(meets(None).is_ok() && meets(ask(7, 500)).is_ok() && meets(ask(0, 0)).is_ok());
+        let refusal = meets(ask(8, 0)).unwrap_err();
+        assert_eq!((refusal.reason, refusal.metadata["min_height"].as_str()), ("BEHIND_MIN_HEIGHT", "8"));
+        let refusal = meets(ask(7, 499)).unwrap_err();
+        assert_eq!((refusal.reason, refusal.metadata["age_ms"].as_str()), ("TOO_STALE", "500"));
+        // A block from a clock that is ahead is not old.
+        assert!(demand(ask(0, 1).as_ref(), 7, 10_000, 9_000).is_ok());
     }
 }

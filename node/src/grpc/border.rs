@@ -4,7 +4,7 @@
 use assent_ledger::consent::has_hidden_characters;
 use assent_ledger::encoding::is_id;
 use assent_ledger::keys::screen;
-use assent_proto::v1::{Patient, Query};
+use assent_proto::v1::{CohortQuestion, CohortSubject, Patient, Query};
 use time::macros::format_description;
 
 use crate::custodian::PatientName;
@@ -23,6 +23,10 @@ pub const MAX_CODE_BYTES: usize = 64;
 pub const MAX_RESOURCE_TYPES: usize = 64;
 /// Most patients in one message of ImportSubjects: the operations of one entry.
 pub const MAX_SUBJECTS_PER_MESSAGE: usize = assent_ledger::entry::MAX_ENTRY_OPERATIONS;
+/// Most queries in one BatchCheckConsent.
+pub const MAX_BATCH_QUERIES: usize = 256;
+/// Most patients in one message of CheckCohort.
+pub const MAX_COHORT_SUBJECTS: usize = 1_024;
 /// Most resources in one message of LoadRecords.
 pub const MAX_RESOURCES_PER_MESSAGE: usize = 10_000;
 /// Longest resource, in bytes: below the 4 MiB that gRPC clients take in one message by default.
@@ -148,32 +152,74 @@ pub fn resources(resources: &[Vec<u8>]) -> Result<(), Refusal> {
 pub fn query(query: Option<Query>) -> Result<recipient::Query, Refusal> {
     let query = query.ok_or_else(|| malformed("query", "missing"))?;
     let (custodian, name) = patient("query.patient", query.patient)?;
-    code("query.purpose", &query.purpose)?;
-    text("query.actor", &query.actor, MAX_ACTOR_BYTES)?;
-    if !query.action.is_empty() {
-        code("query.action", &query.action)?;
-    }
-    if query.resource_types.len() > MAX_RESOURCE_TYPES {
-        let found = query.resource_types.len();
-        return Err(malformed(
-            "query.resource_types",
-            format!("{found} types, at most {MAX_RESOURCE_TYPES}"),
-        ));
-    }
-    for (n, kind) in query.resource_types.iter().enumerate() {
-        code(&format!("query.resource_types[{n}]"), kind)?;
-    }
-    Ok(recipient::Query {
+    let PatientName { system, value, birth_date } = name;
+    let asked = recipient::Query {
         custodian,
-        system: name.system,
-        value: name.value,
-        birth_date: name.birth_date,
+        system,
+        value,
+        birth_date,
         purpose: query.purpose,
         actor: query.actor,
         action: query.action,
         resource_types: query.resource_types,
         break_glass_reason: query.break_glass_reason,
-    })
+    };
+    purpose_and_data("query", &asked)?;
+    Ok(asked)
+}
+
+/// What is asked for each patient of a cohort; the patient is left empty.
+pub fn cohort_question(question: CohortQuestion) -> Result<recipient::Query, Refusal> {
+    organization("question.custodian", &question.custodian)?;
+    text("question.identifier_system", &question.identifier_system, MAX_IDENTIFIER_BYTES)?;
+    let asked = recipient::Query {
+        custodian: question.custodian,
+        system: question.identifier_system,
+        value: String::new(),
+        birth_date: String::new(),
+        purpose: question.purpose,
+        actor: question.actor,
+        action: question.action,
+        resource_types: question.resource_types,
+        break_glass_reason: String::new(),
+    };
+    purpose_and_data("question", &asked)?;
+    Ok(asked)
+}
+
+/// Patients of one message of a cohort, by identifier and birth date.
+pub fn cohort_subjects(subjects: Vec<CohortSubject>) -> Result<Vec<(String, String)>, Refusal> {
+    let found = subjects.len();
+    if found > MAX_COHORT_SUBJECTS {
+        return Err(malformed(
+            "subjects",
+            format!("{found} patients, at most {MAX_COHORT_SUBJECTS} a message"),
+        ));
+    }
+    for (index, subject) in subjects.iter().enumerate() {
+        let at = |refusal: Refusal| refusal.with("subject", index);
+        text("subjects.identifier_value", &subject.identifier_value, MAX_IDENTIFIER_BYTES).map_err(at)?;
+        birth_date("subjects.birth_date", &subject.birth_date).map_err(at)?;
+    }
+    Ok(subjects.into_iter().map(|s| (s.identifier_value, s.birth_date)).collect())
+}
+
+/// Everything but the patient.
+fn purpose_and_data(field: &str, query: &recipient::Query) -> Result<(), Refusal> {
+    let of = |name: &str| format!("{field}.{name}");
+    code(&of("purpose"), &query.purpose)?;
+    text(&of("actor"), &query.actor, MAX_ACTOR_BYTES)?;
+    if !query.action.is_empty() {
+        code(&of("action"), &query.action)?;
+    }
+    let found = query.resource_types.len();
+    if found > MAX_RESOURCE_TYPES {
+        return Err(malformed(&of("resource_types"), format!("{found} types, at most {MAX_RESOURCE_TYPES}")));
+    }
+    for (n, kind) in query.resource_types.iter().enumerate() {
+        code(&of(&format!("resource_types[{n}]")), kind)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

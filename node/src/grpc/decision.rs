@@ -33,12 +33,12 @@ impl Api {
         body: CheckConsentRequest,
     ) -> Result<CheckConsentResponse, Refusal> {
         let query = self.known_query(body.query)?;
-        let min_height = body.consistency.unwrap_or_default().min_height;
+        let consistency = body.consistency.as_ref();
         let tip = self.app.parts.tip();
-        answer::not_behind(tip.height, min_height)?;
+        answer::meets(consistency, &tip)?;
         let permit = self.app.recipient.check(&client.id, query, body.omit_decision).await?;
         // The custodian decides on its own ledger, which may be behind this one; a kept decision stands at this node's own tip.
-        answer::not_behind(permit.height, min_height)?;
+        answer::meets_at(consistency, permit.height, permit.time_ms)?;
         let outcome = outcome(&permit.outcome).ok_or_else(unreadable_permit)?;
         Ok(CheckConsentResponse {
             answer: Some(answer::at(&tip)),

@@ -13,7 +13,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::auth::Client;
-use super::{border, Api};
+use super::{answer, border, Api};
 use crate::app::Parts;
 use crate::custodian::blocking;
 use crate::recipient::Query;
@@ -90,11 +90,17 @@ impl Api {
     /// A query to an organization of this network.
     pub(super) fn known_query(&self, query: Option<assent_proto::v1::Query>) -> Result<Query, Refusal> {
         let query = border::query(query)?;
-        if self.app.parts.known(&query.custodian).is_some() {
-            return Ok(query);
+        self.known_custodian("query.patient.custodian", &query.custodian)?;
+        Ok(query)
+    }
+
+    /// Refuses a custodian that is no organization of this network.
+    pub(super) fn known_custodian(&self, field: &str, custodian: &str) -> Result<(), Refusal> {
+        if self.app.parts.known(custodian).is_some() {
+            return Ok(());
         }
-        let message = format!("query.patient.custodian: {} is no member of this network", query.custodian);
-        Err(Refusal::invalid("UNKNOWN_CUSTODIAN", "query.patient.custodian", message))
+        let message = format!("{field}: {custodian} is no member of this network");
+        Err(Refusal::invalid("UNKNOWN_CUSTODIAN", field, message))
     }
 
     fn list(&self, client: &Client, body: &ListAccessesRequest) -> Result<ListAccessesResponse, Refusal> {
@@ -114,6 +120,8 @@ impl Api {
     ) -> Result<Vec<RequestRecordsResponse>, Refusal> {
         border::request_id(&body.request_id)?;
         let query = self.known_query(body.query)?;
+        // A release has a block of its own that comes later: only where this node stands now can be too old.
+        answer::meets(body.consistency.as_ref(), &self.app.parts.tip())?;
         let release = self.app.recipient.request(&client.id, &body.request_id, query).await?;
         let first = RequestRecordsResponse {
             answer: Some(self.answer()),

@@ -24,6 +24,7 @@ impl Permit {
             obligations: decision.obligations.clone(),
             decision: signed,
             height: decision.height,
+            time_ms: decision.time_ms,
             decided_time_ms: decision.time_ms,
             not_after_ms: decision.not_after_ms,
             cached: false,
@@ -85,7 +86,7 @@ impl Recipient {
     }
 
     /// This organization's own permit, kept too: it stands while consent, policy and the patient's records are unchanged.
-    fn own_permit(&self, question: &DataRequest) -> Result<Option<Permit>, Refusal> {
+    pub(super) fn own_permit(&self, question: &DataRequest) -> Result<Option<Permit>, Refusal> {
         let key = question_key(question);
         if let Some(permit) = self.kept_permit(&key)? {
             return Ok(Some(permit));
@@ -101,7 +102,7 @@ impl Recipient {
     }
 
     /// The permit for a question out of a decision that still stands in this node's own ledger.
-    fn kept_permit(&self, key: &Hash) -> Result<Option<Permit>, Refusal> {
+    pub(super) fn kept_permit(&self, key: &Hash) -> Result<Option<Permit>, Refusal> {
         let Some(kept) = self.decisions.get(key) else {
             return Ok(None);
         };

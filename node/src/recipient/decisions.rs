@@ -86,7 +86,8 @@ impl Kept {
         };
         let policy = view.policy(&self.custodian)?;
         let stands = (slot.consent_seq, policy.policy_seq) == (self.consent_seq, self.policy_seq);
-        Ok(stands.then(|| Permit { height: view.tip.height, cached: true, ..self.permit.clone() }))
+        let (height, time_ms) = (view.tip.height, view.tip.time_ms);
+        Ok(stands.then(|| Permit { height, time_ms, cached: true, ..self.permit.clone() }))
     }
 }
 
@@ -186,6 +187,7 @@ mod tests {
             obligations: Vec::new(),
             decision: Default::default(),
             height: 1,
+            time_ms: 1,
             decided_time_ms: 1,
             not_after_ms: 2,
             cached: false,

@@ -9,6 +9,7 @@ mod accesses;
 mod asks;
 mod check;
 mod decisions;
+mod many;
 mod request;
 
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub struct Permit {
     pub decision: Signed,
     /// Height that the permit is known to stand at.
     pub height: u64,
+    /// Block time of that height, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
     /// Block time that the custodian decided at, in milliseconds since the Unix epoch.
     pub decided_time_ms: u64,
     /// Milliseconds since the Unix epoch from which it no longer counts.
@@ -95,12 +98,14 @@ pub struct Recipient {
     /// Held while a request is named: one request id leads to one nonce, whoever races.
     preparing: Arc<Mutex<()>>,
     decisions: Arc<Decisions>,
+    many: Arc<many::Many>,
 }
 
 impl Recipient {
     /// `custodian` answers what this organization asks itself.
     pub fn new(parts: Arc<Parts>, custodian: Custodian) -> Self {
-        Self { parts, custodian, preparing: Arc::default(), decisions: Arc::default() }
+        let (preparing, decisions, many) = Default::default();
+        Self { parts, custodian, preparing, decisions, many }
     }
 
     /// What is asked, without what makes one request of it: nonce and expiry.

@@ -31,11 +31,13 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prost::Message;
 use rocksdb::statistics::Ticker;
-use rocksdb::{DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, DB};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, DB,
+};
 
 pub use asks::{Answered, Ask, AskPlace, AskWrite, OwnAsk, MAX_OPEN_ASKS};
 pub use bodies::{Access, ConsentRecord, ConsentSet, ContactRecord};
@@ -59,6 +61,9 @@ pub const MAX_VALUE_BYTES: usize = 256 * 1024 * 1024;
 /// The most bytes one synced batch takes.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024 * 1024;
 
+/// Blocks of its files in memory.
+const CACHE_BYTES: usize = 32 << 20;
+
 /// Subjects share these: a change of one's records counts for its whole bucket.
 const RECORD_BUCKETS: usize = 16_384;
 
@@ -80,6 +85,8 @@ struct Inner {
     sealer: Sealer,
     /// One writer at a time: most writes look before they write.
     writing: Mutex<()>,
+    /// Where the decoy subject is: it never moves.
+    decoy: OnceLock<Vec<u8>>,
     /// How often records of the subjects in a bucket were written since the vault was opened.
     record_changes: Box<[AtomicU64]>,
 }
@@ -107,6 +114,7 @@ impl Vault {
                 options,
                 sealer,
                 writing: Mutex::new(()),
+                decoy: OnceLock::new(),
                 record_changes: (0..RECORD_BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             }),
         };
@@ -201,6 +209,11 @@ fn options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_paranoid_checks(true);
+    let mut table = BlockBasedOptions::default();
+    // Keys are hashes, so that a look reads one file and not one of every level.
+    table.set_bloom_filter(10.0, false);
+    table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    options.set_block_based_table_factory(&table);
     // Sealed values don't compress.
     options.set_compression_type(DBCompressionType::None);
     // Only a torn last record is a crash; anything else in the log is damage, and must not silently end the replay.

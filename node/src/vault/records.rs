@@ -84,7 +84,9 @@ impl Vault {
         let mut found = BTreeMap::new();
         let prefix = self.key(Table::RecordBySubject, &[handle]);
         let from = rocksdb::IteratorMode::From(&prefix, rocksdb::Direction::Forward);
-        for item in snapshot.iterator(from) {
+        let mut options = rocksdb::ReadOptions::default();
+        options.set_iterate_range(rocksdb::PrefixRange(prefix.as_slice()));
+        for item in snapshot.iterator_opt(from, options) {
             let (key, sealed) = item.map_err(|error| VaultError::from_store("read", error))?;
             if !key.starts_with(&prefix) {
                 break;

@@ -96,11 +96,9 @@ impl Vault {
     ) -> Result<Option<Subject>> {
         let found =
             self.get(&self.key(Table::SubjectByIdentifier, &[system.as_bytes(), value.as_bytes()]))?;
-        let decoy = self
-            .get(&self.key(Table::Decoy, &[]))?
-            .ok_or_else(|| VaultError::Corrupt { what: "the decoy subject is missing".into() })?;
+        let decoy = self.decoy()?;
         let known = found.is_some();
-        let subject = self.subject_at(found.unwrap_or(decoy))?;
+        let subject = self.subject_at(found.as_ref().unwrap_or(decoy))?;
         let same = (subject.identifier_system == system)
             & (subject.identifier_value == value)
             & (subject.birth_date == birth_date);
@@ -115,12 +113,23 @@ impl Vault {
     /// The subject that the records name `Patient/x`.
     pub fn subject_by_reference(&self, patient_reference: &str) -> Result<Option<Subject>> {
         let found = self.get(&self.key(Table::SubjectByReference, &[patient_reference.as_bytes()]))?;
-        found.map(|handle| self.subject_at(handle)).transpose()
+        found.map(|handle| self.subject_at(&handle)).transpose()
+    }
+
+    /// Handle of the subject that is read when there is none.
+    fn decoy(&self) -> Result<&Vec<u8>> {
+        if let Some(decoy) = self.inner.decoy.get() {
+            return Ok(decoy);
+        }
+        let decoy = self.get(&self.key(Table::Decoy, &[]))?;
+        let decoy =
+            decoy.ok_or_else(|| VaultError::Corrupt { what: "the decoy subject is missing".into() })?;
+        Ok(self.inner.decoy.get_or_init(|| decoy))
     }
 
     /// The subject that an index names.
-    fn subject_at(&self, handle: Vec<u8>) -> Result<Subject> {
-        self.subject_by_handle(&array(&handle, "an index of subjects")?)?
+    fn subject_at(&self, handle: &[u8]) -> Result<Subject> {
+        self.subject_by_handle(&array(handle, "an index of subjects")?)?
             .ok_or_else(|| VaultError::Corrupt { what: "an index names a subject that is not there".into() })
     }
 }

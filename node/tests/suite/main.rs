@@ -3,10 +3,14 @@
 mod accesses;
 mod asks;
 mod bad_input;
+mod batch;
 mod bft;
 mod bulk;
+mod cohort;
+mod crowd;
 mod decisions;
 mod exchange;
+mod explain;
 mod grpc;
 mod hiding;
 mod kill;

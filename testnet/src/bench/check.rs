@@ -1,4 +1,4 @@
-//! Consent checks: by the custodian's own node among 100,000 subjects, and by another's from a signed decision.
+//! Consent checks: by the custodian's own node among 100,000 or a million subjects, and by another's from a signed decision.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tonic::transport::Channel;
 
 use super::ceiling::BareServer;
 use super::figure::{Figure, Target};
+use super::footprint;
 use super::load::{closed_loop, open_loop, Samples};
 use super::stage::{Stage, CUSTODIAN, RECIPIENT};
 use super::write::{said, treatment_of};
@@ -18,7 +19,9 @@ use crate::error::Error;
 use crate::net::description::node_dir;
 
 /// Registered subjects with a consent and a record each.
-const SUBJECTS: usize = 100_000;
+pub const SUBJECTS: usize = 100_000;
+/// The same, for the figures that are named after a million.
+pub const MILLION: usize = 1_000_000;
 /// Connections, and callers on each.
 const CONNECTIONS: usize = 4;
 const LANES: usize = 64;
@@ -103,12 +106,7 @@ pub async fn check(stage: &mut Stage) -> Result<(), Error> {
     let bare_rate = bare.full.per_second();
     drop(server);
 
-    let (seconds, handles) = stage.import("subject", &vec![None; SUBJECTS]).await?;
-    let per_second = handles.len() as f64 / seconds;
-    let imported =
-        Figure::new("import_ops_per_s", per_second, "ops/s", Target::None, handles.len() as u64, seconds);
-    stage.keep(imported);
-
+    stage.register_subjects(SUBJECTS).await?;
     let local = Checks::connect(stage, &node, CUSTODIAN, false).await?;
     let unsigned = local.measure(stage, "check", SUBJECTS as u64).await;
     stage.keep(figure(&unsigned.full, "check_per_s", 10_000.0).under("bare_unary_per_s", bare_rate));
@@ -137,5 +135,24 @@ pub async fn check(stage: &mut Stage) -> Result<(), Error> {
     let cached = remote.measure(stage, "cached remote check", known).await.full;
     let cached_figure = figure(&cached, "check_remote_cached_per_s", 10_000.0);
     stage.keep(cached_figure.under("bare_unary_per_s", bare_rate));
+    Ok(())
+}
+
+/// Checks among so many subjects, most of whom are asked about for the first time, and the custodian's memory after them.
+pub async fn million(stage: &mut Stage) -> Result<(), Error> {
+    let subjects = stage.many_subjects;
+    stage.register_subjects(subjects).await?;
+    let node = stage.network().node(CUSTODIAN)?.grpc.clone();
+    let checks = Checks::connect(stage, &node, CUSTODIAN, false).await?;
+    let measured = checks.measure(stage, "check among many", subjects as u64).await;
+    // A smaller run is no substitute: its figures have names of their own.
+    let names = match subjects {
+        MILLION => ["check_1m_per_s", "check_1m_p99_ms", "memory_1m_mb"],
+        _ => ["check_many_per_s", "check_many_p99_ms", "memory_many_mb"],
+    };
+    stage.keep(figure(&measured.full, names[0], 10_000.0));
+    stage.keep(latency(&measured.half, names[1], 99.0));
+    let memory = footprint::memory_mb_of(stage.network().node(CUSTODIAN)?)?;
+    stage.keep(Figure::new(names[2], memory, "MB", Target::AtMost(2_000.0), subjects as u64, 0.0));
     Ok(())
 }

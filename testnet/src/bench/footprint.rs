@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::figure::{Figure, Target};
 use super::stage::{Stage, WITNESS};
 use crate::error::{failed, Error, While};
+use crate::net::description::Node;
 
 /// Bytes in a node's data folder. What RocksDB allocates ahead for its log does not count.
 pub fn disk_bytes(stage: &Stage, organization: &str) -> Result<u64, Error> {
@@ -26,19 +27,20 @@ fn folder_bytes(folder: &Path) -> Result<u64, Error> {
     Ok(bytes)
 }
 
+/// Resident memory of a node, in MB.
+pub fn memory_mb_of(node: &Node) -> Result<f64, Error> {
+    let path = format!("/proc/{}/status", node.pid);
+    let text = std::fs::read_to_string(&path).during(|| format!("reading {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let Some(kib) = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()) else {
+        return failed(format!("{path} names no VmRSS"));
+    };
+    Ok(kib as f64 * 1024.0 / 1e6)
+}
+
 /// Resident memory of the node that has most, in MB.
 pub fn memory_mb(stage: &Stage) -> Result<f64, Error> {
-    let mut most = 0u64;
-    for node in &stage.network().nodes {
-        let path = format!("/proc/{}/status", node.pid);
-        let text = std::fs::read_to_string(&path).during(|| format!("reading {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let Some(kib) = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()) else {
-            return failed(format!("{path} names no VmRSS"));
-        };
-        most = most.max(kib);
-    }
-    Ok(most as f64 * 1024.0 / 1e6)
+    stage.network().nodes.iter().try_fold(0.0, |most: f64, node| Ok(most.max(memory_mb_of(node)?)))
 }
 
 /// How much a node's disk grows in a day on which nobody writes: heartbeats only.

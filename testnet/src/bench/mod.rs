@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load      open and closed loops          ceiling, bare   what the machine does at most
-//! stage     the network all share          commit, check, withdraw, release, audit, outage, footprint: the workloads
+//! stage     the network all share          decide, commit, check, cohort, withdraw, release, audit, outage, footprint: workloads
 //! figure    a value and its target         report          BENCHMARKS.md and JSON
 //! ```
 //! Latency counts from when a call was due, not from when it was sent: a stall shows in all calls that it delays.
@@ -11,7 +11,9 @@ mod audit;
 pub mod bare;
 mod ceiling;
 mod check;
+mod cohort;
 mod commit;
+mod decide;
 pub mod figure;
 mod footprint;
 pub mod load;
@@ -21,6 +23,8 @@ pub mod report;
 mod stage;
 mod withdraw;
 mod write;
+
+pub use check::MILLION;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +42,8 @@ use stage::Stage;
 /// A group of figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Workload {
+    /// One decision on ten rules and one record, in process.
+    Decide,
     /// One write at a time on a quiet network.
     Idle,
     /// Operations per second in entries of one, latency at half load, memory and disk.
@@ -50,16 +56,21 @@ pub enum Workload {
     Release,
     /// Checks by the custodian's node and from a signed decision, with 100,000 subjects.
     Check,
+    /// One question about the 100,000 subjects.
+    Cohort,
     /// The audit of the ledger so far: entries of one operation, when it runs after `commit`.
     Audit,
     /// One of four killed, and its catching up.
     Outage,
     /// Disk growth while nothing happens.
     Footprint,
+    /// Checks with a million subjects; takes many minutes, most of them for registering.
+    Million,
 }
 
 /// In the order in which they run: what needs a quiet, small ledger first.
-const ALL: [Workload; 9] = [
+const ALL: [Workload; 12] = [
+    Workload::Decide,
     Workload::Idle,
     Workload::Commit,
     Workload::Audit,
@@ -67,8 +78,10 @@ const ALL: [Workload; 9] = [
     Workload::Withdraw,
     Workload::Release,
     Workload::Check,
+    Workload::Cohort,
     Workload::Outage,
     Workload::Footprint,
+    Workload::Million,
 ];
 
 /// What the benchmark was told.
@@ -78,6 +91,8 @@ pub struct Options {
     pub workloads: Vec<Workload>,
     /// Longest time of one measurement, in seconds.
     pub seconds: u64,
+    /// Patients of the workload `million`.
+    pub subjects: usize,
     /// How to print.
     pub output: Output,
     /// Where the report goes, if anywhere.
@@ -132,6 +147,8 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
         figures: Vec::new(),
         wrong: Vec::new(),
         acknowledged: Default::default(),
+        subjects: 0,
+        many_subjects: options.subjects,
         idle_commit_ms: None,
     };
     stage.cluster.wait_ready().await?;
@@ -141,12 +158,15 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
         }
         eprintln!("== {workload:?}");
         let outcome = match workload {
+            Workload::Decide => decide::decisions(&mut stage).await,
             Workload::Idle => commit::idle(&mut stage).await,
             Workload::Commit => commit::commit(&mut stage).await,
             Workload::Bulk => commit::bulk(&mut stage).await,
             Workload::Withdraw => withdraw::withdraw(&mut stage).await,
             Workload::Release => release::release(&mut stage).await,
             Workload::Check => check::check(&mut stage).await,
+            Workload::Cohort => cohort::cohort(&mut stage).await,
+            Workload::Million => check::million(&mut stage).await,
             Workload::Audit => audit::audit(&mut stage).await,
             Workload::Outage => outage::outage(&mut stage).await,
             Workload::Footprint => footprint::idle(&mut stage).await,

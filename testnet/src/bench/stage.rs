@@ -9,12 +9,12 @@ use assent_proto::v1::subject_service_client::SubjectServiceClient;
 use assent_proto::v1::{ImportSubjectsRequest, ImportedSubject, LoadRecordsRequest};
 use futures::stream;
 
-use super::figure::Figure;
+use super::figure::{Figure, Target};
 use super::load::Samples;
 use super::write::{patient, Acknowledged, Writers};
 use crate::binaries::Binaries;
 use crate::client::{self, code};
-use crate::error::Error;
+use crate::error::{failed, Error};
 use crate::net::cluster::Cluster;
 use crate::net::description::Network;
 
@@ -47,6 +47,10 @@ pub struct Stage {
     pub wrong: Vec<String>,
     /// Slots that nodes acknowledged as registered.
     pub acknowledged: Acknowledged,
+    /// How many of the patients `subject-0` and so on are registered.
+    pub subjects: usize,
+    /// Patients of the workload that asks about very many.
+    pub many_subjects: usize,
     /// Median time of one write on the quiet network, in milliseconds, once measured.
     pub idle_commit_ms: Option<f64>,
 }
@@ -86,9 +90,40 @@ impl Stage {
         self.time.min(Duration::from_secs_f64((ENOUGH / rate.max(1.0)).max(5.0)))
     }
 
+    /// Registers the patients `subject-0` to `subject-count` who are not yet, part by part: a million messages at once would
+    /// not fit. The first part that is large enough gives the figure.
+    pub async fn register_subjects(&mut self, count: usize) -> Result<(), Error> {
+        while self.subjects < count {
+            let part = (count - self.subjects).min(super::check::SUBJECTS);
+            let (seconds, handles) = self.import_from("subject", self.subjects, &vec![None; part]).await?;
+            self.subjects += handles.len();
+            let is_known = self.figures.iter().any(|figure| figure.name == "import_ops_per_s");
+            if !is_known && part == super::check::SUBJECTS {
+                let rate = handles.len() as f64 / seconds;
+                let target = Target::AtLeast(5_000.0);
+                let samples = handles.len() as u64;
+                self.keep(Figure::new("import_ops_per_s", rate, "ops/s", target, samples, seconds));
+            }
+            if handles.len() != part {
+                return failed(format!("{} handles came for {part} patients", handles.len()));
+            }
+        }
+        Ok(())
+    }
+
     /// Registers patients at the custodian with a consent each, 256 to an entry, and loads one small record for each. The
     /// patients' names are `run-0` and so on. Returns the seconds that the registration took, and the handles.
     pub async fn import(&self, run: &str, keys: &[Option<[u8; 32]>]) -> Result<(f64, Vec<Vec<u8>>), Error> {
+        self.import_from(run, 0, keys).await
+    }
+
+    /// The same, from a number on.
+    async fn import_from(
+        &self,
+        run: &str,
+        first: usize,
+        keys: &[Option<[u8; 32]>],
+    ) -> Result<(f64, Vec<Vec<u8>>), Error> {
         let channel = client::connect(self.network(), CUSTODIAN, "registrar").await?;
         let subject = |(n, key): (usize, &Option<[u8; 32]>)| ImportedSubject {
             patient: Some(patient(CUSTODIAN, &format!("{run}-{n}"))),
@@ -96,12 +131,12 @@ impl Stage {
             control_key: key.map(|k| k.to_vec()).unwrap_or_default(),
             consent: consent(&format!("{run}-{n}")).into_bytes(),
         };
-        let subjects: Vec<ImportedSubject> = keys.iter().enumerate().map(subject).collect();
+        let subjects: Vec<ImportedSubject> = (first..).zip(keys).map(subject).collect();
         let messages: Vec<ImportSubjectsRequest> = subjects
             .chunks(256)
             .enumerate()
             .map(|(n, chunk)| ImportSubjectsRequest {
-                request_id: format!("import-{run}-{n}"),
+                request_id: format!("import-{run}-{first}-{n}"),
                 subjects: chunk.to_vec(),
             })
             .collect();
@@ -129,8 +164,8 @@ impl Stage {
             (0..messages.len()).flat_map(|n| lanes[n % 4].get(n / 4).cloned().unwrap_or_default()).collect();
         self.acknowledge(&handles);
         let records: Vec<Vec<u8>> =
-            (0..keys.len()).map(|n| record(&format!("{run}-{n}")).into_bytes()).collect();
-        self.load(run, records).await?;
+            (first..first + keys.len()).map(|n| record(&format!("{run}-{n}")).into_bytes()).collect();
+        self.load(&format!("{run}-{first}"), records).await?;
         Ok((seconds, handles))
     }
 

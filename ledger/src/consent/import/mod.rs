@@ -51,7 +51,18 @@ pub fn import_consent_leniently(bytes: &[u8]) -> Result<Imported, Vec<Issue>> {
     import(bytes, Findings { is_lenient: true, ..Findings::default() })
 }
 
-fn import(bytes: &[u8], mut findings: Findings) -> Result<Imported, Vec<Issue>> {
+/// The same as one of these, but for the sentences: for who only decides.
+pub(super) fn import_silently(bytes: &[u8], is_lenient: bool) -> Result<Consent, Vec<Issue>> {
+    import_with(bytes, Findings { is_lenient, ..Findings::default() }).map(|(consent, _)| consent)
+}
+
+fn import(bytes: &[u8], findings: Findings) -> Result<Imported, Vec<Issue>> {
+    let (consent, notes) = import_with(bytes, findings)?;
+    let sentences = words::sentences(&consent);
+    Ok(Imported { consent, notes, sentences })
+}
+
+fn import_with(bytes: &[u8], mut findings: Findings) -> Result<(Consent, Vec<Issue>), Vec<Issue>> {
     let consent = match json::parse(bytes, MAX_CONSENT_BYTES) {
         Ok(value) => read(&value, &mut findings),
         Err(JsonFault { reason, message }) => {
@@ -60,10 +71,7 @@ fn import(bytes: &[u8], mut findings: Findings) -> Result<Imported, Vec<Issue>> 
         }
     };
     match consent {
-        Some(consent) if findings.errors.is_empty() => {
-            let sentences = words::sentences(&consent);
-            Ok(Imported { consent, notes: findings.notes, sentences })
-        }
+        Some(consent) if findings.errors.is_empty() => Ok((consent, findings.notes)),
         _ => Err(findings.errors),
     }
 }

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod demo;
+mod explain;
 mod export;
 mod fixtures;
 mod import;
@@ -13,7 +14,6 @@ mod reading;
 mod reference;
 mod requests;
 mod rules;
-mod speed;
 
 use assent_ledger::consent::*;
 

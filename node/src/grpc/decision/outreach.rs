@@ -1,9 +1,7 @@
 //! May a patient be contacted, for what and by which channel.
 
-use assent_ledger::block::Tip;
-use assent_proto::v1::{CheckOutreachRequest, CheckOutreachResponse, Consistency, OutreachKind, Query};
+use assent_proto::v1::{CheckOutreachRequest, CheckOutreachResponse, OutreachKind, Query};
 
-use crate::chain::now_ms;
 use crate::custodian::{Outreach, CHANNELS};
 use crate::grpc::auth::Client;
 use crate::grpc::{answer, border, Api};
@@ -25,16 +23,6 @@ fn channel(channel: String) -> Result<String, Refusal> {
         true => Ok(channel),
         false => Err(border::malformed("channel", format!("not one of {}", CHANNELS.join(", ")))),
     }
-}
-
-fn not_stale(tip: &Tip, demand: &Consistency) -> Result<(), Refusal> {
-    let age_ms = now_ms().saturating_sub(tip.time_ms);
-    if demand.max_staleness_ms == 0 || age_ms <= demand.max_staleness_ms {
-        return Ok(());
-    }
-    let message =
-        format!("the newest block is {age_ms} ms old, at most {} are wanted: retry", demand.max_staleness_ms);
-    Err(Refusal::unavailable("TOO_STALE", message))
 }
 
 impl Api {
@@ -62,12 +50,11 @@ impl Api {
                 None => refusal,
             }
         })?;
-        let demand = body.consistency.unwrap_or_default();
+        let consistency = body.consistency.as_ref();
         let tip = self.app.parts.tip();
-        answer::not_behind(tip.height, demand.min_height)?;
-        not_stale(&tip, &demand)?;
+        answer::meets(consistency, &tip)?;
         let permit = self.app.recipient.check_outreach(&client.id, query, channel).await?;
-        answer::not_behind(permit.height, demand.min_height)?;
+        answer::meets_at(consistency, permit.height, permit.time_ms)?;
         Ok(CheckOutreachResponse {
             answer: Some(answer::at(&tip)),
             purpose: purpose.to_owned(),
