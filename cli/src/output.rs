@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{printable, Exit, Failure};
 
 /// Form of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -109,10 +109,52 @@ pub fn fields(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
+/// Columns of the text that people read.
+const COLUMNS: usize = 80;
+
+/// A head and a text behind it in lines of at most 80 columns, where words are shorter; control characters become spaces.
+pub fn paragraph(head: &str, text: &str) -> String {
+    let indent = if head.trim().is_empty() { head.to_owned() + "  " } else { " ".repeat(head.len()) };
+    let (mut out, mut line) = (String::new(), head.to_owned());
+    let mut is_empty = true;
+    for word in printable(text).split(' ').filter(|word| !word.is_empty()) {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            out += &format!("{line}\n");
+            line = indent.clone();
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line += word;
+        is_empty = false;
+    }
+    out + &line + "\n"
+}
+
 /// Milliseconds since the Unix epoch as RFC 3339 in UTC.
 pub fn time(ms: u64) -> String {
     let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
     at.ok()
         .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
         .unwrap_or_else(|| format!("{ms} ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paragraphs_fit_80_columns() {
+        assert_eq!(paragraph("rule: ", "one\u{1b}two"), "rule: one two\n");
+        let long = "word ".repeat(40) + &"x".repeat(100) + " end";
+        let said = paragraph("rule: ", &long);
+        assert!(said.lines().skip(1).all(|line| line.starts_with("      ") && !line.ends_with(' ')));
+        assert!(said.lines().filter(|line| line.chars().count() > 80).count() == 1, "only the one long word");
+        assert_eq!(
+            said.split_whitespace().skip(1).collect::<Vec<_>>(),
+            long.split_whitespace().collect::<Vec<_>>()
+        );
+        assert_eq!(paragraph("", ""), "\n");
+    }
 }

@@ -12,7 +12,7 @@ use crate::commands::status::{answer_json, answer_text};
 use crate::connect::{self, NodeArgs};
 use crate::exit::{printable, Failure};
 use crate::files;
-use crate::output::{fields, Report};
+use crate::output::{fields, paragraph, Report};
 use crate::profile::Profile;
 use crate::text::{self, PatientArgs};
 
@@ -51,17 +51,18 @@ impl PolicyCommand {
 
 /// Names a write.
 #[derive(Debug, clap::Args)]
-pub(super) struct WriteArgs {
+pub struct WriteArgs {
     /// Name of this write, to retry it; fresh by default
     #[arg(long, value_name = "ID")]
-    pub(super) request_id: Option<String>,
+    pub request_id: Option<String>,
+    /// Where the node is.
     #[command(flatten)]
-    pub(super) node: NodeArgs,
+    pub node: NodeArgs,
 }
 
 /// The patient's control key.
 #[derive(Debug, clap::Args)]
-struct ControlKeyArgs {
+pub struct ControlKeyArgs {
     /// Patient's control key, hex: `assent wallet show` says it
     #[arg(long, value_name = "HEX")]
     control_key: Option<String>,
@@ -69,7 +70,7 @@ struct ControlKeyArgs {
 
 impl ControlKeyArgs {
     /// The key's bytes; empty when there is none.
-    fn parse(&self) -> Result<Vec<u8>, Failure> {
+    pub fn parse(&self) -> Result<Vec<u8>, Failure> {
         match &self.control_key {
             Some(hex) => Ok(text::hash("--control-key", hex)?.to_vec()),
             None => Ok(Vec::new()),
@@ -134,6 +135,12 @@ pub struct ImportArgs {
     /// FHIR R4 Consent as JSON
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Take a scope in category, and known aliases of systems
+    #[arg(long)]
+    lenient: bool,
+    /// From a feed: keep what is refused, and withhold all
+    #[arg(long)]
+    keep_unresolved: bool,
     #[command(flatten)]
     patient: PatientArgs,
     #[command(flatten)]
@@ -149,9 +156,14 @@ impl ImportArgs {
         let request = ImportConsentRequest {
             request_id: request_id.clone(),
             patient: Some(self.patient.parse()?),
-            consent: json_file(&self.file)?,
+            consent: match self.keep_unresolved {
+                // What is no JSON is kept too: nobody knows what it denies.
+                true => files::read(&self.file, MAX_DOCUMENT_BYTES)?,
+                false => json_file(&self.file)?,
+            },
             control_key: self.control_key.parse()?,
-            ..Default::default()
+            lenient: self.lenient,
+            keep_unresolved: self.keep_unresolved,
         };
         let answer = connect::run(async {
             let node = self.write.node.connect(profile).await?;
@@ -166,12 +178,14 @@ impl ImportArgs {
             ("handle", handle.clone()),
             ("ledger", answer_text(&answer.answer)),
         ]);
-        for rule in &answer.rules {
-            text += &format!("rule: {}\n", printable(rule));
+        if answer.unresolved {
+            text += "UNRESOLVED: refused and kept; all is withheld until an officer resolves it\n";
         }
+        text.extend(answer.rules.iter().map(|rule| paragraph("rule: ", rule)));
         let json = json!({
             "ok": true, "consent_id": answer.consent_id, "consent_seq": answer.consent_seq, "rules": answer.rules,
-            "handle": handle, "request_id": request_id, "answer": answer_json(&answer.answer),
+            "unresolved": answer.unresolved, "handle": handle, "request_id": request_id,
+            "answer": answer_json(&answer.answer),
         });
         Ok(Report::ok(text, json))
     }
@@ -212,7 +226,7 @@ impl SetArgs {
 }
 
 /// The exact bytes of a JSON file: the node keeps and hashes them.
-fn json_file(path: &Path) -> Result<Vec<u8>, Failure> {
+pub fn json_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = files::read(path, MAX_DOCUMENT_BYTES)?;
     match serde_json::from_slice::<serde_json::Value>(&bytes) {
         Ok(serde_json::Value::Object(_)) => Ok(bytes),

@@ -68,7 +68,7 @@ pub enum Command {
     /// EHR: load records
     #[command(subcommand)]
     Records(records::RecordsCommand),
-    /// Portal: import consents. Anyone: try them offline
+    /// Portal: record and read consents. Anyone: try them offline
     #[command(subcommand)]
     Consent(consent::ConsentCommand),
     /// Portal: see and answer what patients are asked for

@@ -6,6 +6,7 @@ mod bad_input;
 mod chain;
 mod checkpoint;
 mod consent;
+mod consents;
 mod keys;
 mod node;
 mod program;

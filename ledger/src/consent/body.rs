@@ -6,6 +6,7 @@ use prost::Message;
 use super::import::{import_consent, import_consent_leniently, import_silently, Imported};
 use super::issue::Issue;
 use super::model::{Consent, ConsentState, LegalBasis};
+use super::words;
 use crate::commitment::commit;
 use crate::hash::{Context, Hash};
 
@@ -20,13 +21,14 @@ pub fn consent_commitment(chain_id: &str, salt: &[u8; 32], body: &ConsentBody) -
 pub fn read_body(body: &ConsentBody, subject: &str) -> Result<Imported, Vec<Issue>> {
     if body.unresolved {
         let consent = Consent::unresolved(&body.id, subject);
-        let state = state_of(body).unwrap_or(ConsentState::Active);
+        let state = recorded_state(body).unwrap_or(ConsentState::Active);
         let consent = Consent { state, revision: body.revision, ..consent };
         return Ok(Imported { consent, notes: Vec::new(), sentences: Vec::new() });
     }
     let read = if body.lenient { import_consent_leniently } else { import_consent };
     let mut imported = read(&body.fhir)?;
     record(&mut imported.consent, body);
+    imported.sentences = words::sentences(&imported.consent);
     Ok(imported)
 }
 
@@ -44,7 +46,7 @@ pub fn read_consent(body: &ConsentBody, subject: &str) -> Result<Consent, Vec<Is
 fn record(consent: &mut Consent, body: &ConsentBody) {
     consent.id = body.id.clone();
     consent.revision = body.revision;
-    if let Some(state) = state_of(body) {
+    if let Some(state) = recorded_state(body) {
         consent.state = state;
     }
     consent.legal_basis = basis_of(body).or(consent.legal_basis);
@@ -59,7 +61,8 @@ fn record(consent: &mut Consent, body: &ConsentBody) {
     }
 }
 
-fn state_of(body: &ConsentBody) -> Option<ConsentState> {
+/// The state that a revision is recorded in.
+pub fn recorded_state(body: &ConsentBody) -> Option<ConsentState> {
     Some(match body.state() {
         RecordedState::Unspecified => return None,
         RecordedState::Proposed => ConsentState::Proposed,

@@ -3,7 +3,7 @@
 
 use time::{Date, Month};
 
-const DAY_MS: i64 = 86_400_000;
+pub const DAY_MS: i64 = 86_400_000;
 
 /// One dateTime as `[start_ms, end_ms)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

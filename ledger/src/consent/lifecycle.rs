@@ -51,6 +51,23 @@ impl Consent {
         denies || matches!(self.base, Base::Deny | Base::Limit)
     }
 
+    /// Whether its period, or its grantor's authority, is over.
+    pub fn is_over(&self, at_ms: i64) -> bool {
+        let ends = [self.context.valid.end_ms, self.authority_ends_ms];
+        ends.into_iter().flatten().any(|end| end <= at_ms)
+    }
+
+    /// Whether anything of it counts in a decision now, or will when its period begins.
+    pub fn something_stands(&self, at_ms: i64) -> bool {
+        let permits = match self.state {
+            ConsentState::Active => self.authority_ends_ms.is_none_or(|end| at_ms < end),
+            ConsentState::Revoked => false,
+            _ => return false,
+        };
+        let ended = self.context.valid.end_ms.is_some_and(|end| end <= at_ms);
+        !ended && (permits || self.unresolved || self.stands_after_revocation())
+    }
+
     /// What stands for an active consent of a feed that import refused: "kept as unresolved, and the subject's releases
     /// are withheld as INDETERMINATE until an officer resolves it".
     pub fn unresolved(id: &str, subject: &str) -> Self {

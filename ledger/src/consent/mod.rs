@@ -14,6 +14,7 @@
 
 mod body;
 mod clinical;
+mod compose;
 mod dates;
 mod decide;
 mod explain;
@@ -22,6 +23,7 @@ mod import;
 mod issue;
 mod json;
 mod kleene;
+mod legal;
 mod lifecycle;
 mod matching;
 mod model;
@@ -33,16 +35,19 @@ mod speaking;
 mod tables;
 mod words;
 
-pub use body::{consent_commitment, read_body, read_consent};
+pub use body::{consent_commitment, read_body, read_consent, recorded_state};
 pub use clinical::{ClinicalDate, DayRange, Days};
+pub use compose::{compose_consent, Directive, DirectiveFault, Scope, ORGANIZATION_SYSTEM};
 pub use decide::{decide, DecisionInput};
 pub use explain::{explain, Change, Explanation, ResourceExplanation, Tried, WouldChange};
 pub use export::{export_consent, Recorded, LEDGER_EXTENSION};
 pub use import::{
-    has_hidden_characters, import_consent, import_consent_leniently, Imported, MAX_CONSENT_BYTES, MAX_RULES,
+    consent_head, has_hidden_characters, import_consent, import_consent_leniently, Head, Imported,
+    MAX_CONSENT_BYTES, MAX_RULES,
 };
 pub use issue::{operation_outcome, Issue, Refusal, Severity, ISSUE_SYSTEM};
 pub use kleene::Kleene;
+pub use legal::{authority_limit_ms, missing_elements};
 pub use lifecycle::{Step, StepFault};
 pub use model::{
     Base, Clause, Code, Conf, Consent, ConsentState, Context, DataFilter, Effect, LegalBasis, Period,
@@ -53,6 +58,7 @@ pub use policy::{BreakGlass, DefaultPolicy, PolicyFault, PolicyRule, PolicyVersi
 pub use request::{BreakGlassReason, Request, RequestFault, RequiredByLaw};
 pub use resource::{describe_resource, ResourceDescriptor, MAX_RESOURCE_BYTES};
 pub use tables::{is_purpose, is_resource_type, is_sensitivity, tables_sha256, TABLES_TSV};
+pub use words::still_denied;
 
 /// The algorithm that every decision names, beside the hash of its code tables (CONSENT.md, head).
 pub const ALGORITHM: &str = "CDA-1";

@@ -6,27 +6,59 @@ use time::OffsetDateTime;
 use super::clinical::DayRange;
 use super::model::{
     Base, Clause, Conf, Consent, ConsentState, Context, DataFilter, Effect, Period, Recipient, Reference,
+    Rule,
 };
 
 /// One sentence for the state if nothing stands, one for the base, one for each rule.
 pub fn sentences(consent: &Consent) -> Vec<String> {
     let mut said = Vec::new();
-    if consent.state != ConsentState::Active {
-        said.push("This consent is not active: it is kept as history, and nothing in it holds.".to_owned());
+    match consent.state {
+        ConsentState::Active => {}
+        ConsentState::Revoked => {
+            said.push(
+                "This consent is revoked: nothing that it permits holds, and what it denies does.".to_owned(),
+            );
+        }
+        _ => {
+            said.push(
+                "This consent is not active: it is kept as history, and nothing in it holds.".to_owned(),
+            );
+        }
     }
     said.push(base(consent));
     if let Some(root) = &consent.root_rule {
         said.push(format!("Of these: {}.", clause(&root.clause)));
     }
-    for one in &consent.rules {
-        let within = match one.within.is_empty() {
-            true => String::new(),
-            // Its id says in which rules: "1.2" is in "1".
-            false => " of what the rule that it is nested in covers".to_owned(),
-        };
-        said.push(format!("Rule {}: {}{within}.", one.id, clause(&one.clause)));
-    }
+    said.extend(consent.rules.iter().map(|one| format!("Rule {}: {}.", one.id, nested(one))));
     said
+}
+
+/// What goes on denying after a revocation ("Revoking never widens"): the base, and each rule with the context that it carries.
+pub fn still_denied(consent: &Consent) -> Vec<String> {
+    if consent.unresolved {
+        return vec![
+            "It can't be read, so that everything is withheld until an officer resolves it.".to_owned()
+        ];
+    }
+    let scope = context(&consent.context);
+    let base = match consent.base {
+        Base::Deny => Some(format!("Deny {scope}.")),
+        Base::Limit => Some(format!("For {scope}: no default applies.")),
+        Base::Permit | Base::None => None,
+    };
+    let rules = consent.root_rule.iter().chain(&consent.rules);
+    let denies = rules.filter(|one| one.clause.effect == Effect::Deny);
+    base.into_iter()
+        .chain(denies.map(|one| format!("Rule {}: {}, for {scope}.", one.id, nested(one))))
+        .collect()
+}
+
+fn nested(one: &Rule) -> String {
+    match one.within.is_empty() {
+        true => clause(&one.clause),
+        // Its id says in which rules: "1.2" is in "1".
+        false => format!("{} of what the rule that it is nested in covers", clause(&one.clause)),
+    }
 }
 
 fn base(consent: &Consent) -> String {

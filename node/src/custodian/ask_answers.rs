@@ -7,7 +7,8 @@ use assent_proto::ledger::v1::{operation::Kind as OperationKind, ConsentBody, Op
 use prost::Message;
 
 use super::asks::{patient_not_found, read, unreadable, Standing};
-use super::consents::{check_subject, refused};
+use super::checks::check_subject;
+use super::consents::refused;
 use super::grant::consent_of;
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued};
 use crate::chain::view::View;

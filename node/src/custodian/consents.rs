@@ -1,32 +1,22 @@
 //! Consents, the default policy, and withdrawals.
 
 use assent_ledger::commitment::commit;
-use assent_ledger::consent::{import_consent, ConsentState, DefaultPolicy, Imported, Issue};
+use assent_ledger::consent::{ConsentState, DefaultPolicy, Imported, Issue};
 use assent_ledger::execute::ExecuteError;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    operation::Kind as OperationKind, ConsentBody, Operation, PolicyBody, SetConsent, SetPolicy, Withdraw,
+    operation::Kind as OperationKind, ConsentBody, Operation, PolicyBody, SetPolicy, Withdraw,
 };
 use prost::Message;
 
+use super::changing::{Reply, Write};
+use super::record::{read_fhir, Applied};
+use super::unresolved::{ConsentToImport, ImportedConsent};
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued, RecordedConsent, RecordedPolicy};
 use crate::chain::SubmitError;
 use crate::refusal::{Kind, Refusal};
-use crate::vault::{ConsentRecord, Pending, Subject};
-
-/// The reply to an import, as stored for retries.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ImportReply {
-    #[prost(string, tag = "1")]
-    consent_id: String,
-    #[prost(uint64, tag = "2")]
-    consent_seq: u64,
-    #[prost(string, repeated, tag = "3")]
-    rules: Vec<String>,
-    #[prost(bytes = "vec", tag = "4")]
-    handle: Vec<u8>,
-}
+use crate::vault::Pending;
 
 /// A consent's own id, or a fresh one.
 pub(super) fn id_of(imported: &Imported) -> String {
@@ -57,103 +47,46 @@ impl Custodian {
         client: &str,
         request_id: &str,
         patient: PatientName,
-        fhir: Vec<u8>,
+        import: ConsentToImport,
         control_key: Option<[u8; 32]>,
     ) -> Result<RecordedConsent, Refusal> {
         let key = control_key.unwrap_or_default();
         let name = [&patient.system, &patient.value, &patient.birth_date].map(|s| s.as_bytes());
-        let body_hash = sha256(&framed(Context::Handle, "import", &[name[0], name[1], name[2], &fhir, &key]));
-        let guard = self.preparing.lock().await;
-        let queued = match self.queued(client, request_id, &body_hash)? {
-            Some(queued) => queued,
-            None => self.prepare_consent(client, request_id, body_hash, &patient, fhir, control_key)?,
-        };
-        drop(guard);
-        let height = self.commit(client, request_id, body_hash, &queued).await?;
-        let unreadable = || Refusal::unavailable("NODE_FAILING", "a stored reply does not decode");
-        let reply = ImportReply::decode(queued.reply.as_slice()).map_err(|_| unreadable())?;
-        Ok(RecordedConsent {
-            consent_id: reply.consent_id,
-            consent_seq: reply.consent_seq,
-            rules: reply.rules,
-            handle: reply.handle.try_into().map_err(|_| unreadable())?,
-            height,
-        })
+        let how = [u8::from(import.lenient), u8::from(import.keep_unresolved)];
+        let parts = [name[0], name[1], name[2], &import.fhir, &key, &how];
+        let body_hash = sha256(&framed(Context::Handle, "import", &parts));
+        let write = Write { client, request_id, body_hash };
+        let prepare = || self.prepare_import(write, &patient, &import, control_key);
+        RecordedConsent::of(self.change(write, prepare).await?)
     }
 
-    fn prepare_consent(
+    fn prepare_import(
         &self,
-        client: &str,
-        request_id: &str,
-        body_hash: Hash,
+        write: Write<'_>,
         patient: &PatientName,
-        fhir: Vec<u8>,
+        import: &ConsentToImport,
         control_key: Option<[u8; 32]>,
     ) -> Result<Queued, Refusal> {
-        let vault = &self.parts.vault;
-        let imported = import_consent(&fhir).map_err(|issues| refused(&issues))?;
-        let subject = vault
-            .subject_by_identifier(&patient.system, &patient.value, &patient.birth_date)?
-            .ok_or_else(|| Refusal::new(Kind::NotFound, "SUBJECT_NOT_FOUND", "no patient matches exactly"))?;
-        check_subject(&subject, &imported)?;
-        let view = self.parts.store.view()?;
-        let slot = view.slot(self.organization(), &subject.handle)?.ok_or_else(|| {
-            Refusal::new(
-                Kind::FailedPrecondition,
-                "SUBJECT_NOT_COMMITTED",
-                "the patient's registration is not committed yet",
-            )
-        })?;
-        if slot.frozen && imported.consent.state == ConsentState::Active {
-            return Err(Refusal::new(
-                Kind::FailedPrecondition,
-                "SLOT_FROZEN",
-                "the patient has withdrawn: only their control key can lift that",
-            ));
+        // What can't be read is said first, unless it is kept.
+        if !import.keep_unresolved {
+            read_fhir(&import.fhir, import.lenient).map_err(|issues| refused(&issues))?;
         }
-        let new_key = match (slot.control_key.as_deref(), control_key) {
-            (None, key) => key.map(|k| k.to_vec()),
-            (Some(present), Some(key)) if present != key => {
-                return Err(Refusal::new(
-                    Kind::FailedPrecondition,
-                    "CONTROL_KEY_PRESENT",
-                    "the slot has another control key: replacing it needs that key's signature",
-                ))
+        let opened = self.open_patient(&self.parts.store.view()?, patient);
+        let mut opened = opened.map_err(|refusal| match refusal.reason {
+            "PATIENT_NOT_FOUND" => {
+                Refusal::new(Kind::NotFound, "SUBJECT_NOT_FOUND", "no patient matches exactly")
             }
-            (Some(_), _) => None,
-        };
-        let mut set = self.open_set(&subject.handle, &slot.commitment)?;
-        let id = id_of(&imported);
-        let revision = set.consents.iter().filter(|c| c.body.id == id).map(|c| c.body.revision).max();
-        set.consents.retain(|c| c.body.id != id);
-        let body = ConsentBody {
-            revision: revision.unwrap_or(0) + 1,
-            ..self.first_body(&subject.handle, &id, imported.consent.state, fhir)
-        };
-        set.consents.push(ConsentRecord { body, salt: fresh_bytes() });
-        set.salt = fresh_bytes();
-        let commitment = self.commitment_of(&set);
-        let operation = SetConsent {
-            custodian: self.organization().to_owned(),
-            handle: subject.handle.to_vec(),
-            expected_consent_seq: slot.consent_seq,
-            commitment: commitment.to_vec(),
-            control_key: new_key,
-            control_signature: None,
-        };
-        let reply = ImportReply {
-            consent_id: id,
-            consent_seq: slot.consent_seq + 1,
-            rules: imported.sentences,
-            handle: subject.handle.to_vec(),
-        };
-        let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
-        let (queued, record) = self.queue(body_hash, operations, reply.encode_to_vec())?;
-        vault.stage_pending(&[
-            Pending::ConsentSet { handle: &subject.handle, commitment: &commitment, set: &set },
-            Pending::Request { client, request_id, record: &record },
-        ])?;
-        Ok(queued)
+            _ => refusal,
+        })?;
+        let ImportedConsent { applied, unresolved, is_new } = self.apply_import(&mut opened, import)?;
+        let key = opened.new_key(control_key)?;
+        let Applied { id: consent_id, revision, imported } = applied;
+        let reply = Reply { consent_id, revision, rules: imported.sentences, unresolved, ..Reply::default() };
+        if is_new {
+            return self.queue_set(write, opened, key, reply);
+        }
+        let (consent_seq, handle) = (opened.slot.consent_seq, opened.subject.handle.to_vec());
+        self.queue_nothing(write, &Reply { consent_seq, handle, ..reply })
     }
 
     /// The first revision of a consent.
@@ -251,15 +184,4 @@ impl Custodian {
         self.parts.vault.stage_pending(&[Pending::Request { client, request_id, record: &record }])?;
         Ok(queued)
     }
-}
-
-pub(super) fn check_subject(subject: &Subject, imported: &Imported) -> Result<(), Refusal> {
-    if imported.consent.subject == subject.patient_reference {
-        return Ok(());
-    }
-    Err(Refusal::invalid(
-        "CONSENT_FOR_OTHER_SUBJECT",
-        "consent",
-        "Consent.patient is not the patient that the request names",
-    ))
 }

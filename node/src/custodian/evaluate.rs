@@ -10,8 +10,7 @@ use super::{blocking, Custodian};
 use crate::refusal::Refusal;
 use crate::vault::Record;
 
-/// Identifier system by which consents name organizations of the network.
-pub const ORGANIZATION_SYSTEM: &str = "urn:assent:organization";
+pub use assent_ledger::consent::ORGANIZATION_SYSTEM;
 
 /// Records up to this size are judged in place, in some ten microseconds.
 pub(super) const FEW_RECORDS_BYTES: usize = 32 << 10;
@@ -153,7 +152,7 @@ impl Custodian {
     }
 }
 
-fn rule_name(decided_by: &DecidedBy) -> String {
+pub(super) fn rule_name(decided_by: &DecidedBy) -> String {
     match decided_by {
         DecidedBy::Consent { consent, rule } => format!("{consent}/{rule}"),
         DecidedBy::DefaultPolicy { id } => format!("default-policy:{id}"),

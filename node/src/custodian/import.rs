@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use assent_ledger::consent::import_consent;
+use assent_ledger::consent::{import_consent, ConsentState};
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, Operation, SetConsent};
 
-use super::consents::{check_subject, id_of, refused};
+use super::checks::{check_elements, check_subject};
+use super::consents::{id_of, refused};
 use super::{blocking, fresh_bytes, Custodian, NewSubject, Queued};
 use crate::refusal::Refusal;
 use crate::vault::{ConsentRecord, ConsentSet, Pending, Subject};
@@ -91,6 +92,9 @@ impl Custodian {
         if !consent.is_empty() {
             let imported = import_consent(consent).map_err(|issues| refused(&issues))?;
             check_subject(&subject, &imported)?;
+            if imported.consent.state == ConsentState::Active {
+                check_elements(&imported.consent)?;
+            }
             let id = id_of(&imported);
             let body = self.first_body(&subject.handle, &id, imported.consent.state, consent.to_vec());
             set.consents.push(ConsentRecord { body, salt: fresh_bytes() });

@@ -8,7 +8,9 @@
 
 mod ask_answers;
 mod asks;
+mod changing;
 mod charts;
+mod checks;
 mod consents;
 mod contact;
 mod evaluate;
@@ -18,8 +20,14 @@ mod history;
 mod import;
 mod judge;
 mod opened;
+mod preview;
+mod read;
+mod record;
 mod release;
+mod revoke;
 mod subjects;
+mod timeline;
+mod unresolved;
 mod view_consent;
 mod watch;
 
@@ -46,8 +54,13 @@ pub use evaluate::{Evaluation, PermittedRelease};
 pub use explain::Explained;
 pub use import::{ImportedSubjects, SubjectToImport};
 pub use judge::Judged;
+pub use preview::{Preview, Probe, ProbeEffect, Trial, MAX_PROBES};
+pub use read::{Page, PageAsked, ReadConsent, Wanted};
+pub use record::{Form, NewConsent};
 pub(crate) use release::answer_step;
 pub use release::Released;
+pub use revoke::SteppedConsent;
+pub use unresolved::ConsentToImport;
 pub use watch::{Found, Watch, WatchPlace};
 
 /// Longest wait for a commit before the outcome is called unknown.
@@ -114,6 +127,8 @@ pub struct Loaded {
 pub struct RecordedConsent {
     /// Its id.
     pub consent_id: String,
+    /// Its revision.
+    pub revision: u64,
     /// Consent sequence of the slot after it.
     pub consent_seq: u64,
     /// Its rules in words.
@@ -122,6 +137,17 @@ pub struct RecordedConsent {
     pub handle: Hash,
     /// Height of the block that holds it.
     pub height: u64,
+    /// It was refused and kept as unresolved.
+    pub unresolved: bool,
+}
+
+impl RecordedConsent {
+    fn of((reply, height): (changing::Reply, u64)) -> Result<Self, Refusal> {
+        let changing::Reply { consent_id, consent_seq, rules, handle, revision, unresolved } = reply;
+        let unreadable = |_| Refusal::unavailable("NODE_FAILING", "a stored reply does not decode");
+        let handle = handle.try_into().map_err(unreadable)?;
+        Ok(Self { consent_id, revision, consent_seq, rules, handle, height, unresolved })
+    }
 }
 
 /// A recorded policy.

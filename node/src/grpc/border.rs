@@ -39,7 +39,8 @@ pub fn malformed(field: &str, what: impl std::fmt::Display) -> Refusal {
     Refusal::invalid("MALFORMED_REQUEST", field, format!("{field}: {what}"))
 }
 
-fn text(field: &str, value: &str, max_bytes: usize) -> Result<(), Refusal> {
+/// A text: 1 byte or more, bounded, on one line.
+pub fn text(field: &str, value: &str, max_bytes: usize) -> Result<(), Refusal> {
     if value.is_empty() || value.len() > max_bytes {
         return Err(malformed(field, format!("{} bytes, 1 to {max_bytes} needed", value.len())));
     }
@@ -49,7 +50,8 @@ fn text(field: &str, value: &str, max_bytes: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn code(field: &str, value: &str) -> Result<(), Refusal> {
+/// A code.
+pub fn code(field: &str, value: &str) -> Result<(), Refusal> {
     text(field, value, MAX_CODE_BYTES)?;
     if value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
         return Ok(());

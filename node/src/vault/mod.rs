@@ -18,6 +18,7 @@ mod asks;
 mod bodies;
 mod error;
 mod own_accesses;
+mod pages;
 mod records;
 mod requests;
 mod seal;

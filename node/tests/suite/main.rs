@@ -7,6 +7,7 @@ mod batch;
 mod bft;
 mod bulk;
 mod cohort;
+mod consents;
 mod crowd;
 mod decisions;
 mod exchange;

@@ -27,7 +27,10 @@ use super::model::{Consent, ConsentState, Effect, LegalBasis, Reference};
 use super::resource::{ACT_CODE, PART2_LABEL};
 use super::words;
 
-pub use codes::has_hidden_characters;
+pub use codes::{
+    has_hidden_characters, is_id, ACT_REASON, CONSENT_ACTION, CONSENT_SCOPE, LOINC, PARTICIPATION,
+    RESOURCE_TYPES,
+};
 pub use nesting::MAX_RULES;
 
 /// Bytes of one Consent.
@@ -39,6 +42,31 @@ pub struct Imported {
     pub consent: Consent,
     pub notes: Vec<Issue>,
     pub sentences: Vec<String>,
+}
+
+/// What can be told of a Consent though it is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Its id, as import would take it; empty where it has none, or none that can be taken.
+    pub id: String,
+    /// The state that its status says; none where that can't be told.
+    pub state: Option<ConsentState>,
+    /// The reference to its patient, where that can be told.
+    pub subject: Option<String>,
+}
+
+/// Reads id, status and patient alone, for a consent of a feed that is refused: who keeps it as unresolved needs them.
+pub fn consent_head(bytes: &[u8]) -> Head {
+    let mut findings = Findings::default();
+    let parsed = json::parse(bytes, MAX_CONSENT_BYTES).ok();
+    let Some(mut object) =
+        parsed.as_ref().and_then(|value| Object::new(value, "Consent".to_owned(), &mut findings))
+    else {
+        return Head::default();
+    };
+    let id = id(&mut object, &mut findings);
+    let id = if findings.errors.is_empty() { id } else { String::new() };
+    Head { id, state: state(&mut object, &mut findings), subject: subject(&mut object, &mut findings) }
 }
 
 /// Reads one Consent. An expired or inactive one imports as history; its state says that nothing stands.

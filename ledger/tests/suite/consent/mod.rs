@@ -1,12 +1,14 @@
 //! `assent_ledger::consent` against CONSENT.md: clause tables, laws, import refusals, reading of records.
 
 mod agreement;
+mod compose;
 mod demo;
 mod explain;
 mod export;
 mod fixtures;
 mod import;
 mod laws;
+mod legal;
 mod lifecycle;
 mod overrides;
 mod policy;

@@ -3,6 +3,7 @@
 mod ask;
 mod contact;
 mod record;
+mod said;
 pub(super) mod watch;
 
 use assent_proto::v1::consent_service_server::ConsentService;
@@ -21,6 +22,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth::Client;
 use super::{border, deadline, Api};
+use crate::custodian::ConsentToImport;
 use crate::refusal::Refusal;
 
 impl Api {
@@ -34,15 +36,16 @@ impl Api {
         border::document("consent", &body.consent, border::MAX_DOCUMENT_BYTES)?;
         let key = border::control_key("control_key", &body.control_key)?;
         let custodian = &self.app.custodian;
-        let recorded =
-            custodian.import_consent(&client.id, &body.request_id, name, body.consent, key).await?;
+        let ImportConsentRequest { request_id, consent: fhir, lenient, keep_unresolved, .. } = body;
+        let import = ConsentToImport { fhir, lenient, keep_unresolved };
+        let recorded = custodian.import_consent(&client.id, &request_id, name, import, key).await?;
         Ok(ImportConsentResponse {
             answer: Some(self.answer_from(recorded.height).await?),
             consent_id: recorded.consent_id,
             consent_seq: recorded.consent_seq,
             rules: recorded.rules,
             handle: recorded.handle.to_vec(),
-            unresolved: false,
+            unresolved: recorded.unresolved,
         })
     }
 }
