@@ -1,15 +1,16 @@
 //! A patient's answer to an ask. A grant is one `SetConsent` with the consent that was asked for beside all that stands already.
 
-use assent_ledger::consent::import_consent;
+use assent_ledger::consent::{compose_consent, import_consent, Directive, Effect, Scope};
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{operation::Kind as OperationKind, ConsentBody, Operation, SetConsent};
+use assent_proto::ledger::v1::{
+    operation::Kind as OperationKind, ConsentAsk, ConsentBody, Operation, SetConsent,
+};
 use prost::Message;
 
 use super::asks::{patient_not_found, read, unreadable, Standing};
 use super::checks::check_subject;
 use super::consents::refused;
-use super::grant::consent_of;
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued};
 use crate::chain::view::View;
 use crate::refusal::{Kind, Refusal};
@@ -33,6 +34,26 @@ struct AnswerReply {
     consent_id: String,
     #[prost(string, repeated, tag = "2")]
     rules: Vec<String>,
+}
+
+/// What a patient who grants an ask consents to: a permit for the organization that asked, for what it asked, until the end that it
+/// named.
+fn directive(ask: ConsentAsk) -> Directive {
+    let access = |actions: Vec<String>| if actions.is_empty() { vec!["access".to_owned()] } else { actions };
+    let scope = Scope {
+        organizations: vec![ask.recipient],
+        purposes: ask.purposes,
+        actions: access(ask.actions),
+        resource_types: ask.resource_types,
+        ..Scope::default()
+    };
+    Directive {
+        effect: Effect::Permit,
+        scope,
+        valid_from_ms: None,
+        valid_until_ms: i64::try_from(ask.valid_until_ms).ok(),
+        exceptions: Vec::new(),
+    }
 }
 
 impl Custodian {
@@ -124,8 +145,10 @@ impl Custodian {
         }
         let time_ms = view.tip.time_ms;
         let consent_id = hex::encode(&id[..16]);
-        let fhir = consent_of(&read(ask)?, &consent_id, &subject.patient_reference, time_ms);
-        let fhir = fhir.ok_or_else(unreadable)?;
+        let at_ms = i64::try_from(time_ms).unwrap_or(i64::MAX);
+        let directive = directive(read(ask)?);
+        let fhir = compose_consent(&directive, &consent_id, &subject.patient_reference, at_ms);
+        let fhir = fhir.map_err(|_| unreadable())?;
         let imported = import_consent(&fhir).map_err(|issues| refused(&issues))?;
         check_subject(subject, &imported)?;
         let mut set = self.open_set(&subject.handle, &slot.commitment)?;
@@ -156,5 +179,40 @@ impl Custodian {
             Pending::Request { client, request_id, record: &record },
         ])?;
         Ok(queued)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use assent_ledger::consent::Base;
+
+    use super::*;
+
+    #[test]
+    fn a_grant_imports_and_says_what_was_asked() {
+        let ask = ConsentAsk {
+            recipient: "birch".into(),
+            purposes: vec!["HRESCH".into(), "TREAT".into()],
+            valid_until_ms: 1_900_000_000_123,
+            ..Default::default()
+        };
+        let granted = |ask: &ConsentAsk| {
+            let fhir = compose_consent(&directive(ask.clone()), "x", "Patient/1", 1_800_000_000_999).unwrap();
+            import_consent(&fhir).unwrap()
+        };
+        let imported = granted(&ask);
+        let context = &imported.consent.context;
+        assert_eq!((imported.consent.base, imported.consent.id.as_str()), (Base::Permit, "x"));
+        assert_eq!((context.valid.start_ms, context.valid.end_ms), (None, Some(1_900_000_000_123)));
+        assert_eq!(context.purposes.as_deref(), Some(&ask.purposes[..]));
+        assert_eq!(context.actions.as_deref(), Some(&["access".to_owned()][..]));
+        assert!(imported.sentences.join(" ").contains("urn:assent:organization|birch"));
+
+        let types = vec!["Observation".to_owned(), "Condition".to_owned()];
+        let imported =
+            granted(&ConsentAsk { actions: vec!["use".into()], resource_types: types.clone(), ..ask });
+        assert_eq!(imported.consent.base, Base::Limit);
+        assert_eq!(imported.consent.root_rule.unwrap().clause.data.types.as_deref(), Some(&types[..]));
+        assert_eq!(imported.consent.context.actions.as_deref(), Some(&["use".to_owned()][..]));
     }
 }

@@ -15,7 +15,6 @@ mod consents;
 mod contact;
 mod evaluate;
 mod explain;
-mod grant;
 mod history;
 mod import;
 mod judge;
