@@ -73,6 +73,13 @@ impl NodeArgs {
     }
 }
 
+impl NodeArgs {
+    /// Connects without it, whatever is given: for requests that a control key signs.
+    pub async fn connect_without_certificate(&self, profile: &Profile) -> Result<Node, Failure> {
+        self.server.connect(profile).await
+    }
+}
+
 impl ServerArgs {
     /// Connects without a client certificate: only requests signed by a control key are answered then.
     pub async fn connect(&self, profile: &Profile) -> Result<Node, Failure> {

@@ -41,6 +41,12 @@ pub struct PatientArgs {
 }
 
 impl PatientArgs {
+    /// For commands that name the patient in their own way.
+    pub fn of(custodian: &str, identifier: &str, birth_date: &str) -> Self {
+        let [custodian, identifier, birth_date] = [custodian, identifier, birth_date].map(str::to_owned);
+        Self { custodian, identifier, birth_date }
+    }
+
     /// Checks the form; whether there is such a patient is the custodian's business.
     pub fn parse(&self) -> Result<Patient, Failure> {
         id("--custodian", &self.custodian)?;

@@ -42,6 +42,7 @@ pub enum Context {
     PatientRequest,
     Handle,
     PeerAnswer,
+    LateAccess,
 }
 
 impl Context {
@@ -77,6 +78,7 @@ impl Context {
             Self::PatientRequest => "assent/1/patient-request",
             Self::Handle => "assent/1/handle",
             Self::PeerAnswer => "assent/1/peer-answer",
+            Self::LateAccess => "assent/1/late-access",
         }
     }
 }

@@ -16,6 +16,7 @@
 //! block             build_block and apply_block
 //! commitment        salted commitments, the Merkle map of consents, the access head
 //! receipt, audit    offline verification: one access, one history, a whole chain
+//! late              what is released under break-glass before its access stands in the ledger
 //! consent           CDA-1: the decision function and FHIR import
 //! ```
 
@@ -33,6 +34,7 @@ pub mod genesis;
 pub mod hash;
 pub mod keyfile;
 pub mod keys;
+pub mod late;
 pub mod log;
 pub mod receipt;
 pub mod state;

@@ -9,7 +9,8 @@
 
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    AccessEvent, AccessHistory, AccessReceipt, Certificate, DataRequest, Header, RecordBundle, Signed, Slot,
+    AccessEvent, AccessHistory, AccessReceipt, Certificate, DataRequest, Header, RecordAccess, RecordBundle,
+    Signed, Slot,
 };
 use prost::Message;
 
@@ -21,6 +22,7 @@ use crate::entry::{check_entry, MAX_ENTRY_BYTES};
 use crate::genesis::{check_genesis_file, CheckedGenesis, MAX_GENESIS_BYTES};
 use crate::hash::{framed, hash, Context, Hash};
 use crate::keys::{sign, verify, PublicKey, SigningKey};
+use crate::late::may_be_late;
 use crate::log::{tagged_leaf_hash, verify_inclusion, LEAF_ENTRY};
 use crate::state::slot_key;
 use crate::tree;
@@ -59,14 +61,14 @@ pub enum ReceiptError {
     Rule(&'static str),
 }
 
-fn same(what: &'static str, expected: &[u8], found: &[u8]) -> Result<(), ReceiptError> {
+pub(crate) fn same(what: &'static str, expected: &[u8], found: &[u8]) -> Result<(), ReceiptError> {
     if expected == found {
         return Ok(());
     }
     Err(ReceiptError::Mismatch { what, expected: hex::encode(expected), found: hex::encode(found) })
 }
 
-fn same_text(what: &'static str, expected: &str, found: &str) -> Result<(), ReceiptError> {
+pub(crate) fn same_text(what: &'static str, expected: &str, found: &str) -> Result<(), ReceiptError> {
     if expected == found {
         return Ok(());
     }
@@ -124,7 +126,7 @@ pub fn anchor(
     anchored_header(&anchored_genesis(expected_genesis, genesis_file)?, header_bytes, certificate)
 }
 
-fn anchored_genesis(expected: &Hash, file: &[u8]) -> Result<CheckedGenesis, ReceiptError> {
+pub(crate) fn anchored_genesis(expected: &Hash, file: &[u8]) -> Result<CheckedGenesis, ReceiptError> {
     let genesis = check_genesis_file(file).map_err(|e| ReceiptError::Genesis(e.to_string()))?;
     if genesis.hash != *expected {
         let (expected, found) = (hex::encode(expected), hex::encode(genesis.hash));
@@ -218,24 +220,11 @@ fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<V
     same_text("custodian", &operation.custodian, &event.custodian)?;
     same_text("author of the entry", &operation.custodian, &entry.body.author)?;
     same("handle", &operation.handle, &event.handle)?;
-    if (operation.expected_consent_seq, operation.expected_policy_seq)
-        != (event.consent_seq, event.policy_seq)
-    {
+    let (_, request) = verified_request(&anchored.genesis, &event)?;
+    if !recorded_in_time(&event, &request, operation) {
         return Err(ReceiptError::Rule(
             "the event was decided under other sequences than the operation names",
         ));
-    }
-    let signed: Signed = decode("Signed", &event.request, MAX_ENTRY_BYTES)?;
-    let request: DataRequest = decode("DataRequest", &signed.body, MAX_ENTRY_BYTES)?;
-    same_text("chain id of the request", chain_id, &request.chain_id)?;
-    same_text("custodian of the request", &event.custodian, &request.custodian)?;
-    same_text("recipient of the request", &request.recipient, &signed.organization)?;
-    let recipient = anchored.genesis.organizations.iter().find(|o| o.id == request.recipient);
-    let recipient =
-        recipient.ok_or(ReceiptError::Rule("the recipient is not among the organizations of genesis"))?;
-    let key = array("Organization", "entry_key", &recipient.entry_key)?;
-    if !verify_message(Context::Request, chain_id, &key, &signed) {
-        return Err(ReceiptError::Rule("the recipient's signature over the request does not verify"));
     }
     Ok(VerifiedAccess {
         event,
@@ -248,20 +237,54 @@ fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<V
     })
 }
 
+/// An access is recorded under the sequences that it was decided under. Only one that was released under break-glass without
+/// quorum is recorded late, under those of that moment, which may be newer.
+fn recorded_in_time(event: &AccessEvent, request: &DataRequest, operation: &RecordAccess) -> bool {
+    let (consent_seq, policy_seq) = (operation.expected_consent_seq, operation.expected_policy_seq);
+    match event.late {
+        false => (consent_seq, policy_seq) == (event.consent_seq, event.policy_seq),
+        true => {
+            may_be_late(event, request) && event.consent_seq <= consent_seq && event.policy_seq <= policy_seq
+        }
+    }
+}
+
+/// The request that an event holds, signed by the recipient that it names, for this chain and custodian.
+pub(crate) fn verified_request(
+    genesis: &CheckedGenesis,
+    event: &AccessEvent,
+) -> Result<(Signed, DataRequest), ReceiptError> {
+    let chain_id = genesis.chain_id.as_str();
+    let signed: Signed = decode("Signed", &event.request, MAX_ENTRY_BYTES)?;
+    let request: DataRequest = decode("DataRequest", &signed.body, MAX_ENTRY_BYTES)?;
+    same_text("chain id of the request", chain_id, &request.chain_id)?;
+    same_text("custodian of the request", &event.custodian, &request.custodian)?;
+    same_text("recipient of the request", &request.recipient, &signed.organization)?;
+    let recipient = genesis.organizations.iter().find(|o| o.id == request.recipient);
+    let recipient =
+        recipient.ok_or(ReceiptError::Rule("the recipient is not among the organizations of genesis"))?;
+    let key = array("Organization", "entry_key", &recipient.entry_key)?;
+    if !verify_message(Context::Request, chain_id, &key, &signed) {
+        return Err(ReceiptError::Rule("the recipient's signature over the request does not verify"));
+    }
+    Ok((signed, request))
+}
+
 /// Verifies the resources against the event of a verified receipt.
 pub fn verify_resources(access: &VerifiedAccess, resources: &[Vec<u8>]) -> Result<(), ReceiptError> {
-    if access.event.resources != resources.len() as u64 {
+    verify_digests(&access.event, resources)
+}
+
+/// Verifies the resources against an event.
+pub fn verify_digests(event: &AccessEvent, resources: &[Vec<u8>]) -> Result<(), ReceiptError> {
+    if event.resources != resources.len() as u64 {
         return Err(ReceiptError::Mismatch {
             what: "number of resources",
-            expected: access.event.resources.to_string(),
+            expected: event.resources.to_string(),
             found: resources.len().to_string(),
         });
     }
-    same(
-        "digests of the resources",
-        &access.event.digests_root,
-        &digests_root(resources.iter().map(Vec::as_slice)),
-    )
+    same("digests of the resources", &event.digests_root, &digests_root(resources.iter().map(Vec::as_slice)))
 }
 
 /// Decodes and verifies a bundle (without its magic). Every byte of it is covered by the proof; so a receipt that claims an

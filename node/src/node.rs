@@ -218,6 +218,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     });
     let custodian = Custodian::new(parts.clone());
     let recipient = Recipient::new(parts.clone(), custodian.clone());
+    tokio::spawn(custodian.clone().pay_late_accesses(shutdown.clone()));
     let app = App { parts, custodian, recipient };
     if let (Some(peers), Some(inbound)) = (peers, inbound) {
         wire_peers(&app, &peers, inbound, gossip_rx, &shutdown);

@@ -28,6 +28,24 @@ pub struct QueryArgs {
     /// FHIR resource type, repeatable; all by default
     #[arg(long = "type", value_name = "TYPE")]
     resource_types: Vec<String>,
+    /// Break the glass, for this reason; patient and officer will read it
+    #[arg(long, value_name = "REASON")]
+    break_glass: Option<String>,
+}
+
+/// Longest reason for breaking the glass, in characters.
+const MAX_REASON_CHARS: usize = 500;
+
+fn reason(given: &str) -> Result<String, Failure> {
+    let reason = given.trim();
+    let fits = (1..=MAX_REASON_CHARS).contains(&reason.chars().count());
+    match fits && !reason.chars().any(char::is_control) {
+        true => Ok(reason.to_owned()),
+        false => Err(Failure::usage(
+            "MALFORMED_REASON",
+            "--break-glass must be a reason of 1 to 500 characters, in one line",
+        )),
+    }
 }
 
 /// The form of a purpose.
@@ -52,7 +70,7 @@ impl QueryArgs {
             actor: self.actor.clone(),
             action: self.action.clone(),
             resource_types: self.resource_types.clone(),
-            ..Default::default()
+            break_glass_reason: self.break_glass.as_deref().map(reason).transpose()?.unwrap_or_default(),
         })
     }
 }

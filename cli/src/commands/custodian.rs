@@ -1,11 +1,11 @@
-//! What the custodian's own systems tell their node: patients, consents, rules. Records are in [`super::records`].
+//! What the custodian's own systems tell their node: patients and consents. Records are in [`super::records`], rules in
+//! [`super::policy`].
 
 use std::path::{Path, PathBuf};
 
 use assent_proto::v1::consent_service_client::ConsentServiceClient;
-use assent_proto::v1::policy_service_client::PolicyServiceClient;
 use assent_proto::v1::subject_service_client::SubjectServiceClient;
-use assent_proto::v1::{CreateSubjectRequest, ImportConsentRequest, SetPolicyRequest};
+use assent_proto::v1::{CreateSubjectRequest, ImportConsentRequest};
 use serde_json::json;
 
 use crate::commands::status::{answer_json, answer_text};
@@ -26,25 +26,10 @@ pub enum SubjectCommand {
     Create(CreateArgs),
 }
 
-/// The custodian's own rules.
-#[derive(Debug, clap::Subcommand)]
-pub enum PolicyCommand {
-    /// Replace the default policy
-    Set(SetArgs),
-}
-
 impl SubjectCommand {
     /// Does it.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let Self::Create(args) = self;
-        args.run(profile)
-    }
-}
-
-impl PolicyCommand {
-    /// Does it.
-    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let Self::Set(args) = self;
         args.run(profile)
     }
 }
@@ -188,40 +173,6 @@ impl ImportArgs {
             "answer": answer_json(&answer.answer),
         });
         Ok(Report::ok(text, json))
-    }
-}
-
-/// Arguments of `assent policy set`.
-#[derive(Debug, clap::Args)]
-pub struct SetArgs {
-    /// Default policy as JSON
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    #[command(flatten)]
-    write: WriteArgs,
-}
-
-impl SetArgs {
-    fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let request_id = text::request_id(&self.write.request_id)?;
-        let request = SetPolicyRequest {
-            request_id: request_id.clone(),
-            policy: json_file(&self.file)?,
-            ..Default::default()
-        };
-        let answer = connect::run(async {
-            let node = self.write.node.connect(profile).await?;
-            let mut client = PolicyServiceClient::new(node.channel.clone());
-            node.answer(client.set_policy(request)).await
-        })
-        .map_err(|failure| text::retry_hint(failure, &request_id))?;
-        let rows =
-            [("policy sequence", answer.policy_seq.to_string()), ("ledger", answer_text(&answer.answer))];
-        let json = json!({
-            "ok": true, "policy_seq": answer.policy_seq, "request_id": request_id,
-            "answer": answer_json(&answer.answer),
-        });
-        Ok(Report::ok(fields(&rows), json))
     }
 }
 

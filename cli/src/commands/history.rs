@@ -6,7 +6,7 @@ use assent_ledger::genesis::check_genesis;
 use assent_ledger::receipt::{
     verify_history, AnchoredHeader, VerifiedAccess, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
 };
-use assent_proto::ledger::v1::{AccessHistory, Slot};
+use assent_proto::ledger::v1::{AccessHistory, DataRequest, Slot};
 use assent_proto::v1::patient_service_client::PatientServiceClient;
 use assent_proto::v1::GetHistoryRequest;
 use prost::Message;
@@ -104,13 +104,21 @@ pub fn text(at: &AnchoredHeader, slot: &Slot, accesses: &[VerifiedAccess]) -> St
         [
             access.access_seq.to_string(),
             time(access.time_ms),
-            printable(&request.purpose),
+            printable(&why(request)),
             printable(&request.recipient),
             printable(&request.actor),
             access.event.resources.to_string(),
         ]
     });
     head + &table(["n", "when", "why", "organization", "person", "resources"], rows)
+}
+
+/// Purpose, and the reason where the glass was broken.
+fn why(request: &DataRequest) -> String {
+    match request.break_glass_reason.as_str() {
+        "" => request.purpose.clone(),
+        reason => format!("{}, glass broken: {reason}", request.purpose),
+    }
 }
 
 /// The same for JSON output.

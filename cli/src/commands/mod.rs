@@ -15,10 +15,13 @@ mod genesis;
 mod history;
 mod init;
 mod keys;
+mod notices;
 mod outreach;
+mod policy;
 mod proof;
 mod records;
 mod request;
+mod reviews;
 mod status;
 mod verify;
 mod wallet;
@@ -62,6 +65,8 @@ pub enum Command {
     Withdraw(withdraw::WithdrawArgs),
     /// Patient: see who looked, verified
     History(history::HistoryArgs),
+    /// Patient or portal: see what the patient must know
+    Notices(notices::NoticesArgs),
     /// Registrar: register patients
     #[command(subcommand)]
     Subject(custodian::SubjectCommand),
@@ -78,14 +83,17 @@ pub enum Command {
     ContactPreferences(outreach::PreferencesArgs),
     /// Portal, officer: every change of consents, as it comes
     WatchConsents(watch::WatchArgs),
-    /// Officer: set the custodian's own rules
+    /// Officer: set and show the custodian's own rules
     #[command(subcommand)]
-    Policy(custodian::PolicyCommand),
+    Policy(policy::PolicyCommand),
+    /// Officer: see why a recipient gets what it gets
+    Explain(explain::ExplainArgs),
+    /// Officer: judge releases under break-glass
+    #[command(subcommand)]
+    Reviews(reviews::ReviewsCommand),
     /// Anyone: verify one proof or signature
     #[command(subcommand)]
     Proof(proof::ProofCommand),
-    /// Officer: see why a recipient gets what it gets
-    Explain(explain::ExplainArgs),
     /// Auditor: export and verify a whole ledger
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -115,9 +123,11 @@ impl Command {
             Self::Asks(command) => command.run(profile),
             Self::ContactPreferences(args) => args.run(profile),
             Self::WatchConsents(args) => args.run(profile, format),
+            Self::Notices(args) => args.run(profile),
             Self::Policy(command) => command.run(profile),
-            Self::Proof(command) => command.run(),
             Self::Explain(args) => args.run(profile),
+            Self::Reviews(command) => command.run(profile),
+            Self::Proof(command) => command.run(),
             Self::Audit(command) => command.run(profile),
         }
     }

@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
-use assent_ledger::receipt::{
-    verify_receipt, verify_resources, VerifiedAccess, BUNDLE_MAGIC, MAX_BUNDLE_BYTES,
-};
-use assent_proto::ledger::v1::{AccessReceipt, RecordBundle};
+use assent_ledger::late::{verify_late_bundle, LATE_MAGIC};
+use assent_ledger::receipt::{verify_receipt, verify_resources, BUNDLE_MAGIC, MAX_BUNDLE_BYTES};
+use assent_ledger::Hash;
+use assent_proto::ledger::v1::{AccessReceipt, DataRequest, LateBundle, RecordBundle, Signed};
 use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
 use assent_proto::v1::{Answer, Query, RequestRecordsRequest};
 use prost::Message;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::commands::check::QueryArgs;
 use crate::commands::status::{answer_json, answer_text};
-use crate::commands::verify::{access_fields, access_json};
+use crate::commands::verify::{access_fields, access_json, late_fields, late_json};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
 use crate::files::{self, PRIVATE};
@@ -48,8 +48,20 @@ pub struct RequestArgs {
 
 struct Release {
     answer: Option<Answer>,
-    receipt: AccessReceipt,
+    proof: Proof,
     resources: Vec<Vec<u8>>,
+}
+
+/// What the records came with.
+enum Proof {
+    Receipt(AccessReceipt),
+    /// The custodian's promise, and the genesis file that has its key: break-glass without quorum.
+    Late(Signed, Vec<u8>),
+}
+
+fn lie(why: &dyn std::fmt::Display) -> Failure {
+    Failure::verification("BAD_RELEASE", format!("what the node sent does not hold: {why}"))
+        .help("nothing was written; report the node's answer to its operator and to the custodian")
 }
 
 impl RequestArgs {
@@ -70,27 +82,68 @@ impl RequestArgs {
         })
         .map_err(|failure| text::retry_hint(failure, &request_id))?;
 
-        let lie = |why: &dyn std::fmt::Display| {
-            Failure::verification("BAD_RELEASE", format!("what the node sent does not hold: {why}"))
-                .help("nothing was written; report the node's answer to its operator and to the custodian")
+        let Release { answer, proof, resources } = release;
+        let receipt = match proof {
+            Proof::Receipt(receipt) => receipt,
+            Proof::Late(promise, genesis) => {
+                let bundle = LateBundle { genesis, late_access: Some(promise), resources };
+                return self.late(&anchor, &query, &request_id, answer, bundle);
+            }
         };
-        let access = verify_receipt(&anchor, &release.receipt).map_err(|e| lie(&e))?;
-        verify_resources(&access, &release.resources).map_err(|e| lie(&e))?;
-        answers_query(&access, &query)
+        let access = verify_receipt(&anchor, &receipt).map_err(|e| lie(&e))?;
+        verify_resources(&access, &resources).map_err(|e| lie(&e))?;
+        answers_query(&access.request, &query)
             .map_err(|field| lie(&format!("the receipt is for another {field}")))?;
 
-        let bundle = RecordBundle { receipt: Some(proven(release.receipt)), resources: release.resources };
+        let bundle = RecordBundle { receipt: Some(proven(receipt)), resources };
         let mut bytes = BUNDLE_MAGIC.to_vec();
         bundle.encode(&mut bytes).map_err(|e| Failure::error("ENCODING", e))?;
         files::write_new(&self.out, &bytes, PRIVATE)?;
 
         let mut rows = access_fields(&access);
-        rows.push(("ledger", answer_text(&release.answer)));
+        rows.push(("ledger", answer_text(&answer)));
         let count = bundle.resources.len();
         let text = format!("{count} resources, verified, in {}\n", self.out.display()) + &fields(&rows);
         let json = json!({
             "ok": true, "file": self.out, "bytes": bytes.len(), "request_id": request_id,
-            "access": access_json(&access), "answer": answer_json(&release.answer),
+            "late": false, "access": access_json(&access), "answer": answer_json(&answer),
+        });
+        Ok(Report::ok(text, json))
+    }
+
+    /// Records that came without quorum go to a file beside: the name that was asked for waits for the receipt.
+    fn late(
+        &self,
+        anchor: &Hash,
+        query: &Query,
+        request_id: &str,
+        answer: Option<Answer>,
+        bundle: LateBundle,
+    ) -> Result<Report, Failure> {
+        let body = bundle.encode_to_vec();
+        let (late, _) = verify_late_bundle(anchor, &body).map_err(|e| lie(&e))?;
+        answers_query(&late.request, query)
+            .map_err(|field| lie(&format!("the late access is for another {field}")))?;
+        let mut path = self.out.clone().into_os_string();
+        path.push(".late");
+        let path = PathBuf::from(path);
+        let bytes = [LATE_MAGIC.as_slice(), &body].concat();
+        // Asked again while the quorum is away, it is the same.
+        let there = path.exists() && files::read(&path, bytes.len() as u64).is_ok_and(|found| found == bytes);
+        if !there {
+            files::write_new(&path, &bytes, PRIVATE)?;
+        }
+        let count = bundle.resources.len();
+        let mut rows = late_fields(&late);
+        rows.push(("ledger", answer_text(&answer)));
+        let text = format!(
+            "{count} resources, late: released without quorum, in {}\n\
+             The access is not in the ledger yet. For the receipt, later: the same with --request-id {request_id}\n",
+            path.display()
+        ) + &fields(&rows);
+        let json = json!({
+            "ok": true, "file": path, "bytes": bytes.len(), "request_id": request_id, "late": true,
+            "access": late_json(&late), "answer": answer_json(&answer),
         });
         Ok(Report::ok(text, json))
     }
@@ -101,12 +154,16 @@ async fn receive(node: &Node, request: RequestRecordsRequest) -> Result<Release,
         ExchangeServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let mut stream = node.answer(client.request_records(request)).await?;
     let bar = progress("receiving resources");
-    let (mut answer, mut receipt, mut resources, mut bytes) = (None, None, Vec::new(), 0);
+    let (mut answer, mut proof, mut resources, mut bytes) = (None, None, Vec::new(), 0);
     while let Some(message) = node.next(&mut stream).await? {
-        if resources.is_empty() && receipt.is_none() {
+        if resources.is_empty() && proof.is_none() {
             answer = message.answer;
-            receipt = message.receipt;
-        } else if message.receipt.is_some() {
+            proof = match (message.receipt, message.late_access) {
+                (Some(receipt), _) => Some(Proof::Receipt(receipt)),
+                (None, Some(promise)) => Some(Proof::Late(promise, message.genesis)),
+                (None, None) => None,
+            };
+        } else if message.receipt.is_some() || message.late_access.is_some() {
             return Err(Failure::verification(
                 "BAD_RELEASE",
                 "the node sent two receipts; nothing was written",
@@ -124,15 +181,14 @@ async fn receive(node: &Node, request: RequestRecordsRequest) -> Result<Release,
         bar.set_position(resources.len() as u64);
     }
     bar.finish_and_clear();
-    let receipt = receipt.ok_or_else(|| {
+    let proof = proof.ok_or_else(|| {
         Failure::verification("BAD_RELEASE", "the node sent no receipt; nothing was written")
     })?;
-    Ok(Release { answer, receipt, resources })
+    Ok(Release { answer, proof, resources })
 }
 
 /// The receipt must be for what was asked: else a node could hand out another patient's release.
-fn answers_query(access: &VerifiedAccess, query: &Query) -> Result<(), &'static str> {
-    let request = &access.request;
+fn answers_query(request: &DataRequest, query: &Query) -> Result<(), &'static str> {
     let patient = query.patient.clone().unwrap_or_default();
     let action = if query.action.is_empty() { "access" } else { query.action.as_str() };
     let same = [
@@ -145,6 +201,7 @@ fn answers_query(access: &VerifiedAccess, query: &Query) -> Result<(), &'static 
         ("action", request.action == action),
         ("choice of types", request.resource_types == query.resource_types),
         ("kind of request", !request.check_only),
+        ("reason", request.break_glass_reason == query.break_glass_reason),
     ];
     same.iter().find(|(_, same)| !same).map_or(Ok(()), |(field, _)| Err(field))
 }

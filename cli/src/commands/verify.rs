@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use assent_ledger::audit::EXPORT_MAGIC;
 use assent_ledger::genesis::check_genesis;
+use assent_ledger::late::{verify_late_bundle, VerifiedLate, LATE_MAGIC};
 use assent_ledger::receipt::{
     verify_bundle, verify_history, VerifiedAccess, BUNDLE_MAGIC, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
 };
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessHistory, RecordBundle};
+use assent_proto::ledger::v1::{AccessEvent, AccessHistory, DataRequest, LateBundle, RecordBundle};
 use prost::Message;
 use serde_json::{json, Value};
 
@@ -23,7 +24,7 @@ use crate::profile::{AnchorArgs, Profile};
 #[derive(Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct VerifyArgs {
-    /// Bundle or history
+    /// Bundle, history, or late release
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -47,6 +48,7 @@ impl VerifyArgs {
             magic if magic == EXPORT_MAGIC => {
                 Err(fault("this is a ledger export").help("verify it with `assent audit verify`"))
             }
+            magic if magic == LATE_MAGIC => late(anchor, body),
             _ => Err(fault("neither a bundle nor a history")),
         }
     }
@@ -103,6 +105,19 @@ fn bundle(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
     Ok(verdict(given.is_some(), &anchor, text, json))
 }
 
+fn late(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
+    let decoded = LateBundle::decode(body).map_err(does_not_hold)?;
+    let anchor = anchor_of(given, &decoded.genesis)?;
+    let (late, bundle) = verify_late_bundle(&anchor, body).map_err(does_not_hold)?;
+    let count = bundle.resources.len();
+    let text = format!(
+        "{count} resources released without quorum: the custodian's word\n\
+         Whether the access is in the ledger, only the receipt shows: request it again by its request id.\n"
+    ) + &fields(&late_fields(&late));
+    let json = json!({ "kind": "late", "resources": count, "access": late_json(&late) });
+    Ok(verdict(given.is_some(), &anchor, text, json))
+}
+
 fn history_file(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
     let decoded = AccessHistory::decode(body).map_err(does_not_hold)?;
     let anchor = anchor_of(given, &decoded.genesis)?;
@@ -133,27 +148,58 @@ pub fn verdict(anchored: bool, genesis_hash: &Hash, text: String, mut json: Valu
 
 /// One access for people.
 pub fn access_fields(access: &VerifiedAccess) -> Vec<(&'static str, String)> {
-    let request = &access.request;
-    vec![
+    let mut rows = event_fields(&access.event, &access.request);
+    let late = if access.event.late { ", after a release without quorum" } else { "" };
+    rows.push(("recorded", format!("height {}, {}{late}", access.height, time(access.time_ms))));
+    rows
+}
+
+/// One access that is not in the ledger yet.
+pub fn late_fields(late: &VerifiedLate) -> Vec<(&'static str, String)> {
+    let mut rows = event_fields(&late.event, &late.request);
+    rows.push(("released", format!("{}, without quorum", time(late.event.time_ms))));
+    rows
+}
+
+fn event_fields(event: &AccessEvent, request: &DataRequest) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
         ("custodian", printable(&request.custodian)),
         ("recipient", printable(&request.recipient)),
         ("client", printable(&request.client)),
         ("actor", printable(&request.actor)),
         ("purpose", printable(&request.purpose)),
-        ("outcome", printable(&access.event.outcome)),
-        ("recorded", format!("height {}, {}", access.height, time(access.time_ms))),
-    ]
+        ("outcome", printable(&event.outcome)),
+    ];
+    if !request.break_glass_reason.is_empty() {
+        rows.push(("reason", printable(&request.break_glass_reason)));
+    }
+    rows
 }
 
 /// One access for JSON output.
 pub fn access_json(access: &VerifiedAccess) -> Value {
-    let (request, event) = (&access.request, &access.event);
+    let mut json = event_json(&access.event, &access.request);
+    json["height"] = access.height.into();
+    json["time_ms"] = access.time_ms.into();
+    json["time"] = time(access.time_ms).into();
+    json["header_hash"] = hex::encode(access.header_hash).into();
+    json
+}
+
+/// The same of one that is not in the ledger yet; the time is that of the release.
+pub fn late_json(late: &VerifiedLate) -> Value {
+    let mut json = event_json(&late.event, &late.request);
+    json["time_ms"] = late.event.time_ms.into();
+    json["time"] = time(late.event.time_ms).into();
+    json["commitment"] = hex::encode(late.commitment).into();
+    json
+}
+
+fn event_json(event: &AccessEvent, request: &DataRequest) -> Value {
     json!({
         "custodian": request.custodian, "recipient": request.recipient, "client": request.client,
         "actor": request.actor, "purpose": request.purpose, "action": request.action,
         "resource_types": request.resource_types, "outcome": event.outcome, "obligations": event.obligations,
-        "resources": event.resources,
-        "height": access.height, "time_ms": access.time_ms, "time": time(access.time_ms),
-        "header_hash": hex::encode(access.header_hash),
+        "resources": event.resources, "break_glass_reason": request.break_glass_reason, "late": event.late,
     })
 }

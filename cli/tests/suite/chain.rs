@@ -11,14 +11,15 @@ use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::Context;
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::{inclusion_proof, LogRead};
-use assent_ledger::receipt::{sign_message, BUNDLE_MAGIC, HISTORY_MAGIC};
+use assent_ledger::receipt::{request_hash, sign_message, BUNDLE_MAGIC, HISTORY_MAGIC};
 use assent_ledger::state::{slot, slot_key, MemoryState, ReadError, StateRead};
 use assent_ledger::tree::{self, MemoryNodes, NodeRead};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
     AccessEvent, AccessHistory, AccessReceipt, Certificate, CommitSignature, DataRequest, EntryBody,
-    InclusionProof, Operation, Organization, RecordAccess, RecordBundle, SetConsent, Validator, ValidatorSet,
+    InclusionProof, LateAccess, Operation, Organization, RecordAccess, RecordBundle, SetConsent, Signed,
+    Validator, ValidatorSet,
 };
 use prost::Message;
 
@@ -249,6 +250,29 @@ impl Chain {
         let previous_head = slot.access_head.unwrap_or_default();
         self.block(vec![entry.clone()]);
         self.accesses.push(Access { height, leaf, entry, event, salt, previous_head });
+    }
+
+    /// A late access to what access 1 was to, as a node would give it, with the genesis file.
+    pub fn late(&self, reason: &str) -> (Signed, Vec<u8>) {
+        let first = AccessEvent::decode(self.accesses[1].event.as_slice()).unwrap();
+        let request = Signed::decode(first.request.as_slice()).unwrap();
+        let request = DataRequest::decode(request.body.as_slice()).unwrap();
+        let request = DataRequest { break_glass_reason: reason.into(), ..request }.encode_to_vec();
+        let signed = sign_message(Context::Request, CHAIN, "birch", &self.entries[0], request);
+        let event = AccessEvent {
+            request: signed.encode_to_vec(),
+            outcome: "PERMIT_OVERRIDE".into(),
+            late: true,
+            ..first
+        };
+        let promise = LateAccess {
+            request_hash: request_hash(CHAIN, &signed.body).to_vec(),
+            event: event.encode_to_vec(),
+            salt: vec![6; 32],
+        };
+        let promise = promise.encode_to_vec();
+        let promise = sign_message(Context::LateAccess, CHAIN, CUSTODIAN, &self.entries[1], promise);
+        (promise, self.genesis.bytes.clone())
     }
 
     /// The receipt of access `n`, from 0, as a node would give it.

@@ -3,6 +3,7 @@
 mod asks;
 mod audit;
 mod bad_input;
+mod break_glass;
 mod chain;
 mod checkpoint;
 mod consent;

@@ -14,6 +14,8 @@ use assent_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
 use assent_proto::v1::decision_service_server::{DecisionService, DecisionServiceServer};
 use assent_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use assent_proto::v1::patient_service_server::{PatientService, PatientServiceServer};
+use assent_proto::v1::policy_service_server::PolicyServiceServer;
+use assent_proto::v1::review_service_server::ReviewServiceServer;
 use assent_proto::v1::*;
 use tonic::codegen::tokio_stream::{self, Stream};
 use tonic::transport::server::TcpIncoming;
@@ -30,9 +32,9 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What the node will answer, and what it was asked.
 #[derive(Default)]
-struct Script {
+pub struct Script {
     check: Option<Status>,
-    release: Messages,
+    pub release: Messages,
     export: Vec<Result<ExportLedgerResponse, Status>>,
     history: Vec<u8>,
     /// Number of the client's accesses, given out two a page.
@@ -41,6 +43,7 @@ struct Script {
     slot: Slot,
     asked: Option<GetSlotRequest>,
     withdrawn: Option<WithdrawRequest>,
+    pub glass: crate::break_glass::Script,
 }
 
 impl Script {
@@ -75,10 +78,10 @@ impl Script {
 }
 
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Script>>);
+pub struct Told(pub Arc<Mutex<Script>>);
 
 impl Told {
-    fn set(&self, change: impl FnOnce(&mut Script)) {
+    pub fn set(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.0.lock().unwrap());
     }
 }
@@ -208,9 +211,9 @@ impl PatientService for Told {
 
     async fn list_notices(
         &self,
-        _: Request<ListNoticesRequest>,
+        request: Request<ListNoticesRequest>,
     ) -> Result<Response<ListNoticesResponse>, Status> {
-        Err(Status::unimplemented("not told"))
+        Ok(Response::new(self.0.lock().unwrap().glass.notices(request.into_inner())))
     }
 }
 
@@ -230,15 +233,15 @@ impl AuditService for Told {
 }
 
 /// A node's folder, and a server with its certificate that answers as told until it is dropped.
-struct Node {
+pub struct Node {
     folder: tempfile::TempDir,
-    told: Told,
-    url: String,
+    pub told: Told,
+    pub url: String,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Node {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("birch");
         let dir_text = dir.to_str().unwrap();
@@ -264,22 +267,24 @@ impl Node {
             .add_service(DecisionServiceServer::new(told.clone()))
             .add_service(ExchangeServiceServer::new(told.clone()))
             .add_service(PatientServiceServer::new(told.clone()))
-            .add_service(AuditServiceServer::new(told.clone()));
+            .add_service(AuditServiceServer::new(told.clone()))
+            .add_service(PolicyServiceServer::new(told.clone()))
+            .add_service(ReviewServiceServer::new(told.clone()));
         runtime.spawn(server.serve_with_incoming(incoming));
         drop(guard);
         Self { folder, told, url, _runtime: runtime }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
     /// Runs a command as the CRM's front desk.
-    fn crm(&self, arguments: &[&str]) -> Run {
+    pub fn crm(&self, arguments: &[&str]) -> Run {
         let profile = self.text("birch/clients/crm-desk/profile.toml");
         assent(&[arguments, &["--profile", &profile, "--node", &self.url]].concat())
     }
@@ -295,7 +300,7 @@ impl Node {
     }
 }
 
-const QUERY: &[&str] = &[
+pub const QUERY: &[&str] = &[
     "--custodian",
     "cedar",
     "--identifier",

@@ -117,9 +117,7 @@ fn recipients(listed: Option<&[Recipient]>, request: &Request) -> Kleene {
         Recipient::Practitioner(reference) => {
             request.actor.as_ref().map_or(Kleene::Unknown, |actor| (actor == reference).into())
         }
-        Recipient::Group(reference) => {
-            request.groups.as_ref().map_or(Kleene::Unknown, |groups| groups.contains(reference).into())
-        }
+        Recipient::Group(reference) => group(reference, request),
         Recipient::Role(reference) => role(reference, request),
         Recipient::Named(_) if request.recipient.is_empty() => Kleene::Unknown,
         Recipient::Named(reference) => {
@@ -127,6 +125,13 @@ fn recipients(listed: Option<&[Recipient]>, request: &Request) -> Kleene {
             request.recipient.iter().chain(&request.actor).chain(groups).any(|name| name == reference).into()
         }
     }))
+}
+
+/// Of a group that the custodian's registry doesn't know, nobody can say who belongs to it.
+fn group(reference: &Reference, request: &Request) -> Kleene {
+    let known = request.known_groups.as_ref().is_none_or(|known| known.contains(reference));
+    let groups = request.groups.as_ref().filter(|_| known);
+    groups.map_or(Kleene::Unknown, |groups| groups.contains(reference).into())
 }
 
 /// A role is stated by its code, or as the REF that the consent writes; or the person acts as that very PractitionerRole.

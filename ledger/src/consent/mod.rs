@@ -5,7 +5,7 @@
 //!   Consent (FHIR JSON) --import_consent--> Consent --------+
 //!   record  (FHIR JSON) --describe_resource--> descriptor --+--> decide --> Decision
 //!   default policy (JSON) --DefaultPolicy::parse-----------+      ^
-//!   who asks, for what  --Request--------------------------------+
+//!   who asks, for what  --Request (names, groups: Registry)------+
 //!   block time, frozen slot, as arguments ------------------------+
 //! ```
 //!
@@ -29,6 +29,7 @@ mod matching;
 mod model;
 mod outcome;
 mod policy;
+mod registry;
 mod request;
 mod resource;
 mod speaking;
@@ -55,6 +56,7 @@ pub use model::{
 };
 pub use outcome::{DecidedBy, Decision, Outcome, ResourceDecision};
 pub use policy::{BreakGlass, DefaultPolicy, PolicyFault, PolicyRule, PolicyVersion, Unlabelled};
+pub use registry::{Registry, RegistryFault};
 pub use request::{BreakGlassReason, Request, RequestFault, RequiredByLaw};
 pub use resource::{describe_resource, ResourceDescriptor, MAX_RESOURCE_BYTES};
 pub use tables::{is_purpose, is_resource_type, is_sensitivity, tables_sha256, TABLES_TSV};

@@ -18,6 +18,9 @@ pub struct Request {
     pub actor: Option<Reference>,
     /// That person's groups, from the custodian's registry; an empty list states that there are none.
     pub groups: Option<Vec<Reference>>,
+    /// The groups whose members that registry knows: a rule that names another one is UNKNOWN. `None` where every group
+    /// counts as known, as offline.
+    pub known_groups: Option<Vec<Reference>>,
     /// That person's role, a code or a REF.
     pub role: Option<String>,
     /// Exactly one purpose of use.
@@ -111,6 +114,7 @@ impl Request {
             recipient,
             actor: None,
             groups: None,
+            known_groups: None,
             role: None,
             purpose: purpose.to_owned(),
             action: "access".to_owned(),

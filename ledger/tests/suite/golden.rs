@@ -11,6 +11,7 @@ use assent_ledger::commitment::{
 };
 use assent_ledger::entry::{control_sign_bytes, entry_hash, entry_sign_bytes, withdraw_sign_bytes};
 use assent_ledger::hash::{framed, sha256, Context};
+use assent_ledger::late::late_hash;
 use assent_ledger::receipt::{ask_hash, request_hash, sign_message};
 use assent_ledger::state::{organization_key, policy_key, slot_key};
 use assent_proto::ledger::v1::{
@@ -97,11 +98,13 @@ fn sign_bytes(lines: &mut Lines) {
         Context::Ask,
         Context::AskState,
         Context::PeerAnswer,
+        Context::LateAccess,
     ];
     for context in kinds {
         let signed = sign_message(context, CHAIN, "birch", &signer, b"body".to_vec());
         lines.add(&format!("signed/{context:?}"), signed.encode_to_vec());
     }
+    lines.add("message/late-access-hash", late_hash(CHAIN, b"body"));
     let answer = NotReleased { request_hash: vec![1; 32], time_ms: START_MS };
     lines.add("message/not-released", answer.encode_to_vec());
     let decision = Decision {

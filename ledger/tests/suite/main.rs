@@ -9,6 +9,7 @@ mod consent;
 mod encoding;
 mod flips;
 mod golden;
+mod late;
 mod log;
 mod properties;
 mod purity;

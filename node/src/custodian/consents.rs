@@ -1,19 +1,16 @@
-//! Consents, the default policy, and withdrawals.
+//! Consents and withdrawals.
 
-use assent_ledger::commitment::commit;
-use assent_ledger::consent::{ConsentState, DefaultPolicy, Imported, Issue};
+use assent_ledger::consent::{ConsentState, Imported, Issue};
 use assent_ledger::execute::ExecuteError;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{
-    operation::Kind as OperationKind, ConsentBody, Operation, PolicyBody, SetPolicy, Withdraw,
-};
+use assent_proto::ledger::v1::{operation::Kind as OperationKind, ConsentBody, Operation, Withdraw};
 use prost::Message;
 
 use super::changing::{Reply, Write};
 use super::record::{read_fhir, Applied};
 use super::unresolved::{ConsentToImport, ImportedConsent};
-use super::{blocking, fresh_bytes, Custodian, PatientName, Queued, RecordedConsent, RecordedPolicy};
+use super::{fresh_bytes, Custodian, PatientName, Queued, RecordedConsent};
 use crate::chain::SubmitError;
 use crate::refusal::{Kind, Refusal};
 use crate::vault::Pending;
@@ -106,49 +103,6 @@ impl Custodian {
             fhir,
             ..ConsentBody::default()
         }
-    }
-
-    /// Replaces the default policy.
-    pub async fn set_policy(
-        &self,
-        client: &str,
-        request_id: &str,
-        policy: Vec<u8>,
-    ) -> Result<RecordedPolicy, Refusal> {
-        DefaultPolicy::parse(&policy)
-            .map_err(|e| Refusal::invalid("POLICY_REFUSED", "policy", e.to_string()))?;
-        let body_hash = sha256(&policy);
-        let guard = self.preparing.lock().await;
-        let queued = match self.queued(client, request_id, &body_hash)? {
-            Some(queued) => queued,
-            None => blocking(|| self.prepare_policy(client, request_id, body_hash, &policy))?,
-        };
-        drop(guard);
-        let height = self.commit(client, request_id, body_hash, &queued).await?;
-        let policy_seq = queued.reply.try_into().map_or(0, u64::from_be_bytes);
-        Ok(RecordedPolicy { policy_seq, height })
-    }
-
-    fn prepare_policy(
-        &self,
-        client: &str,
-        request_id: &str,
-        body_hash: Hash,
-        policy: &[u8],
-    ) -> Result<Queued, Refusal> {
-        let slot = self.parts.store.view()?.policy(self.organization())?;
-        let salt = fresh_bytes();
-        let body = PolicyBody { policy: policy.to_vec(), registry: Vec::new() }.encode_to_vec();
-        let commitment = commit(Context::PolicyCommitment, self.chain_id(), &salt, &body);
-        let operation = SetPolicy { expected_policy_seq: slot.policy_seq, commitment: commitment.to_vec() };
-        let reply = (slot.policy_seq + 1).to_be_bytes().to_vec();
-        let operations = vec![Operation { kind: Some(OperationKind::SetPolicy(operation)) }];
-        let (queued, record) = self.queue(body_hash, operations, reply)?;
-        self.parts.vault.stage_pending(&[
-            Pending::Policy { commitment: &commitment, salt: &salt, body: &body },
-            Pending::Request { client, request_id, record: &record },
-        ])?;
-        Ok(queued)
     }
 
     /// Submits a patient's signed withdrawal, whoever the custodian is. The height of its block.

@@ -4,9 +4,10 @@ use assent_ledger::consent::{decide, describe_resource, DecidedBy, DecisionInput
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
+use super::asked::{asked, membership_change};
 use super::opened::alarm;
-use super::release::asked;
 use super::{blocking, Custodian};
+use crate::chain::now_ms;
 use crate::refusal::Refusal;
 use crate::vault::Record;
 
@@ -30,9 +31,9 @@ pub struct PermittedRelease {
     pub policy_seq: u64,
     /// Height that it was decided at.
     pub height: u64,
-    /// Block time of that height.
+    /// Block time of that height; of what is released without quorum this machine's clock, when that is later.
     pub time_ms: u64,
-    /// When a consent starts or ends next.
+    /// When a consent or a membership starts or ends next.
     pub next_change_ms: Option<u64>,
     /// Rules that decided: "consent id/rule", sorted.
     pub decided_by: Vec<String>,
@@ -45,6 +46,15 @@ pub struct PermittedRelease {
 }
 
 opaque_debug!(PermittedRelease);
+
+/// What an evaluation stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// The newest block, of a node that is fresh.
+    Fresh,
+    /// The last block that this node has: only what break-glass releases counts.
+    Last,
+}
 
 /// Outcome of an evaluation.
 #[derive(Debug, Clone)]
@@ -68,18 +78,30 @@ impl Custodian {
 
     /// Decides a request at the newest block: in place when the patient's records are few, else where it holds nobody up.
     pub(super) fn evaluate(&self, request: &DataRequest) -> Result<Evaluation, Refusal> {
-        match self.evaluate_up_to(request, FEW_RECORDS_BYTES)? {
+        self.evaluate_on(Basis::Fresh, request)
+    }
+
+    /// The same, on what there is.
+    pub(super) fn evaluate_on(&self, basis: Basis, request: &DataRequest) -> Result<Evaluation, Refusal> {
+        match self.evaluate_up_to(basis, request, FEW_RECORDS_BYTES)? {
             Some(evaluation) => Ok(evaluation),
             None => {
-                let all = blocking(|| self.evaluate_up_to(request, usize::MAX))?;
+                let all = blocking(|| self.evaluate_up_to(basis, request, usize::MAX))?;
                 Ok(all.unwrap_or(Evaluation::NotReleased))
             }
         }
     }
 
     /// None when the patient's records are more than so many bytes.
-    fn evaluate_up_to(&self, request: &DataRequest, max_bytes: usize) -> Result<Option<Evaluation>, Refusal> {
-        self.must_be_fresh()?;
+    fn evaluate_up_to(
+        &self,
+        basis: Basis,
+        request: &DataRequest,
+        max_bytes: usize,
+    ) -> Result<Option<Evaluation>, Refusal> {
+        if basis == Basis::Fresh {
+            self.must_be_fresh()?;
+        }
         let view = self.parts.store.view()?;
         // Before anybody looks for the patient: a policy that can't be opened is no hint that there is one.
         let policy_slot = view.policy(self.organization())?;
@@ -112,15 +134,24 @@ impl Custodian {
             descriptors
                 .push(describe_resource(&record.bytes).map_err(|_| alarm("a stored record does not parse"))?);
         }
+        // Without quorum block time stands still, and what has ended since must not count.
+        let time_ms = match basis {
+            Basis::Fresh => view.tip.time_ms,
+            Basis::Last => view.tip.time_ms.max(now_ms()),
+        };
+        let counts = |outcome: Outcome| match basis {
+            Basis::Fresh => outcome.is_permitted(),
+            Basis::Last => outcome == Outcome::PermitOverride,
+        };
         let decision = decide(&DecisionInput {
             consents: &consents,
             policy: rules.policy.as_ref(),
-            request: &asked(request),
+            request: &asked(request, &rules, time_ms),
             resources: &descriptors,
-            at_ms: i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX),
+            at_ms: i64::try_from(time_ms).unwrap_or(i64::MAX),
             frozen: slot.frozen,
         });
-        if !decision.outcome.is_permitted() {
+        if !counts(decision.outcome) {
             return Ok(Some(Evaluation::NotReleased));
         }
         let mut release = PermittedRelease {
@@ -130,15 +161,15 @@ impl Custodian {
             consent_seq: slot.consent_seq,
             policy_seq: policy_slot.policy_seq,
             height: view.tip.height,
-            time_ms: view.tip.time_ms,
-            next_change_ms: decision.not_after_ms.and_then(|t| u64::try_from(t).ok()),
+            time_ms,
+            next_change_ms: earliest(decision.not_after_ms, membership_change(request, &rules, time_ms)),
             decided_by: Vec::new(),
             obligations: Vec::new(),
             records: Vec::new(),
             record_changes,
         };
         for (record, judged) in records.into_iter().zip(&decision.resources) {
-            if judged.outcome.is_permitted() {
+            if counts(judged.outcome) {
                 release.decided_by.extend(judged.decided_by.iter().map(rule_name));
                 release.obligations.extend(judged.obligations.iter().cloned());
                 release.records.push(record);
@@ -150,6 +181,10 @@ impl Custodian {
         }
         Ok(Some(Evaluation::Permitted(Box::new(release))))
     }
+}
+
+pub(super) fn earliest(a: Option<i64>, b: Option<i64>) -> Option<u64> {
+    a.into_iter().chain(b).min().and_then(|t| u64::try_from(t).ok())
 }
 
 pub(super) fn rule_name(decided_by: &DecidedBy) -> String {

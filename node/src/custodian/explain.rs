@@ -86,7 +86,7 @@ impl Custodian {
         let why = explain(&DecisionInput {
             consents: &consents,
             policy: rules.policy.as_ref(),
-            request: &asked(request),
+            request: &asked(request, &rules, past.time_ms),
             resources: &resources,
             at_ms: i64::try_from(past.time_ms).unwrap_or(i64::MAX),
             frozen: past.frozen,

@@ -7,11 +7,11 @@ use assent_ledger::consent::{decide, Decision, DecisionInput, Outcome, Request};
 use assent_proto::ledger::v1::{DataRequest, PolicySlot, Slot};
 use std::sync::Arc;
 
+use super::asked::{asked, membership_change};
 use super::charts::Chart;
 use super::contact::contact_allows;
-use super::evaluate::FEW_RECORDS_BYTES;
+use super::evaluate::{earliest, FEW_RECORDS_BYTES};
 use super::opened::Rules;
-use super::release::asked;
 use super::{blocking, Custodian, Evaluation, PermittedRelease};
 use crate::chain::view::View;
 use crate::refusal::Refusal;
@@ -99,7 +99,7 @@ impl Custodian {
         patients: &[(String, String)],
     ) -> Result<Judged, Refusal> {
         let moment = self.moment()?;
-        let asked = asked(question);
+        let asked = asked(question, &moment.rules, moment.view.tip.time_ms);
         let mut question = question.clone();
         let outcomes = patients.iter().map(|(value, birth_date)| {
             question.identifier_value.clone_from(value);
@@ -157,10 +157,12 @@ impl Moment<'_> {
     }
 
     fn judge(&self, request: &DataRequest, found: &Found) -> Evaluation {
-        let decision = self.decide(&asked(request), &request.resource_types, found);
+        let decision =
+            self.decide(&asked(request, &self.rules, self.view.tip.time_ms), &request.resource_types, found);
         if !decision.outcome.is_permitted() {
             return Evaluation::NotReleased;
         }
+        let time_ms = self.view.tip.time_ms;
         let permitted = decision.resources.into_iter().filter(|judged| judged.outcome.is_permitted());
         let mut obligations: Vec<String> = permitted.flat_map(|judged| judged.obligations).collect();
         obligations.sort();
@@ -172,8 +174,8 @@ impl Moment<'_> {
             consent_seq: found.slot.consent_seq,
             policy_seq: self.policy_slot.policy_seq,
             height: self.view.tip.height,
-            time_ms: self.view.tip.time_ms,
-            next_change_ms: decision.not_after_ms.and_then(|t| u64::try_from(t).ok()),
+            time_ms,
+            next_change_ms: earliest(decision.not_after_ms, membership_change(request, &self.rules, time_ms)),
             decided_by: Vec::new(),
             obligations,
             records: Vec::new(),

@@ -2,7 +2,7 @@
 //! is UNAVAILABLE and an alarm, never an answer.
 
 use assent_ledger::commitment::{commit, slot_commitment, ConsentLeaf};
-use assent_ledger::consent::{consent_commitment, read_consent, Consent, DefaultPolicy};
+use assent_ledger::consent::{consent_commitment, read_consent, Consent, DefaultPolicy, Registry};
 use assent_ledger::hash::Context;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::PolicyBody;
@@ -21,6 +21,8 @@ pub const CONTACT_PREFERENCES: &str = "urn:assent:contact-preferences";
 pub struct Rules {
     /// The default policy, if there is one.
     pub policy: Option<DefaultPolicy>,
+    /// Who is who, if that is said.
+    pub registry: Option<Registry>,
 }
 
 pub(super) fn alarm(what: &str) -> Refusal {
@@ -97,7 +99,11 @@ impl Custodian {
             [] => None,
             json => Some(DefaultPolicy::parse(json).map_err(|_| alarm("the stored policy does not parse"))?),
         };
-        Ok(Rules { policy })
+        let registry = match body.registry.as_slice() {
+            [] => None,
+            json => Some(Registry::parse(json).map_err(|_| alarm("the stored registry does not parse"))?),
+        };
+        Ok(Rules { policy, registry })
     }
 
     /// All consents of a set, as the decision takes them.

@@ -205,14 +205,16 @@ impl Custodian {
 
     fn effect(&self, worlds: &Worlds, probe: Probe) -> Result<ProbeEffect, Refusal> {
         // As the same request would come from the recipient's node.
-        let request = asked(&DataRequest {
+        let request = DataRequest {
             custodian: self.organization().to_owned(),
             recipient: probe.recipient.clone(),
             actor: probe.actor.clone(),
             purpose: probe.purpose.clone(),
             action: probe.action.clone(),
             ..DataRequest::default()
-        });
+        };
+        let at_ms = u64::try_from(worlds.at_ms).unwrap_or_default();
+        let request = asked(&request, &worlds.rules, at_ms);
         request.check().map_err(|e| Refusal::invalid("BAD_PROBE", "probes", e.to_string()))?;
         let before = worlds.decide(&worlds.before, &request, worlds.frozen);
         let after = worlds.decide(&worlds.after, &request, worlds.frozen);

@@ -6,25 +6,29 @@
 
 use std::time::{Duration, Instant};
 
-use assent_ledger::commitment::{commit, digests_root};
-use assent_ledger::consent::{tables_sha256, Reference, Request, ALGORITHM};
-use assent_ledger::entry::MAX_ENTRY_BYTES;
+use assent_ledger::commitment::digests_root;
+use assent_ledger::consent::{tables_sha256, Outcome, ALGORITHM};
+use assent_ledger::entry::entry_hash;
 use assent_ledger::hash::Context;
 use assent_ledger::receipt::{lone_receipt, request_hash, sign_message, verify_message};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
     operation::Kind as OperationKind, AccessEvent, AccessReceipt, DataRequest, Decision, NotReleased,
-    Operation, Reasons, RecordAccess, Signed,
+    Operation, RecordAccess, Signed,
 };
 use prost::Message;
 
+pub(super) use super::asked::asked;
+use super::asked::check_reason;
 use super::contact::outreach_form;
-use super::evaluate::ORGANIZATION_SYSTEM;
-use super::{blocking, fresh_bytes, Custodian, Evaluation, PermittedRelease, Queued};
+use super::event::fits;
+use super::opened::Rules;
+use super::{blocking, Custodian, Evaluation, PermittedRelease, Queued};
 use crate::chain::now_ms;
-use crate::exchange::MAX_RELEASE_BYTES;
+use crate::chain::view::View;
+use crate::exchange::Proof;
 use crate::refusal::{Kind, Refusal};
-use crate::vault::{Access, Pending};
+use crate::vault::{Access, Pending, Review};
 
 /// Longest life of a decision, in milliseconds.
 const DECISION_LIFE_MS: u64 = 3_600_000;
@@ -38,8 +42,6 @@ const MAX_REQUEST_AHEAD_MS: u64 = 65 * 60 * 1000;
 const MAX_REQUEST_BYTES: usize = 16 << 10;
 /// Most resource types in a request, as in a client's query.
 const MAX_RESOURCE_TYPES: usize = 64;
-/// Most resources of one release: what a bundle may hold.
-const MAX_RELEASE_RESOURCES: usize = 60_000;
 /// Answers that are not a permit go out at multiples of this.
 const ANSWER_STEP: Duration = Duration::from_millis(50);
 /// Evaluations of one request before it is given up: each lost compare-and-set costs one.
@@ -48,9 +50,9 @@ const MAX_ATTEMPTS: usize = 5;
 /// What goes to the recipient.
 #[derive(Clone)]
 pub struct Released {
-    /// Receipt of the committed access.
-    pub receipt: AccessReceipt,
-    /// Hash of the header of the block that holds it.
+    /// Receipt of the committed access, or what stands for it without quorum.
+    pub proof: Proof,
+    /// Hash of the header of the block that holds it, or of the late access: what the recipient acknowledges.
     pub header_hash: Hash,
     /// The permitted resources, in order.
     pub resources: Vec<Vec<u8>>,
@@ -58,13 +60,15 @@ pub struct Released {
     pub handle: Hash,
     /// Sequences that must still stand while bytes go out.
     pub sequences: (u64, u64),
-    /// Block time from which another decision may hold: a consent starts or ends then.
+    /// Block time from which another decision may hold: a consent or a membership starts or ends then.
     pub next_change_ms: Option<u64>,
+    /// Released under break-glass, which may override a withdrawal.
+    pub overrides: bool,
 }
 
 opaque_debug!(Released);
 
-/// A checked request: signed by the recipient it names, for this custodian, in time.
+/// A checked request: signed by the recipient it names, for this custodian.
 pub struct CheckedRequest {
     /// The request.
     pub request: DataRequest,
@@ -72,22 +76,6 @@ pub struct CheckedRequest {
     pub hash: Hash,
     /// The signed form.
     pub signed: Signed,
-}
-
-/// What is asked, as the decision function takes it.
-pub(super) fn asked(request: &DataRequest) -> Request {
-    let recipient =
-        Reference::Identifier { system: ORGANIZATION_SYSTEM.into(), value: request.recipient.clone() };
-    let mut asked = Request::access(vec![recipient], &request.purpose);
-    // What is no reference names nobody: rules about persons are then UNKNOWN. A recipient's client only asserts its actor, and
-    // must not become the patient by saying so: a patient's own request (PATRQT) skips consents.
-    asked.actor = Reference::parse(&request.actor).filter(|actor| !names_a_patient(actor));
-    asked.action = request.action.clone();
-    asked
-}
-
-fn names_a_patient(actor: &Reference) -> bool {
-    matches!(actor, Reference::Literal(text) if text.starts_with("Patient/"))
 }
 
 /// Waits until the next multiple of [`ANSWER_STEP`] after the question came.
@@ -101,26 +89,9 @@ fn is_past(change_ms: Option<u64>, time_ms: u64) -> bool {
     change_ms.is_some_and(|change| time_ms >= change)
 }
 
-/// Refuses what no recipient would take, before the access is recorded.
-fn fits(permitted: &PermittedRelease) -> Result<(), Refusal> {
-    // 16 bytes a resource are more than their framing takes.
-    let bytes: usize = permitted.records.iter().map(|r| r.bytes.len() + 16).sum();
-    if bytes <= MAX_RELEASE_BYTES && permitted.records.len() <= MAX_RELEASE_RESOURCES {
-        return Ok(());
-    }
-    Err(too_large())
-}
-
-fn too_large() -> Refusal {
-    Refusal::unavailable(
-        "RELEASE_TOO_LARGE",
-        "more records than one release takes: ask for fewer resource types",
-    )
-}
-
 impl Custodian {
-    /// Checks form, addressee, signature and time of a request that `peer` sent.
-    pub fn check_request(&self, peer: &str, signed: Signed) -> Result<CheckedRequest, Refusal> {
+    /// Checks form, addressee and signature of a request that `peer` sent.
+    pub fn check_form(&self, peer: &str, signed: Signed) -> Result<CheckedRequest, Refusal> {
         let malformed = |what: &str| Refusal::invalid("MALFORMED_REQUEST", "request", what.to_owned());
         let request: DataRequest =
             assent_ledger::encoding::decode("DataRequest", &signed.body, MAX_REQUEST_BYTES)
@@ -139,13 +110,6 @@ impl Custodian {
         if !verify_message(Context::Request, self.chain_id(), &key, &signed) {
             return Err(malformed("the recipient's signature does not verify"));
         }
-        let now = now_ms();
-        if now > request.not_after_ms {
-            return Err(malformed("the request has expired"));
-        }
-        if request.not_after_ms > now + MAX_REQUEST_AHEAD_MS {
-            return Err(malformed("the request expires too far ahead"));
-        }
         if request.resource_types.len() > MAX_RESOURCE_TYPES {
             return Err(malformed("the request names too many resource types"));
         }
@@ -153,9 +117,24 @@ impl Custodian {
             outreach_form(&request).map_err(malformed)?;
         }
         // Before anybody looks for the patient: a known and an unknown one get the same answer.
-        asked(&request).check().map_err(|e| malformed(&e.to_string()))?;
+        asked(&request, &Rules::default(), 0).check().map_err(|e| malformed(&e.to_string()))?;
+        check_reason(&request.break_glass_reason).map_err(malformed)?;
         let hash = request_hash(self.chain_id(), &signed.body);
         Ok(CheckedRequest { request, hash, signed })
+    }
+
+    /// The same, and in time.
+    pub fn check_request(&self, peer: &str, signed: Signed) -> Result<CheckedRequest, Refusal> {
+        let malformed = |what: &str| Refusal::invalid("MALFORMED_REQUEST", "request", what.to_owned());
+        let checked = self.check_form(peer, signed)?;
+        let now = now_ms();
+        if now > checked.request.not_after_ms {
+            return Err(malformed("the request has expired"));
+        }
+        if checked.request.not_after_ms > now + MAX_REQUEST_AHEAD_MS {
+            return Err(malformed("the request expires too far ahead"));
+        }
+        Ok(checked)
     }
 
     /// Decides only: a signed permit, or none for everything else.
@@ -216,6 +195,9 @@ impl Custodian {
 
     /// Evaluates, commits the access, and returns what may go out; none for everything that is not a permit.
     pub async fn release(&self, checked: &CheckedRequest) -> Result<Option<Released>, Refusal> {
+        if self.goes_late(checked)? {
+            return self.release_late(checked).await;
+        }
         let client = format!("recipient:{}", checked.request.recipient);
         let nonce = hex::encode(&checked.request.nonce);
         for _ in 0..MAX_ATTEMPTS {
@@ -237,6 +219,10 @@ impl Custodian {
                 Ok(height) => return blocking(|| self.released(*permitted, &queued, height)),
                 // Lost the compare-and-set: consent or policy changed since. Evaluate again.
                 Err(refusal) if refusal.kind == Kind::Aborted => continue,
+                // Unknown, and the quorum is gone: an emergency does not wait for it.
+                Err(refusal) if refusal.reason == "COMMIT_UNKNOWN" && self.goes_late(checked)? => {
+                    return self.release_late(checked).await
+                }
                 Err(refusal) => return Err(refusal),
             }
         }
@@ -250,43 +236,25 @@ impl Custodian {
         checked: &CheckedRequest,
         permitted: &PermittedRelease,
     ) -> Result<Queued, Refusal> {
-        // Which rules decided goes under a commitment of its own: the receipt carries the event to the recipient.
-        let reasons = Reasons { decided_by: permitted.decided_by.clone() }.encode_to_vec();
-        let reasons = Access { handle: permitted.handle, salt: fresh_bytes(), event: reasons };
-        let why = commit(Context::ReasonsCommitment, self.chain_id(), &reasons.salt, &reasons.event);
-        let event = AccessEvent {
-            custodian: self.organization().to_owned(),
-            handle: permitted.handle.to_vec(),
-            request: checked.signed.encode_to_vec(),
-            outcome: permitted.outcome.as_str().to_owned(),
-            reasons: why.to_vec(),
-            obligations: permitted.obligations.clone(),
-            consent_seq: permitted.consent_seq,
-            policy_seq: permitted.policy_seq,
-            resources: permitted.records.len() as u64,
-            digests_root: digests_root(permitted.records.iter().map(|r| r.bytes.as_slice())).to_vec(),
-            time_ms: permitted.time_ms,
-            late: false,
-        };
-        let access = Access { handle: permitted.handle, salt: fresh_bytes(), event: event.encode_to_vec() };
-        if access.event.len() > MAX_ENTRY_BYTES {
-            return Err(too_large());
-        }
-        let commitment = commit(Context::AccessCommitment, self.chain_id(), &access.salt, &access.event);
+        let prepared = self.prepare_event(checked, permitted, false)?;
         let operation = RecordAccess {
             custodian: self.organization().to_owned(),
             handle: permitted.handle.to_vec(),
             expected_consent_seq: permitted.consent_seq,
             expected_policy_seq: permitted.policy_seq,
-            commitment: commitment.to_vec(),
+            commitment: prepared.commitment.to_vec(),
         };
         let operations = vec![Operation { kind: Some(OperationKind::RecordAccess(operation)) }];
-        let (queued, record) = self.queue(checked.hash, operations, commitment.to_vec())?;
-        self.parts.vault.stage_pending(&[
-            Pending::Access { commitment: &commitment, access: &access },
-            Pending::Access { commitment: &why, access: &reasons },
-            Pending::Request { client, request_id: nonce, record: &record },
-        ])?;
+        let (queued, record) = self.queue(checked.hash, operations, prepared.commitment.to_vec())?;
+        let review = (permitted.outcome == Outcome::PermitOverride).then(|| Review {
+            entry_hash: Some(entry_hash(self.chain_id(), &queued.entry)),
+            ..prepared.review(checked, permitted)
+        });
+        let mut writes = prepared.writes();
+        writes.push(Pending::Request { client, request_id: nonce, record: &record });
+        // In the same write: whatever happens, the officer and the patient hear of it.
+        writes.extend(review.as_ref().map(Pending::Review));
+        self.parts.vault.stage_pending(&writes)?;
         Ok(queued)
     }
 
@@ -313,12 +281,35 @@ impl Custodian {
         let sequences = (event.consent_seq, event.policy_seq);
         let resources: Vec<Vec<u8>> = permitted.records.into_iter().map(|r| r.bytes).collect();
         let same_resources = event.digests_root == digests_root(resources.iter().map(Vec::as_slice));
-        let changed = slot.frozen || (slot.consent_seq, policy.policy_seq) != sequences;
+        let overrides = permitted.outcome == Outcome::PermitOverride;
+        let changed = (slot.frozen && !overrides) || (slot.consent_seq, policy.policy_seq) != sequences;
         if changed || !same_resources || is_past(permitted.next_change_ms, view.tip.time_ms) {
             return Ok(None);
         }
+        let receipt = self.receipt_of(&view, &commitment, access, height)?.ok_or_else(broken)?;
+        let header_hash = assent_ledger::block::header_hash(self.chain_id(), &receipt.header);
+        Ok(Some(Released {
+            proof: Proof::Receipt(Box::new(receipt)),
+            header_hash,
+            resources,
+            handle: permitted.handle,
+            sequences,
+            next_change_ms: permitted.next_change_ms,
+            overrides,
+        }))
+    }
+
+    /// The receipt of an access that the block at `height` holds.
+    pub(super) fn receipt_of(
+        &self,
+        view: &View<'_>,
+        commitment: &Hash,
+        access: Access,
+        height: u64,
+    ) -> Result<Option<AccessReceipt>, Refusal> {
+        let slot = view.slot(self.organization(), &access.handle)?.unwrap_or_default();
         for access_seq in (1..=slot.access_seq).rev() {
-            let Some(place) = view.access_place(self.organization(), &permitted.handle, access_seq)? else {
+            let Some(place) = view.access_place(self.organization(), &access.handle, access_seq)? else {
                 break;
             };
             if place.height < height {
@@ -326,30 +317,26 @@ impl Custodian {
             }
             if place.commitment == commitment {
                 let receipt = view.receipt(&place, access_seq, access.event, access.salt)?;
-                let receipt = lone_receipt(&self.parts.genesis, receipt);
-                let header_hash = assent_ledger::block::header_hash(self.chain_id(), &receipt.header);
-                let handle = permitted.handle;
-                return Ok(Some(Released {
-                    receipt,
-                    header_hash,
-                    resources,
-                    handle,
-                    sequences,
-                    next_change_ms: permitted.next_change_ms,
-                }));
+                return Ok(Some(lone_receipt(&self.parts.genesis, receipt)));
             }
         }
-        Err(broken())
+        Ok(None)
     }
 
     /// True while the state that a release was decided under still stands: looked at before the first byte and at each block.
     pub fn still_stands(&self, released: &Released) -> Result<bool, Refusal> {
-        self.must_be_fresh()?;
+        let mut now = 0;
+        match released.proof {
+            Proof::Receipt(_) => self.must_be_fresh()?,
+            // Without quorum only this machine's clock goes on.
+            Proof::Late(_) => now = now_ms(),
+        }
         let view = self.parts.store.view()?;
         let slot = view.slot(self.organization(), &released.handle)?.unwrap_or_default();
         let policy = view.policy(self.organization())?;
-        let same = !slot.frozen && (slot.consent_seq, policy.policy_seq) == released.sequences;
-        Ok(same && !is_past(released.next_change_ms, view.tip.time_ms))
+        let may = !slot.frozen || released.overrides;
+        let same = may && (slot.consent_seq, policy.policy_seq) == released.sequences;
+        Ok(same && !is_past(released.next_change_ms, view.tip.time_ms.max(now)))
     }
 
     /// Stores the recipient's signed acknowledgement, once checked.
@@ -372,20 +359,5 @@ impl Custodian {
             ));
         }
         Ok(self.parts.vault.put_acknowledgement(&checked.hash, &signed.encode_to_vec())?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_becomes_the_patient_by_saying_so() {
-        let asked_as = |actor: &str| {
-            asked(&DataRequest { actor: actor.into(), purpose: "PATRQT".into(), ..Default::default() }).actor
-        };
-        assert_eq!(asked_as("Patient/ada"), None);
-        assert_eq!(asked_as("Dr. Grey"), None);
-        assert_eq!(asked_as("Practitioner/grey"), Some(Reference::Literal("Practitioner/grey".into())));
     }
 }

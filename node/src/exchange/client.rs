@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use assent_ledger::hash::Context;
-use assent_ledger::receipt::{
-    sign_message, verify_message, verify_receipt, verify_resources, VerifiedAccess,
-};
+use assent_ledger::late::{verify_late, VerifiedLate};
+use assent_ledger::receipt::{sign_message, verify_digests, verify_message, verify_receipt, VerifiedAccess};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessReceipt, Acknowledgement, Decision, NotReleased, Signed};
 use prost::Message;
 
-use super::{sealed, Frame, Say, Why, MAX_CHUNKS, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
+use super::{sealed, Frame, Proof, Say, Why, MAX_CHUNKS, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
 use crate::app::Parts;
 use crate::peers::{PeerStream, Peers, PeersError, Protocol};
 use crate::refusal::Refusal;
@@ -26,6 +25,8 @@ pub enum Answered {
     Permit(Signed),
     /// Receipt and records, every digest checked.
     Released(Box<AccessReceipt>, Vec<Vec<u8>>),
+    /// The custodian's signed promise and records, every digest checked: break-glass without quorum.
+    ReleasedLate(Box<Signed>, Vec<Vec<u8>>),
     /// The signed refusal.
     NotReleased(Signed),
 }
@@ -55,8 +56,11 @@ pub async fn ask(
     let mut stream =
         peers.open(custodian, Protocol::Exchange).await.map_err(|e| unreachable_custodian(custodian, e))?;
     let answered = conversation(parts, custodian, hash, request, &mut stream).await;
-    // The other side may have hung up first.
-    let _ = stream.close().await;
+    // What was refused is cut off: the other side may still be sending, and an orderly end would wait for that.
+    if answered.is_ok() {
+        // The other side may have hung up first.
+        let _ = stream.close().await;
+    }
     answered
 }
 
@@ -69,7 +73,7 @@ async fn conversation(
 ) -> Result<Answered, Refusal> {
     let lost = |e: PeersError| unreachable_custodian(custodian, e);
     stream.send(&Frame { say: Some(Say::Request(request.clone())) }.encode_to_vec()).await.map_err(lost)?;
-    let mut receipt = None;
+    let mut proof = None;
     let (mut chunks, mut bytes) = (Vec::new(), 0usize);
     loop {
         match hear(custodian, stream).await? {
@@ -82,8 +86,9 @@ async fn conversation(
                 return Ok(Answered::NotReleased(signed));
             }
             Say::Unavailable(why) => return Err(custodian_unavailable(custodian, why)),
-            Say::Receipt(received) if receipt.is_none() => receipt = Some(received),
-            Say::Chunk(chunk) if receipt.is_some() => {
+            Say::Receipt(received) if proof.is_none() => proof = Some(Proof::Receipt(Box::new(received))),
+            Say::Late(received) if proof.is_none() => proof = Some(Proof::Late(Box::new(received))),
+            Say::Chunk(chunk) if proof.is_some() => {
                 bytes += chunk.len();
                 // Counted too: chunks of no bytes would go on for ever.
                 if bytes > MAX_SEALED_BYTES || chunks.len() >= MAX_CHUNKS {
@@ -92,10 +97,10 @@ async fn conversation(
                 chunks.push(chunk);
             }
             Say::End(_) => {
-                let Some(receipt) = receipt else {
+                let Some(proof) = proof else {
                     return Err(misbehaves(custodian, "records without a receipt"));
                 };
-                return finish(parts, custodian, hash, request, stream, receipt, &chunks).await;
+                return finish(parts, custodian, hash, request, stream, proof, &chunks).await;
             }
             _ => return Err(misbehaves(custodian, "a frame out of order")),
         }
@@ -163,8 +168,43 @@ fn check_not_released(parts: &Parts, custodian: &str, hash: &Hash, signed: &Sign
     Ok(())
 }
 
+/// Asks for the receipt of a late release by its signed request. None: the custodian released nothing by that name.
+pub async fn ask_receipt(
+    parts: &Parts,
+    peers: &Peers,
+    custodian: &str,
+    hash: &Hash,
+    request: &Signed,
+) -> Result<Option<AccessReceipt>, Refusal> {
+    let lost = |e: PeersError| unreachable_custodian(custodian, e);
+    let mut stream = peers.open(custodian, Protocol::Exchange).await.map_err(lost)?;
+    stream.send(&Frame { say: Some(Say::ReceiptOf(request.clone())) }.encode_to_vec()).await.map_err(lost)?;
+    let heard = hear(custodian, &mut stream).await;
+    // The other side may have hung up first.
+    let _ = stream.close().await;
+    match heard? {
+        Say::Receipt(receipt) => {
+            check_receipt(parts, custodian, request, &receipt)?;
+            Ok(Some(receipt))
+        }
+        Say::NotReleased(signed) => {
+            check_not_released(parts, custodian, hash, &signed)?;
+            Ok(None)
+        }
+        Say::Unavailable(why) => Err(cannot_answer(custodian, why)),
+        _ => Err(misbehaves(custodian, "a frame out of order")),
+    }
+}
+
+fn cannot_answer(custodian: &str, why: Why) -> Refusal {
+    let message = format!("{custodian} can't answer now; retry later");
+    Refusal::unavailable("CUSTODIAN_UNAVAILABLE", message)
+        .with("custodian", custodian)
+        .with("custodian_reason", reason_word(why.reason))
+}
+
 /// Checks that a receipt proves an access for this very request.
-fn check_receipt(
+pub fn check_receipt(
     parts: &Parts,
     custodian: &str,
     request: &Signed,
@@ -178,20 +218,43 @@ fn check_receipt(
     Ok(access)
 }
 
+/// Checks that a promise is the custodian's, about this very request.
+pub fn check_late(
+    parts: &Parts,
+    custodian: &str,
+    request: &Signed,
+    signed: &Signed,
+) -> Result<VerifiedLate, Refusal> {
+    let late = verify_late(&parts.genesis, signed).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    if signed.organization != custodian || late.event.request != request.encode_to_vec() {
+        return Err(misbehaves(custodian, "a late access for another request"));
+    }
+    Ok(late)
+}
+
 async fn finish(
     parts: &Parts,
     custodian: &str,
     hash: &Hash,
     request: &Signed,
     stream: &mut PeerStream,
-    receipt: AccessReceipt,
+    proof: Proof,
     chunks: &[Vec<u8>],
 ) -> Result<Answered, Refusal> {
     // Before anything is signed: an acknowledgement of another release is worth something to a dishonest custodian.
-    let access = check_receipt(parts, custodian, request, &receipt)?;
+    let (event, named) = match &proof {
+        Proof::Receipt(receipt) => {
+            let access = check_receipt(parts, custodian, request, receipt)?;
+            (access.event, access.header_hash)
+        }
+        Proof::Late(signed) => {
+            let late = check_late(parts, custodian, request, signed)?;
+            (late.event, late.hash)
+        }
+    };
     let acknowledgement = Acknowledgement {
         request_hash: hash.to_vec(),
-        header_hash: access.header_hash.to_vec(),
+        header_hash: named.to_vec(),
         ciphertext_sha256: sealed::digest(chunks).to_vec(),
     };
     let signed = sign_message(
@@ -213,6 +276,9 @@ async fn finish(
     };
     let key: [u8; 32] = key.try_into().map_err(|_| misbehaves(custodian, "a key that is not 32 bytes"))?;
     let resources = sealed::open(&key, chunks).map_err(|e| misbehaves(custodian, &e.to_string()))?;
-    verify_resources(&access, &resources).map_err(|e| misbehaves(custodian, &e.to_string()))?;
-    Ok(Answered::Released(Box::new(receipt), resources))
+    verify_digests(&event, &resources).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    Ok(match proof {
+        Proof::Receipt(receipt) => Answered::Released(receipt, resources),
+        Proof::Late(signed) => Answered::ReleasedLate(signed, resources),
+    })
 }

@@ -10,6 +10,10 @@
 //!
 //! recipient ── Ask ────────────────────▶ custodian  for the patient; told once more each time somebody asks where it stands
 //!           ◀─ AskState ────────────────            signed; the same for declined and unknown
+//! recipient ── Request ────────────────▶ custodian   without quorum, under break-glass only:
+//!           ◀─ Late ────────────────────            its signed promise in place of the receipt; the rest as above
+//! recipient ── ReceiptOf ──────────────▶ custodian   later, by the same signed request
+//!           ◀─ Receipt | NotReleased ───            no records go out again
 //! ```
 
 pub mod asks;
@@ -34,7 +38,7 @@ pub const MAX_CHUNKS: usize = MAX_RELEASE_BYTES / CHUNK_BYTES + 1;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Frame {
     /// What it says.
-    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21")]
+    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 30, 31")]
     pub say: Option<Say>,
 }
 
@@ -74,6 +78,21 @@ pub enum Say {
     /// A signed ConsentAskState.
     #[prost(message, tag = "21")]
     AskState(Signed),
+    /// A signed LateAccess: released without quorum.
+    #[prost(message, tag = "30")]
+    Late(Signed),
+    /// The signed DataRequest of a late release whose records the recipient holds: asks for the receipt.
+    #[prost(message, tag = "31")]
+    ReceiptOf(Signed),
+}
+
+/// What records are released under.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// The receipt of the committed access.
+    Receipt(Box<AccessReceipt>),
+    /// A signed LateAccess: break-glass without quorum.
+    Late(Box<Signed>),
 }
 
 /// A reason with a sentence.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use assent_proto::ledger::v1::{Acknowledgement, Signed};
 use prost::Message;
 
-use super::{sealed, Frame, Say, Why, MAX_FRAME_BYTES};
-use crate::custodian::{fresh_bytes, Custodian, Released};
+use super::{sealed, Frame, Proof, Say, Why, MAX_FRAME_BYTES};
+use crate::custodian::{blocking, fresh_bytes, Custodian, Released};
 use crate::peers::{PeerStream, PeersError};
 use crate::refusal::{Kind, Refusal};
 
@@ -58,6 +58,7 @@ async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream
     let outcome = match hear(stream).await? {
         Say::Request(signed) => answer(custodian, peer, stream, signed).await,
         Say::Ask(signed) => answer_ask(custodian, peer, stream, signed).await,
+        Say::ReceiptOf(signed) => answer_receipt(custodian, peer, stream, signed).await,
         _ => return Err(Ended::Unexpected),
     };
     match outcome {
@@ -75,6 +76,21 @@ async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream
         }
         other => other,
     }
+}
+
+/// The receipt of a late release: it shows nothing that the recipient was not told when it got the records.
+async fn answer_receipt(
+    custodian: &Custodian,
+    peer: &str,
+    stream: &mut PeerStream,
+    signed: Signed,
+) -> Result<(), Ended> {
+    let checked = custodian.check_form(peer, signed)?;
+    let reply = match blocking(|| custodian.late_receipt(&checked))? {
+        Some(receipt) => Say::Receipt(receipt),
+        None => Say::NotReleased(custodian.not_released(&checked.hash)),
+    };
+    say(stream, reply).await
 }
 
 async fn answer(
@@ -139,7 +155,11 @@ async fn send_while_it_stands(
     if !custodian.still_stands(released)? {
         return Ok(false);
     }
-    say(stream, Say::Receipt(released.receipt.clone())).await?;
+    let proof = match released.proof.clone() {
+        Proof::Receipt(receipt) => Say::Receipt(*receipt),
+        Proof::Late(signed) => Say::Late(*signed),
+    };
+    say(stream, proof).await?;
     for chunk in chunks {
         if tips.has_changed().unwrap_or(false) {
             tips.mark_unchanged();

@@ -7,7 +7,7 @@ use assent_ledger::keys::screen;
 use assent_proto::v1::{CohortQuestion, CohortSubject, Patient, Query};
 use time::macros::format_description;
 
-use crate::custodian::PatientName;
+use crate::custodian::{check_reason, PatientName};
 use crate::recipient;
 use crate::refusal::Refusal;
 
@@ -167,6 +167,7 @@ pub fn query(query: Option<Query>) -> Result<recipient::Query, Refusal> {
         break_glass_reason: query.break_glass_reason,
     };
     purpose_and_data("query", &asked)?;
+    check_reason(&asked.break_glass_reason).map_err(|why| malformed("query.break_glass_reason", why))?;
     Ok(asked)
 }
 

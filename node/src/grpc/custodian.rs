@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use assent_proto::ledger::v1::PolicyBody;
 use assent_proto::v1::policy_service_server::PolicyService;
 use assent_proto::v1::record_service_server::RecordService;
 use assent_proto::v1::subject_service_server::SubjectService;
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::Client;
 use super::{border, error, Api};
-use crate::custodian::{NewSubject, PatientName, SubjectToImport};
+use crate::custodian::{blocking, NewSubject, PatientName, SubjectToImport};
 use crate::refusal::{Kind, Refusal};
 
 impl Api {
@@ -144,7 +145,11 @@ impl Api {
     async fn put_policy(&self, client: Client, body: SetPolicyRequest) -> Result<SetPolicyResponse, Refusal> {
         border::request_id(&body.request_id)?;
         border::document("policy", &body.policy, border::MAX_DOCUMENT_BYTES)?;
-        let recorded = self.app.custodian.set_policy(&client.id, &body.request_id, body.policy).await?;
+        if !body.registry.is_empty() {
+            border::document("registry", &body.registry, border::MAX_DOCUMENT_BYTES)?;
+        }
+        let rules = PolicyBody { policy: body.policy, registry: body.registry };
+        let recorded = self.app.custodian.set_policy(&client.id, &body.request_id, rules).await?;
         let answer = self.answer_from(recorded.height).await?;
         Ok(SetPolicyResponse { answer: Some(answer), policy_seq: recorded.policy_seq })
     }
@@ -154,9 +159,17 @@ impl Api {
     async fn get_policy_for(
         &self,
         _client: Client,
-        _body: GetPolicyRequest,
+        body: GetPolicyRequest,
     ) -> Result<GetPolicyResponse, Refusal> {
-        Err(Refusal::unavailable("NOT_BUILT", "not built yet"))
+        let answer = self.answer();
+        let stored = blocking(|| self.app.custodian.policy(body.policy_seq))?;
+        Ok(GetPolicyResponse {
+            answer: Some(answer),
+            policy_seq: stored.policy_seq,
+            height: stored.height,
+            policy: stored.body.policy,
+            registry: stored.body.registry,
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use super::auth::Client;
 use super::{answer, border, Api};
 use crate::app::Parts;
 use crate::custodian::blocking;
+use crate::exchange::Proof;
 use crate::recipient::Query;
 use crate::refusal::Refusal;
 use crate::vault;
@@ -123,10 +124,14 @@ impl Api {
         // A release has a block of its own that comes later: only where this node stands now can be too old.
         answer::meets(body.consistency.as_ref(), &self.app.parts.tip())?;
         let release = self.app.recipient.request(&client.id, &body.request_id, query).await?;
-        let first = RequestRecordsResponse {
-            answer: Some(self.answer()),
-            receipt: Some(release.receipt),
-            ..Default::default()
+        let first = RequestRecordsResponse { answer: Some(self.answer()), ..Default::default() };
+        let first = match release.proof {
+            Proof::Receipt(receipt) => RequestRecordsResponse { receipt: Some(*receipt), ..first },
+            Proof::Late(signed) => RequestRecordsResponse {
+                late_access: Some(*signed),
+                genesis: self.app.parts.genesis.bytes.clone(),
+                ..first
+            },
         };
         let rest = chunks(release.resources)
             .into_iter()

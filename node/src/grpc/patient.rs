@@ -18,7 +18,7 @@ use assent_proto::v1::patient_service_server::PatientService;
 use assent_proto::v1::{
     Answer, CancelReplacementRequest, CancelReplacementResponse, CommitGrantRequest, CommitGrantResponse,
     ControlProof, GetHistoryRequest, GetHistoryResponse, GetSlotRequest, GetSlotResponse, ListNoticesRequest,
-    ListNoticesResponse, PrepareGrantRequest, PrepareGrantResponse, ReplaceControlKeyRequest,
+    ListNoticesResponse, Patient, PrepareGrantRequest, PrepareGrantResponse, ReplaceControlKeyRequest,
     ReplaceControlKeyResponse, WithdrawRequest, WithdrawResponse,
 };
 use tonic::{Request, Response, Status};
@@ -197,28 +197,37 @@ impl Api {
         Ok(WithdrawResponse { answer: Some(self.answer_from(height).await?), height })
     }
 
+    /// The subject of this custodian whom a call is about: with a control proof for the method, or named by the portal.
+    pub(super) fn subject_of(
+        &self,
+        caller: &Caller,
+        method: &str,
+        proof: Option<ControlProof>,
+        patient: Option<Patient>,
+    ) -> Result<([u8; 32], Answer), Refusal> {
+        match (proof, patient) {
+            (Some(proof), None) => {
+                let proven = blocking(|| self.prove(method, Some(proof)))?;
+                self.own_custodian("proof.custodian", &proven.custodian)?;
+                Ok((proven.handle, proven.answer))
+            }
+            (None, patient) => {
+                self.client(caller)?;
+                let name = self.own_patient(patient)?;
+                let message = "no such patient here: check identifier and birth date";
+                let not_found = || Refusal::new(Kind::NotFound, "PATIENT_NOT_FOUND", message);
+                Ok((blocking(|| self.app.custodian.handle_of(&name))?.ok_or_else(not_found)?, self.answer()))
+            }
+            (Some(_), Some(_)) => Err(border::malformed("proof", "give a proof or a patient, not both")),
+        }
+    }
+
     async fn history_for(
         &self,
         caller: Caller,
         body: GetHistoryRequest,
     ) -> Result<GetHistoryResponse, Refusal> {
-        let (handle, answer) = match (body.proof, body.patient) {
-            (Some(proof), None) => {
-                let proven = blocking(|| self.prove("GetHistory", Some(proof)))?;
-                self.own_custodian("proof.custodian", &proven.custodian)?;
-                (proven.handle, proven.answer)
-            }
-            (None, patient) => {
-                self.client(&caller)?;
-                let name = self.own_patient(patient)?;
-                let message = "no such patient here: check identifier and birth date";
-                let not_found = || Refusal::new(Kind::NotFound, "PATIENT_NOT_FOUND", message);
-                (blocking(|| self.app.custodian.handle_of(&name))?.ok_or_else(not_found)?, self.answer())
-            }
-            (Some(_), Some(_)) => {
-                return Err(border::malformed("proof", "give a proof or a patient, not both"))
-            }
-        };
+        let (handle, answer) = self.subject_of(&caller, "GetHistory", body.proof, body.patient)?;
         let history = self.app.custodian.history(handle).await?;
         Ok(GetHistoryResponse { answer: Some(answer), history })
     }

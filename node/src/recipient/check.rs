@@ -144,7 +144,9 @@ impl Recipient {
                 Ok((permit, kept))
             }
             Answered::NotReleased(signed) => Err(Refusal::not_released(signed)),
-            Answered::Released(..) => Err(Refusal::unavailable("BAD_ANSWER", "records in answer to a check")),
+            Answered::Released(..) | Answered::ReleasedLate(..) => {
+                Err(Refusal::unavailable("BAD_ANSWER", "records in answer to a check"))
+            }
         }
     }
 

@@ -3,12 +3,14 @@
 //! ```text
 //! check:   decision kept and standing? ─▶ answer, else ask the custodian ─▶ keep its signed decision ─▶ answer
 //! request: ask the custodian ─▶ receipt, records, every digest checked ─▶ bundle and a line of history durable ─▶ answer
+//! late:    the same without quorum ─▶ promise and records durable ─▶ answer; a retry asks for the receipt
 //! ```
 
 mod accesses;
 mod asks;
 mod check;
 mod decisions;
+mod late;
 mod many;
 mod request;
 
@@ -19,7 +21,7 @@ use assent_ledger::consent::{Reference, Request};
 use assent_ledger::hash::Context;
 use assent_ledger::receipt::{request_hash, sign_message};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessReceipt, DataRequest, Signed};
+use assent_proto::ledger::v1::{DataRequest, Signed};
 use prost::Message;
 use tokio::sync::Mutex;
 
@@ -27,6 +29,7 @@ use crate::app::Parts;
 use crate::chain::now_ms;
 use crate::custodian::{fresh_bytes, Custodian};
 use crate::exchange::client::{ask, Answered};
+use crate::exchange::Proof;
 use crate::refusal::Refusal;
 
 pub use asks::{AskMade, AskStanding, NewAsk};
@@ -82,8 +85,8 @@ pub struct Permit {
 /// Released records.
 #[derive(Clone)]
 pub struct Release {
-    /// The receipt.
-    pub receipt: AccessReceipt,
+    /// The receipt; of a release without quorum the custodian's promise.
+    pub proof: Proof,
     /// The resources.
     pub resources: Vec<Vec<u8>>,
 }
@@ -199,7 +202,10 @@ impl Recipient {
             }
         } else if let Some(released) = custodian.release(&checked).await? {
             if custodian.still_stands(&released)? {
-                return Ok(Answered::Released(Box::new(released.receipt), released.resources));
+                return Ok(match released.proof {
+                    Proof::Receipt(receipt) => Answered::Released(receipt, released.resources),
+                    Proof::Late(signed) => Answered::ReleasedLate(signed, released.resources),
+                });
             }
         }
         let answer = custodian.not_released_since(started, &checked.hash).await;

@@ -17,10 +17,12 @@
 mod asks;
 mod bodies;
 mod error;
+mod late;
 mod own_accesses;
 mod pages;
 mod records;
 mod requests;
+mod reviews;
 mod seal;
 mod staging;
 mod subjects;
@@ -43,9 +45,11 @@ use rocksdb::{
 pub use asks::{Answered, Ask, AskPlace, AskWrite, OwnAsk, MAX_OPEN_ASKS};
 pub use bodies::{Access, ConsentRecord, ConsentSet, ContactRecord};
 pub use error::VaultError;
+pub use late::LateAccess;
 pub use own_accesses::{Cursor, OwnAccess};
 pub use records::Record;
 pub use requests::RequestRecord;
+pub use reviews::{Closed, Review, ReviewList};
 pub use staging::Pending;
 pub use subjects::Subject;
 

@@ -13,7 +13,12 @@ use super::{array, decode, Result, Vault, VaultError};
 
 /// A place in a client's list: the end of a row's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor([u8; 40]);
+pub struct Cursor(pub(super) [u8; 40]);
+
+impl Cursor {
+    /// Before every row.
+    pub const START: Self = Self([0; 40]);
+}
 
 /// One release that a client got. `Debug` hides whose records they were.
 #[derive(Clone, PartialEq, Eq)]

@@ -46,6 +46,12 @@ pub(super) enum Table {
     AskPlaces = 32,
     OwnAsk = 33,
     Token = 34,
+    Review = 35,
+    ReviewByTime = 36,
+    ReviewOpen = 37,
+    ReviewBySubject = 38,
+    LateAccess = 39,
+    LateRelease = 40,
 }
 
 /// The vault's keys.

@@ -7,8 +7,8 @@ use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::{
-    decode, Access, AskWrite, ConsentSet, Inner, OwnAccess, Record, RequestRecord, Result, Subject, Vault,
-    VaultError,
+    decode, Access, AskWrite, Closed, ConsentSet, Inner, LateAccess, OwnAccess, Record, RequestRecord,
+    Result, Review, Subject, Vault, VaultError,
 };
 use super::{MAX_BATCH_BYTES, MAX_VALUE_BYTES};
 
@@ -38,6 +38,20 @@ pub enum Pending<'a> {
     Request { client: &'a str, request_id: &'a str, record: &'a RequestRecord },
     /// An ask for consent, or its answer.
     Asks(AskWrite<'a>),
+    /// A release under break-glass: review item and notice.
+    Review(&'a Review),
+    /// The entry that is to record such a release now.
+    ReviewEntry { request_hash: &'a [u8; 32], entry_hash: &'a [u8; 32] },
+    /// The officer's judgement of it.
+    CloseReview { request_hash: &'a [u8; 32], closed: &'a Closed },
+    /// What this custodian owes the ledger.
+    LateAccess(&'a LateAccess),
+    /// It is in the ledger.
+    LateAccessDone(&'a LateAccess),
+    /// What this recipient holds without a receipt.
+    LateRelease { request_hash: &'a [u8; 32], bytes: &'a [u8] },
+    /// There is a receipt for it.
+    LateReleaseDone { request_hash: &'a [u8; 32] },
 }
 
 impl Vault {
@@ -75,6 +89,17 @@ impl Vault {
                 Pending::Request { client, request_id, record } => {
                     staging.request(client, request_id, record, false)?;
                 }
+                Pending::Review(review) => staging.review(review)?,
+                Pending::ReviewEntry { request_hash, entry_hash } => {
+                    staging.review_entry(request_hash, entry_hash)?;
+                }
+                Pending::CloseReview { request_hash, closed } => {
+                    staging.close_review(request_hash, closed)?
+                }
+                Pending::LateAccess(late) => staging.late_access(late)?,
+                Pending::LateAccessDone(late) => staging.late_access_done(late),
+                Pending::LateRelease { request_hash, bytes } => staging.late_release(request_hash, bytes)?,
+                Pending::LateReleaseDone { request_hash } => staging.late_release_done(request_hash),
             }
         }
         staging.commit()

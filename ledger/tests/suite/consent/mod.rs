@@ -14,6 +14,7 @@ mod overrides;
 mod policy;
 mod reading;
 mod reference;
+mod registry;
 mod requests;
 mod rules;
 

@@ -13,6 +13,7 @@ fn every_member_arrives() {
         recipient: vec![organization("birch")],
         actor: Some(literal("Practitioner/1")),
         groups: Some(vec![literal("Group/er")]),
+        known_groups: None,
         role: Some("nurse".into()),
         purpose: "ETREAT".into(),
         action: "use".into(),

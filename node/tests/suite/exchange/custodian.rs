@@ -7,7 +7,7 @@ use assent_ledger::commitment::commit;
 use assent_ledger::hash::Context;
 use assent_ledger::receipt::request_hash;
 use assent_node::chain::now_ms;
-use assent_node::exchange::{sealed, Say, Why};
+use assent_node::exchange::{sealed, Proof, Say, Why};
 use assent_node::peers::{PeerStream, Protocol};
 use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, Acknowledgement, DataRequest, Reasons, Signed};
 use assent_proto::v1::node_service_client::NodeServiceClient;
@@ -19,7 +19,7 @@ use crate::net::{Net, CHAIN};
 use crate::patient::*;
 
 /// Cedar, Dogwood and Elm run; Birch is played.
-async fn without_birch() -> Net {
+pub async fn without_birch() -> Net {
     let mut net = Net::new(4);
     for name in ["cedar", "dogwood", "elm"] {
         net.start(net.index(name)).await;
@@ -198,7 +198,8 @@ async fn a_consent_that_ends_between_decision_and_key_releases_nothing() {
     let released = custodian.release(&checked).await.unwrap().unwrap();
     assert!(custodian.still_stands(&released).unwrap());
     // Why it was permitted stays in the vault, under the commitment that the event carries.
-    let event = AccessEvent::decode(released.receipt.event.as_slice()).unwrap();
+    let Proof::Receipt(receipt) = &released.proof else { panic!("released without a receipt") };
+    let event = AccessEvent::decode(receipt.event.as_slice()).unwrap();
     let why = running.app.parts.vault.access(&event.reasons.clone().try_into().unwrap()).unwrap().unwrap();
     assert_eq!(commit(Context::ReasonsCommitment, CHAIN, &why.salt, &why.event).to_vec(), event.reasons);
     assert_eq!(Reasons::decode(why.event.as_slice()).unwrap().decided_by, ["c-1/0"]);

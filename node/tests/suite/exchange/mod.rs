@@ -1,6 +1,7 @@
 //! Exchanges with a dishonest other side: real nodes on one end, hand-made frames on the other.
 
 mod custodian;
+mod late;
 mod recipient;
 
 use std::time::Duration;

@@ -24,23 +24,23 @@ use crate::net::{Net, CHAIN};
 use crate::patient::*;
 
 /// Birch's node, Cedar's keys in our hands, and an access that Cedar really recorded for Birch's request.
-struct Played {
-    net: Net,
-    birch: Running,
-    cedar: Fake,
-    request: Signed,
-    receipt: AccessReceipt,
+pub struct Played {
+    pub net: Net,
+    pub birch: Running,
+    pub cedar: Fake,
+    pub request: Signed,
+    pub receipt: AccessReceipt,
     other_receipt: AccessReceipt,
-    resources: Vec<Vec<u8>>,
+    pub resources: Vec<Vec<u8>>,
 }
 
 /// What Cedar was told, beside Birch's conclusion.
-struct Heard {
-    outcome: Result<Answered, Refusal>,
-    acknowledged: bool,
+pub struct Heard {
+    pub outcome: Result<Answered, Refusal>,
+    pub acknowledged: bool,
 }
 
-async fn played() -> Played {
+pub async fn played() -> Played {
     let mut ledger = Ledger::new("cedar");
     let handle: Hash = [4; 32];
     ledger.admit(&ledger.entry("cedar", 1, vec![set_consent("cedar", handle, 0, None)])).unwrap();
@@ -84,7 +84,7 @@ async fn played() -> Played {
 
 impl Played {
     /// Birch asks; Cedar says `first`, and once it is acknowledged `last`.
-    async fn conversation(&mut self, first: Vec<Say>, last: Option<Say>) -> Heard {
+    pub async fn conversation(&mut self, first: Vec<Say>, last: Option<Say>) -> Heard {
         let parts = self.birch.app.parts.clone();
         let hash = request_hash(CHAIN, &self.request.body);
         let cedar = async {
