@@ -81,6 +81,21 @@ pub fn withdraw_sign_bytes(chain_id: &str, custodian: &str, handle: &[u8], withd
     framed(Context::Withdraw, chain_id, &[custodian.as_bytes(), handle, &withdraw_seq.to_be_bytes()])
 }
 
+/// The bytes that a control key signs to cancel the key that waits to take its place.
+pub fn cancel_sign_bytes(
+    chain_id: &str,
+    custodian: &str,
+    handle: &[u8],
+    consent_seq: u64,
+    waiting_key: &[u8],
+) -> Vec<u8> {
+    framed(
+        Context::CancelReplacement,
+        chain_id,
+        &[custodian.as_bytes(), handle, &consent_seq.to_be_bytes(), waiting_key],
+    )
+}
+
 /// Makes and signs an entry.
 pub fn sign_entry(key: &SigningKey, body: &EntryBody) -> Vec<u8> {
     let body_bytes = body.encode_to_vec();

@@ -2,15 +2,16 @@
 
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    OrganizationState, PolicySlot, RecordAccess, SetConsent, SetPolicy, Slot, Withdraw,
+    OrganizationState, PolicySlot, RecordAccess, SetConsent, SetPolicy, Withdraw,
 };
 
 use crate::commitment::next_access_head;
 use crate::encoding::{array, EncodingError};
 use crate::entry::{control_sign_bytes, withdraw_sign_bytes, CheckedEntry, MAX_NOT_AFTER_MS};
 use crate::keys::{screen, Check};
+use crate::replacement::{cancel_replacement, pending, settled_slot};
 use crate::state::{
-    organization, organization_key, policy, policy_key, slot, slot_key, Overlay, ReadError, StateRead,
+    organization, organization_key, policy, policy_key, slot_key, Overlay, ReadError, StateRead,
 };
 
 /// Numbers above the floor that may be used.
@@ -47,8 +48,14 @@ pub enum ExecuteError {
     WithdrawSequence { expected: u64, found: u64 },
     #[error("the slot has no control key: it can't be withdrawn by signature")]
     NoControlKey,
-    #[error("replacing the control key needs a signature by the present one")]
-    ControlSignatureMissing,
+    #[error("the slot has this control key already")]
+    ControlKeyUnchanged,
+    #[error("no control key waits to take the place of the present one; consent sequence is {found}, operation names {expected}")]
+    NoReplacement { expected: u64, found: u64 },
+    #[error(
+        "the control key that waits was recorded with consent sequence {found}, operation names {expected}"
+    )]
+    StaleReplacement { expected: u64, found: u64 },
     #[error("the slot has no control key that could have signed")]
     ControlSignatureSurplus,
     #[error("control key refused: {0}")]
@@ -74,7 +81,9 @@ impl ExecuteError {
             Self::PolicySequence { .. } => "STALE_POLICY_SEQUENCE",
             Self::WithdrawSequence { .. } => "STALE_WITHDRAW_SEQUENCE",
             Self::NoControlKey => "NO_CONTROL_KEY",
-            Self::ControlSignatureMissing => "CONTROL_SIGNATURE_MISSING",
+            Self::ControlKeyUnchanged => "CONTROL_KEY_UNCHANGED",
+            Self::NoReplacement { .. } => "NO_REPLACEMENT",
+            Self::StaleReplacement { .. } => "STALE_REPLACEMENT",
             Self::ControlSignatureSurplus => "CONTROL_SIGNATURE_SURPLUS",
             Self::ControlKey(_) => "BAD_CONTROL_KEY",
             Self::ControlSignature => "BAD_CONTROL_SIGNATURE",
@@ -91,7 +100,7 @@ pub enum Signatures {
 }
 
 impl Signatures {
-    fn check(&mut self, check: Check, failed: ExecuteError) -> Result<(), ExecuteError> {
+    pub(crate) fn check(&mut self, check: Check, failed: ExecuteError) -> Result<(), ExecuteError> {
         match self {
             Self::Immediate if !check.holds() => Err(failed),
             Self::Immediate => Ok(()),
@@ -164,12 +173,15 @@ fn execute_in<R: StateRead>(
     state.put(organization_key(chain_id, &body.author), &author);
     for operation in &body.operations {
         match operation.kind.as_ref() {
-            Some(Kind::SetConsent(op)) => set_consent(state, chain_id, &body.author, op, signatures)?,
-            Some(Kind::Withdraw(op)) => withdraw(state, chain_id, op, signatures)?,
-            Some(Kind::RecordAccess(op)) => record_access(state, chain_id, &body.author, op)?,
+            Some(Kind::SetConsent(op)) => {
+                set_consent(state, chain_id, time_ms, &body.author, op, signatures)?;
+            }
+            Some(Kind::Withdraw(op)) => withdraw(state, chain_id, time_ms, op, signatures)?,
+            Some(Kind::RecordAccess(op)) => record_access(state, chain_id, time_ms, &body.author, op)?,
             Some(Kind::SetPolicy(op)) => set_policy(state, chain_id, &body.author, op)?,
-            // TODO(issue 4): executed with the pending replacement.
-            Some(Kind::CancelReplacement(_)) => return Err(ExecuteError::NoSlot),
+            Some(Kind::CancelReplacement(op)) => {
+                cancel_replacement(state, chain_id, time_ms, op, signatures)?;
+            }
             // check_entry refuses it before; stays an error should a caller forget.
             None => return Err(missing_kind().into()),
         }
@@ -230,27 +242,33 @@ fn only_custodian(author: &str, custodian: &str) -> Result<(), ExecuteError> {
 fn set_consent<R: StateRead>(
     state: &mut Overlay<'_, R>,
     chain_id: &str,
+    time_ms: u64,
     author: &str,
     op: &SetConsent,
     signatures: &mut Signatures,
 ) -> Result<(), ExecuteError> {
     only_custodian(author, &op.custodian)?;
-    let mut slot: Slot = slot(state, chain_id, &op.custodian, &op.handle)?.unwrap_or_default();
+    let mut slot = settled_slot(state, chain_id, time_ms, &op.custodian, &op.handle)?.unwrap_or_default();
     if slot.consent_seq != op.expected_consent_seq {
         return Err(ExecuteError::ConsentSequence {
             expected: op.expected_consent_seq,
             found: slot.consent_seq,
         });
     }
-    match (&slot.control_key, &op.control_signature) {
-        (Some(key), Some(signature)) => {
+    slot.consent_seq += 1;
+    slot.commitment = op.commitment.clone();
+    if let Some(key) = &op.control_key {
+        screen(&array("SetConsent", "control_key", key)?).map_err(ExecuteError::ControlKey)?;
+    }
+    match (&slot.control_key, &op.control_signature, &op.control_key) {
+        (Some(key), Some(signature), new_key) => {
             let message = control_sign_bytes(
                 chain_id,
                 &op.custodian,
                 &op.handle,
                 op.expected_consent_seq,
                 &op.commitment,
-                op.control_key.as_deref(),
+                new_key.as_deref(),
             );
             let check = Check {
                 public_key: array("Slot", "control_key", key)?,
@@ -259,18 +277,23 @@ fn set_consent<R: StateRead>(
             };
             signatures.check(check, ExecuteError::ControlSignature)?;
             slot.frozen = false;
+            if new_key.is_some() {
+                slot.control_key = new_key.clone();
+                slot.replacement = None;
+            }
         }
-        (Some(_), None) if op.control_key.is_some() => return Err(ExecuteError::ControlSignatureMissing),
+        (Some(present), None, Some(new_key)) if present == new_key => {
+            return Err(ExecuteError::ControlKeyUnchanged)
+        }
+        // A later one takes the place of one that waits, and waits its full time.
+        (Some(_), None, Some(new_key)) => {
+            slot.replacement = Some(pending(new_key, time_ms, slot.consent_seq));
+        }
+        (None, None, Some(new_key)) => slot.control_key = Some(new_key.clone()),
         // Without the patient's signature consents may be written down, but a frozen slot stays frozen.
-        (Some(_), None) | (None, None) => {}
-        (None, Some(_)) => return Err(ExecuteError::ControlSignatureSurplus),
+        (Some(_) | None, None, None) => {}
+        (None, Some(_), _) => return Err(ExecuteError::ControlSignatureSurplus),
     }
-    if let Some(key) = &op.control_key {
-        screen(&array("SetConsent", "control_key", key)?).map_err(ExecuteError::ControlKey)?;
-        slot.control_key = Some(key.clone());
-    }
-    slot.consent_seq += 1;
-    slot.commitment = op.commitment.clone();
     state.put(slot_key(chain_id, &op.custodian, &op.handle), &slot);
     Ok(())
 }
@@ -278,10 +301,12 @@ fn set_consent<R: StateRead>(
 fn withdraw<R: StateRead>(
     state: &mut Overlay<'_, R>,
     chain_id: &str,
+    time_ms: u64,
     op: &Withdraw,
     signatures: &mut Signatures,
 ) -> Result<(), ExecuteError> {
-    let mut slot = slot(state, chain_id, &op.custodian, &op.handle)?.ok_or(ExecuteError::NoSlot)?;
+    let slot = settled_slot(state, chain_id, time_ms, &op.custodian, &op.handle)?;
+    let mut slot = slot.ok_or(ExecuteError::NoSlot)?;
     let key = slot.control_key.as_ref().ok_or(ExecuteError::NoControlKey)?;
     if slot.withdraw_seq != op.withdraw_seq {
         return Err(ExecuteError::WithdrawSequence { expected: op.withdraw_seq, found: slot.withdraw_seq });
@@ -303,11 +328,13 @@ fn withdraw<R: StateRead>(
 fn record_access<R: StateRead>(
     state: &mut Overlay<'_, R>,
     chain_id: &str,
+    time_ms: u64,
     author: &str,
     op: &RecordAccess,
 ) -> Result<(), ExecuteError> {
     only_custodian(author, &op.custodian)?;
-    let mut slot = slot(state, chain_id, &op.custodian, &op.handle)?.ok_or(ExecuteError::NoSlot)?;
+    let slot = settled_slot(state, chain_id, time_ms, &op.custodian, &op.handle)?;
+    let mut slot = slot.ok_or(ExecuteError::NoSlot)?;
     if slot.consent_seq != op.expected_consent_seq {
         return Err(ExecuteError::ConsentSequence {
             expected: op.expected_consent_seq,

@@ -9,6 +9,7 @@
 //! genesis           the auditor's anchor
 //! entry             what organizations sign; admission of its form
 //! state, execute    slots, policy slots, organizations; what an operation does to them
+//! replacement       a control key that waits to take the place of the present one
 //! tree, log         authenticated map (jmt) and RFC 6962 log, with proofs
 //! certificate       votes, and more than 2/3 of the power
 //! bench             whose turn it is to propose
@@ -37,6 +38,7 @@ pub mod keys;
 pub mod late;
 pub mod log;
 pub mod receipt;
+pub mod replacement;
 pub mod state;
 pub mod tree;
 

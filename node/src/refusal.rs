@@ -110,7 +110,10 @@ impl From<SubmitError> for Refusal {
             SubmitError::Refused(error) => {
                 let reason = error.reason();
                 let kind = match reason {
-                    "STALE_CONSENT_SEQUENCE" | "STALE_POLICY_SEQUENCE" | "STALE_WITHDRAW_SEQUENCE" => Kind::Aborted,
+                    "STALE_CONSENT_SEQUENCE"
+                    | "STALE_POLICY_SEQUENCE"
+                    | "STALE_WITHDRAW_SEQUENCE"
+                    | "STALE_REPLACEMENT" => Kind::Aborted,
                     "ENTRY_EXPIRED" | "SEQUENCE_USED_OR_OUT_OF_WINDOW" | "STATE_UNREADABLE" => Kind::Unavailable,
                     "MALFORMED_ENTRY" | "BAD_CONTROL_KEY" => Kind::InvalidArgument,
                     "BAD_CONTROL_SIGNATURE" | "NOT_THE_CUSTODIAN" => Kind::PermissionDenied,

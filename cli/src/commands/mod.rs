@@ -12,14 +12,17 @@ mod custodian;
 mod explain;
 mod export;
 mod genesis;
+mod grant;
 mod history;
 mod init;
 mod keys;
 mod notices;
+mod opening;
 mod outreach;
 mod policy;
 mod proof;
 mod records;
+mod replacement;
 mod request;
 mod reviews;
 mod status;
@@ -63,6 +66,10 @@ pub enum Command {
     Wallet(wallet::WalletCommand),
     /// Patient: withdraw, through any node
     Withdraw(withdraw::WithdrawArgs),
+    /// Patient: consent, or lift a withdrawal, through any node
+    Grant(grant::GrantArgs),
+    /// Patient: keep the control key when another one waits
+    CancelReplacement(replacement::CancelArgs),
     /// Patient: see who looked, verified
     History(history::HistoryArgs),
     /// Patient or portal: see what the patient must know
@@ -70,6 +77,8 @@ pub enum Command {
     /// Registrar: register patients
     #[command(subcommand)]
     Subject(custodian::SubjectCommand),
+    /// Registrar: register a new control key for a lost one
+    ReplaceKey(replacement::ReplaceKeyArgs),
     /// EHR: load records
     #[command(subcommand)]
     Records(records::RecordsCommand),
@@ -116,8 +125,11 @@ impl Command {
             Self::Verify(args) => args.run(profile),
             Self::Wallet(command) => command.run(profile),
             Self::Withdraw(args) => args.run(profile),
+            Self::Grant(args) => args.run(profile),
+            Self::CancelReplacement(args) => args.run(profile),
             Self::History(args) => args.run(profile),
             Self::Subject(command) => command.run(profile),
+            Self::ReplaceKey(args) => args.run(profile),
             Self::Records(command) => command.run(profile),
             Self::Consent(command) => command.run(profile),
             Self::Asks(command) => command.run(profile),

@@ -8,6 +8,7 @@ mod chain;
 mod checkpoint;
 mod consent;
 mod consents;
+mod grant;
 mod keys;
 mod node;
 mod program;

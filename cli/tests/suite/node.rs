@@ -30,6 +30,9 @@ use crate::program::{assent, Run};
 type Messages = Vec<Result<RequestRecordsResponse, Status>>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// Changes a prepared grant into a lie.
+pub type Lie = fn(&mut PrepareGrantResponse);
+
 /// What the node will answer, and what it was asked.
 #[derive(Default)]
 pub struct Script {
@@ -40,10 +43,17 @@ pub struct Script {
     /// Number of the client's accesses, given out two a page.
     accesses: u64,
     endless: bool,
-    slot: Slot,
+    pub slot: Slot,
     asked: Option<GetSlotRequest>,
     withdrawn: Option<WithdrawRequest>,
     pub glass: crate::break_glass::Script,
+    pub lie: Option<Lie>,
+    pub prepared: Option<PrepareGrantRequest>,
+    pub committed: Vec<CommitGrantRequest>,
+    /// How often a commit's outcome stays unknown.
+    pub unknown: usize,
+    pub cancelled: Option<CancelReplacementRequest>,
+    pub replaced: Option<ReplaceControlKeyRequest>,
 }
 
 impl Script {
@@ -183,30 +193,44 @@ impl PatientService for Told {
 
     async fn prepare_grant(
         &self,
-        _: Request<PrepareGrantRequest>,
+        request: Request<PrepareGrantRequest>,
     ) -> Result<Response<PrepareGrantResponse>, Status> {
-        Err(Status::unimplemented("not told"))
+        let mut script = self.0.lock().unwrap();
+        let mut prepared = crate::grant::honest(request.get_ref());
+        if let Some(lie) = script.lie {
+            lie(&mut prepared);
+        }
+        script.prepared = Some(request.into_inner());
+        Ok(Response::new(prepared))
     }
 
     async fn commit_grant(
         &self,
-        _: Request<CommitGrantRequest>,
+        request: Request<CommitGrantRequest>,
     ) -> Result<Response<CommitGrantResponse>, Status> {
-        Err(Status::unimplemented("not told"))
+        let mut script = self.0.lock().unwrap();
+        let consent_seq = request.get_ref().consent_seq + 1;
+        script.committed.push(request.into_inner());
+        if script.committed.len() <= script.unknown {
+            return Err(refusal(Code::Unavailable, "COMMIT_UNKNOWN"));
+        }
+        Ok(Response::new(CommitGrantResponse { answer: None, consent_seq, height: 9 }))
     }
 
     async fn cancel_replacement(
         &self,
-        _: Request<CancelReplacementRequest>,
+        request: Request<CancelReplacementRequest>,
     ) -> Result<Response<CancelReplacementResponse>, Status> {
-        Err(Status::unimplemented("not told"))
+        self.0.lock().unwrap().cancelled = Some(request.into_inner());
+        Ok(Response::new(CancelReplacementResponse { answer: None, height: 11 }))
     }
 
     async fn replace_control_key(
         &self,
-        _: Request<ReplaceControlKeyRequest>,
+        request: Request<ReplaceControlKeyRequest>,
     ) -> Result<Response<ReplaceControlKeyResponse>, Status> {
-        Err(Status::unimplemented("not told"))
+        self.0.lock().unwrap().replaced = Some(request.into_inner());
+        Ok(Response::new(ReplaceControlKeyResponse { answer: None, effective_ms: 1_767_225_600_000 }))
     }
 
     async fn list_notices(

@@ -14,7 +14,7 @@ use curve25519_dalek::scalar::Scalar;
 use prost::Message;
 
 use crate::chain::{key, public, Chain, CHAIN, START_MS};
-use crate::records::{by_patient, op, patient, set_consent, set_policy, with_key, withdraw};
+use crate::records::{by_patient, cancel, op, patient, set_consent, set_policy, with_key, withdraw};
 
 /// S + L: another encoding of the same scalar.
 fn malleable(signature: &[u8]) -> Vec<u8> {
@@ -98,6 +98,16 @@ fn a_patients_malleable_signature_changes_nothing() {
     assert_eq!(run(&chain, op(consent.clone())), Ok(()));
     consent.control_signature = consent.control_signature.map(|signature| malleable(&signature));
     assert_eq!(run(&chain, op(consent)), Err(ExecuteError::ControlSignature));
+    let stranger = key(8, "control", "stranger");
+    let both = |cancel| {
+        let operations = vec![op(with_key(set_consent("cedar", 1, 2), &stranger)), op(cancel)];
+        let entry = chain.signed(&chain.body("cedar", 2, operations));
+        execute(&chain, &entry.bytes, &mut Signatures::Immediate)
+    };
+    let mut cancelled = cancel("cedar", 2, &stranger, &patient());
+    assert_eq!(both(cancelled.clone()), Ok(()));
+    cancelled.patient_signature = malleable(&cancelled.patient_signature);
+    assert_eq!(both(cancelled), Err(ExecuteError::ControlSignature));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use assent_proto::ledger::v1::{
 use prost::Message;
 
 use crate::chain::{key, public, Chain, CHAIN, START_MS};
-use crate::records::{op, patient, record_access, request, set_consent, set_policy, withdraw};
+use crate::records::{cancel, op, patient, record_access, request, set_consent, set_policy, withdraw};
 
 fn body() -> EntryBody {
     Chain::new().body("cedar", 1, vec![op(set_policy(0, 1))])
@@ -142,6 +142,14 @@ fn fields_of_a_wrong_form_are_refused_by_name() {
     short.patient_signature.pop();
     assert_eq!(with(vec![op(short)]), ("Withdraw", "patient_signature"));
     assert_eq!(with(vec![op(withdrawal), op(set_policy(0, 1))]), ("EntryBody", "operations"));
+    let cancelled = |edit: fn(&mut assent_proto::ledger::v1::CancelReplacement)| {
+        let mut operation = cancel("cedar", 2, &patient(), &patient());
+        edit(&mut operation);
+        with(vec![op(operation)])
+    };
+    assert_eq!(cancelled(|op| op.custodian.clear()), ("CancelReplacement", "custodian"));
+    assert_eq!(cancelled(|op| op.handle.push(0)), ("CancelReplacement", "handle"));
+    assert_eq!(cancelled(|op| op.patient_signature.truncate(63)), ("CancelReplacement", "patient_signature"));
     let mut access = record_access("cedar", 1, 0, [1; 32]);
     access.commitment.clear();
     assert_eq!(with(vec![op(access)]), ("RecordAccess", "commitment"));

@@ -9,19 +9,21 @@ use assent_ledger::certificate::{
 use assent_ledger::commitment::{
     commit, digests_root, handle, next_access_head, slot_commitment, ConsentLeaf,
 };
-use assent_ledger::entry::{control_sign_bytes, entry_hash, entry_sign_bytes, withdraw_sign_bytes};
+use assent_ledger::entry::{
+    cancel_sign_bytes, control_sign_bytes, entry_hash, entry_sign_bytes, withdraw_sign_bytes,
+};
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::late::late_hash;
 use assent_ledger::receipt::{ask_hash, request_hash, sign_message};
 use assent_ledger::state::{organization_key, policy_key, slot_key};
 use assent_proto::ledger::v1::{
-    ConsentAsk, ConsentAskState, DataRequest, Decision, NotReleased, Vote, VoteType,
+    ConsentAsk, ConsentAskState, DataRequest, Decision, KeyReplacement, NotReleased, Slot, Vote, VoteType,
 };
 use prost::Message;
 
 use crate::chain::{key, Chain, CHAIN, START_MS};
 use crate::records::{
-    by_patient, history, lone_receipt, op, patient, record_access, request, set_consent, set_policy,
+    by_patient, cancel, history, lone_receipt, op, patient, record_access, request, set_consent, set_policy,
     three_accesses, with_key, withdraw, HANDLE,
 };
 
@@ -51,6 +53,7 @@ fn entries(lines: &mut Lines) {
         ("withdraw", op(withdraw("cedar", 2, &old))),
         ("record-access", op(record_access("cedar", 3, 1, [8; 32]))),
         ("set-policy", op(set_policy(1, 9))),
+        ("cancel-replacement", op(cancel("cedar", 4, &new, &old))),
     ];
     for (name, operation) in operations {
         lines.add(&format!("operation/{name}"), operation.encode_to_vec());
@@ -84,6 +87,7 @@ fn sign_bytes(lines: &mut Lines) {
         control_sign_bytes(CHAIN, "cedar", &HANDLE, 3, &[7; 32], Some(&[5; 32])),
     );
     lines.add("sign/withdraw", withdraw_sign_bytes(CHAIN, "cedar", &HANDLE, 2));
+    lines.add("sign/cancel-replacement", cancel_sign_bytes(CHAIN, "cedar", &HANDLE, 4, &[5; 32]));
     let parts: [&[u8]; 5] = [b"GetSlot", b"cedar", &HANDLE, b"nonce", &9u64.to_be_bytes()];
     lines.add("sign/patient-request", framed(Context::PatientRequest, CHAIN, &parts));
     let signer = Chain::new().entry_key("birch");
@@ -178,6 +182,9 @@ fn hashes(lines: &mut Lines) {
     lines.add("digests-root", digests_root([&b"first"[..], b"second"]));
     lines.add("handle", handle(CHAIN, "cedar", &[1; 32]));
     lines.add("certificate-hash/none", certificate_hash(CHAIN, &[]));
+    let replacement = KeyReplacement { control_key: vec![5; 32], effective_ms: START_MS, consent_seq: 4 };
+    let slot = Slot { consent_seq: 4, replacement: Some(replacement), ..Default::default() };
+    lines.add("message/slot-with-replacement", slot.encode_to_vec());
 }
 
 fn chain(lines: &mut Lines) {

@@ -15,6 +15,7 @@ mod properties;
 mod purity;
 mod receipts;
 mod records;
+mod replacement;
 mod rules;
 mod signatures;
 mod tree;

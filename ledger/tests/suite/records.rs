@@ -2,7 +2,7 @@
 
 use assent_ledger::block::apply_block;
 use assent_ledger::commitment::{commit, digests_root};
-use assent_ledger::entry::{control_sign_bytes, withdraw_sign_bytes};
+use assent_ledger::entry::{cancel_sign_bytes, control_sign_bytes, withdraw_sign_bytes};
 use assent_ledger::hash::{Context, Hash};
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::inclusion_proof;
@@ -11,8 +11,8 @@ use assent_ledger::state::{slot, slot_key};
 use assent_ledger::tree;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    AccessEvent, AccessHistory, AccessReceipt, Certificate, DataRequest, InclusionProof, Operation,
-    RecordAccess, RecordBundle, SetConsent, SetPolicy, Withdraw,
+    AccessEvent, AccessHistory, AccessReceipt, CancelReplacement, Certificate, DataRequest, InclusionProof,
+    Operation, RecordAccess, RecordBundle, SetConsent, SetPolicy, Withdraw,
 };
 use prost::Message;
 
@@ -66,6 +66,22 @@ pub fn withdraw(custodian: &str, withdraw_seq: u64, key: &SigningKey) -> Withdra
     }
 }
 
+/// Cancels `waiting`, which was recorded with a consent sequence.
+pub fn cancel(
+    custodian: &str,
+    consent_seq: u64,
+    waiting: &SigningKey,
+    key: &SigningKey,
+) -> CancelReplacement {
+    let message = cancel_sign_bytes(CHAIN, custodian, &HANDLE, consent_seq, &public(waiting));
+    CancelReplacement {
+        custodian: custodian.into(),
+        handle: HANDLE.to_vec(),
+        consent_seq,
+        patient_signature: sign(key, &message).to_vec(),
+    }
+}
+
 pub fn record_access(custodian: &str, consent_seq: u64, policy_seq: u64, commitment: Hash) -> RecordAccess {
     RecordAccess {
         custodian: custodian.into(),
@@ -92,7 +108,7 @@ macro_rules! wraps {
         fn from(op: $name) -> Self { Wrapped(Kind::$name(op)) }
     })* };
 }
-wraps!(SetConsent, Withdraw, RecordAccess, SetPolicy);
+wraps!(SetConsent, Withdraw, RecordAccess, SetPolicy, CancelReplacement);
 
 pub fn request(recipient: &str, nonce: u8) -> DataRequest {
     DataRequest {

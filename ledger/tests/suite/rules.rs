@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::chain::{key, Chain, CHAIN};
 use crate::records::{
-    by_patient, op, patient, record_access, set_consent, set_policy, with_key, withdraw, HANDLE,
+    by_patient, cancel, op, patient, record_access, set_consent, set_policy, with_key, withdraw, HANDLE,
 };
 
 /// Cedar has one slot with a control key (consent sequence 1), Birch one without.
@@ -59,6 +59,8 @@ fn every_reason_has_an_entry_that_provokes_it() {
     forged.signature[9] ^= 1;
     let forged = check_entry(CHAIN, &forged.encode_to_vec()).unwrap();
     let cedar = |operation| run(&chain, "cedar", vec![operation]);
+    let waiting =
+        |cancel| run(&chain, "cedar", vec![op(with_key(set_consent("cedar", 1, 2), &stranger)), op(cancel)]);
 
     let rows: Vec<(&str, Result<(), ExecuteError>)> = vec![
         ("MALFORMED_ENTRY", run_on(&short_key, &chain, &good)),
@@ -86,7 +88,14 @@ fn every_reason_has_an_entry_that_provokes_it() {
         ("STALE_WITHDRAW_SEQUENCE", cedar(op(withdraw("cedar", 1, &patient())))),
         ("STALE_WITHDRAW_SEQUENCE", cedar(op(withdraw("cedar", u64::MAX, &patient())))),
         ("NO_CONTROL_KEY", cedar(op(withdraw("birch", 0, &patient())))),
-        ("CONTROL_SIGNATURE_MISSING", cedar(op(with_key(set_consent("cedar", 1, 2), &stranger)))),
+        ("CONTROL_KEY_UNCHANGED", cedar(op(with_key(set_consent("cedar", 1, 2), &patient())))),
+        ("NO_SLOT", cedar(op(cancel("elm", 1, &stranger, &patient())))),
+        ("NO_REPLACEMENT", cedar(op(cancel("cedar", 1, &stranger, &patient())))),
+        ("NO_REPLACEMENT", cedar(op(cancel("birch", 1, &stranger, &patient())))),
+        ("STALE_REPLACEMENT", waiting(cancel("cedar", 1, &stranger, &patient()))),
+        ("STALE_REPLACEMENT", waiting(cancel("cedar", 3, &stranger, &patient()))),
+        ("BAD_CONTROL_SIGNATURE", waiting(cancel("cedar", 2, &stranger, &stranger))),
+        ("BAD_CONTROL_SIGNATURE", waiting(cancel("cedar", 2, &patient(), &patient()))),
         (
             "CONTROL_SIGNATURE_SURPLUS",
             run(&chain, "birch", vec![op(by_patient(set_consent("birch", 1, 2), &patient()))]),
@@ -106,7 +115,7 @@ fn every_reason_has_an_entry_that_provokes_it() {
     }
     // The flat match of `reason` names every variant; so many different ones stand above.
     let reasons: std::collections::BTreeSet<_> = rows.iter().map(|(reason, _)| reason).collect();
-    assert_eq!(reasons.len(), 17);
+    assert_eq!(reasons.len(), 19);
 }
 
 #[test]

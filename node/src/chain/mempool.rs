@@ -85,10 +85,15 @@ pub fn dead(view: &View<'_>, entry: &CheckedEntry) -> Result<Option<ExecuteError
         ExecuteError::Sequence { sequence, floor } => *sequence <= floor.saturating_add(SEQUENCE_WINDOW),
         ExecuteError::ConsentSequence { expected, found }
         | ExecuteError::PolicySequence { expected, found }
-        | ExecuteError::WithdrawSequence { expected, found } => expected < found,
+        | ExecuteError::WithdrawSequence { expected, found }
+        | ExecuteError::StaleReplacement { expected, found } => expected < found,
+        // One that is recorded later has a later consent sequence.
+        ExecuteError::NoReplacement { expected, found } => expected <= found,
         ExecuteError::UnknownAuthor(_)
         | ExecuteError::AuthorSignature(_)
         | ExecuteError::NotAfterTooFar { .. }
+        // Until a key that waits is the present one.
+        | ExecuteError::ControlKeyUnchanged
         | ExecuteError::NoSlot => false,
         _ => true,
     }))

@@ -115,7 +115,7 @@ impl Custodian {
             }
         }
         if granted {
-            return self.prepare_grant(client, request_id, body_hash, &view, &subject, &ask, id);
+            return self.prepare_granted_ask(client, request_id, body_hash, &view, &subject, &ask, id);
         }
         let (queued, record) = self.queue(body_hash, Vec::new(), AnswerReply::default().encode_to_vec())?;
         let answered = Answered { time_ms: view.tip.time_ms, ..Answered::default() };
@@ -128,7 +128,7 @@ impl Custodian {
 
     /// The consent that was asked for, beside all that stands already.
     #[allow(clippy::too_many_arguments)]
-    fn prepare_grant(
+    fn prepare_granted_ask(
         &self,
         client: &str,
         request_id: &str,

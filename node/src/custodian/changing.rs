@@ -5,6 +5,7 @@
 //!                                                               ╲▶ preview: decided on, and dropped
 //! ```
 
+use assent_ledger::replacement::control_key_at;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, ConsentBody, Operation, SetConsent, Slot};
 use prost::Message;
@@ -88,7 +89,8 @@ impl Opened {
 
     /// The control key to put into a slot that has none yet.
     pub fn new_key(&self, control_key: Option<[u8; 32]>) -> Result<Option<Vec<u8>>, Refusal> {
-        match (self.slot.control_key.as_deref(), control_key) {
+        let time_ms = u64::try_from(self.time_ms).unwrap_or_default();
+        match (control_key_at(&self.slot, time_ms), control_key) {
             (None, key) => Ok(key.map(|k| k.to_vec())),
             (Some(present), Some(key)) if present != key => Err(Refusal::new(
                 Kind::FailedPrecondition,

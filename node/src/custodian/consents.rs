@@ -15,6 +15,11 @@ use crate::chain::SubmitError;
 use crate::refusal::{Kind, Refusal};
 use crate::vault::Pending;
 
+/// Who a request id of a patient belongs to.
+pub(super) fn patient_client(handle: &[u8]) -> String {
+    format!("patient:{}", hex::encode(handle))
+}
+
 /// A consent's own id, or a fresh one.
 pub(super) fn id_of(imported: &Imported) -> String {
     match imported.consent.id.as_str() {
@@ -108,7 +113,7 @@ impl Custodian {
     /// Submits a patient's signed withdrawal, whoever the custodian is. The height of its block.
     pub async fn withdraw(&self, request_id: &str, withdraw: Withdraw) -> Result<u64, Refusal> {
         // The handle names the client: nobody else can sign for it.
-        let client = format!("patient:{}", hex::encode(&withdraw.handle));
+        let client = patient_client(&withdraw.handle);
         let body_hash = sha256(&withdraw.encode_to_vec());
         let guard = self.preparing.lock().await;
         let queued = match self.queued(&client, request_id, &body_hash)? {

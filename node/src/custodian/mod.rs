@@ -17,6 +17,7 @@ mod contact;
 mod evaluate;
 mod event;
 mod explain;
+mod grant;
 mod history;
 mod import;
 mod judge;
@@ -27,6 +28,7 @@ mod preview;
 mod read;
 mod record;
 mod release;
+mod replace;
 mod reviews;
 mod revoke;
 mod subjects;
@@ -47,6 +49,7 @@ use tokio::sync::Mutex;
 
 use crate::app::Parts;
 use crate::chain::{now_ms, SubmitError};
+use crate::grpc::proof::Gate;
 use crate::refusal::{Kind, Refusal};
 use crate::vault::{RequestRecord, VaultError};
 
@@ -57,6 +60,7 @@ pub use asks::AskListed;
 pub use contact::{check_channels, Outreach, CHANNELS};
 pub use evaluate::{Evaluation, PermittedRelease};
 pub use explain::Explained;
+pub use grant::{check_grant, prepare_method, SignedGrant};
 pub use import::{ImportedSubjects, SubjectToImport};
 pub use judge::Judged;
 pub use policy::StoredPolicy;
@@ -65,6 +69,7 @@ pub use read::{Page, PageAsked, ReadConsent, Wanted};
 pub use record::{Form, NewConsent};
 pub(crate) use release::answer_step;
 pub use release::Released;
+pub use replace::ReplacedKey;
 pub use reviews::{Listed, WaitingKey};
 pub use revoke::SteppedConsent;
 pub use unresolved::ConsentToImport;
@@ -81,6 +86,8 @@ pub struct Custodian {
     preparing: Arc<Mutex<()>>,
     /// What checks were judged from.
     charts: Arc<charts::Charts>,
+    /// What patients without a certificate pass, directly or through another node.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// A patient to register.
@@ -209,7 +216,7 @@ impl From<VaultError> for Refusal {
 impl Custodian {
     /// Over the parts of a node.
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, preparing: Arc::default(), charts: Arc::default() }
+        Self { parts, preparing: Arc::default(), charts: Arc::default(), gate: Arc::default() }
     }
 
     fn organization(&self) -> &str {

@@ -4,6 +4,7 @@
 //! for an access that never came to be is shown to nobody.
 
 use assent_ledger::hash::{framed, sha256, Context};
+use assent_ledger::replacement::settled;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
@@ -120,7 +121,7 @@ impl Custodian {
     fn waiting_key(&self, handle: &Hash) -> Result<Option<WaitingKey>, Refusal> {
         let view = self.parts.store.view()?;
         let slot = view.slot(self.organization(), handle)?.unwrap_or_default();
-        let Some(replacement) = slot.replacement else {
+        let Some(replacement) = settled(slot, view.tip.time_ms).replacement else {
             return Ok(None);
         };
         let recorded = view.slot_change(self.organization(), handle, replacement.consent_seq)?;

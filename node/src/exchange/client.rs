@@ -39,7 +39,7 @@ pub(super) fn unreachable_custodian(custodian: &str, error: impl std::fmt::Displ
     .with("custodian", custodian)
 }
 
-pub(super) fn misbehaves(custodian: &str, what: &str) -> Refusal {
+pub(crate) fn misbehaves(custodian: &str, what: &str) -> Refusal {
     tracing::warn!(%custodian, what, "custodian's answer refused");
     Refusal::unavailable("BAD_ANSWER", format!("the answer of {custodian} was refused: {what}"))
         .with("custodian", custodian)
@@ -114,7 +114,7 @@ pub(super) fn custodian_unavailable(custodian: &str, why: Why) -> Refusal {
 }
 
 /// A stranger's word goes to clients only when it has the form of a reason.
-fn reason_word(reason: String) -> String {
+pub(super) fn reason_word(reason: String) -> String {
     let fits = reason.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
     match fits && (1..=64).contains(&reason.len()) {
         true => reason,

@@ -14,11 +14,14 @@
 //!           ◀─ Late ────────────────────            its signed promise in place of the receipt; the rest as above
 //! recipient ── ReceiptOf ──────────────▶ custodian   later, by the same signed request
 //!           ◀─ Receipt | NotReleased ───            no records go out again
+//! any node  ── PatientCall ────────────▶ custodian
+//!           ◀─ PatientAnswer ───────────            a grant, relayed (patient)
 //! ```
 
 pub mod asks;
 pub mod client;
 pub mod entries;
+pub mod patient;
 pub mod sealed;
 pub mod server;
 pub mod status;
@@ -38,7 +41,7 @@ pub const MAX_CHUNKS: usize = MAX_RELEASE_BYTES / CHUNK_BYTES + 1;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Frame {
     /// What it says.
-    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 30, 31")]
+    #[prost(oneof = "Say", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 30, 31")]
     pub say: Option<Say>,
 }
 
@@ -72,6 +75,12 @@ pub enum Say {
     /// Key of the chunks.
     #[prost(bytes, tag = "9")]
     Key(Vec<u8>),
+    /// A patient's call, relayed by the node that the patient asked.
+    #[prost(message, tag = "10")]
+    PatientCall(patient::PatientCall),
+    /// Its answer.
+    #[prost(message, tag = "11")]
+    PatientAnswer(patient::PatientAnswer),
     /// A signed ConsentAsk.
     #[prost(message, tag = "20")]
     Ask(Signed),

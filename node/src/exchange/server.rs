@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use assent_proto::ledger::v1::{Acknowledgement, Signed};
 use prost::Message;
 
-use super::{sealed, Frame, Proof, Say, Why, MAX_FRAME_BYTES};
+use super::{patient, sealed, Frame, Proof, Say, Why, MAX_FRAME_BYTES};
 use crate::custodian::{blocking, fresh_bytes, Custodian, Released};
 use crate::peers::{PeerStream, PeersError};
 use crate::refusal::{Kind, Refusal};
@@ -59,6 +59,9 @@ async fn conversation(custodian: &Custodian, peer: &str, stream: &mut PeerStream
         Say::Request(signed) => answer(custodian, peer, stream, signed).await,
         Say::Ask(signed) => answer_ask(custodian, peer, stream, signed).await,
         Say::ReceiptOf(signed) => answer_receipt(custodian, peer, stream, signed).await,
+        Say::PatientCall(call) => {
+            return say(stream, Say::PatientAnswer(patient::answer(custodian, call).await)).await;
+        }
         _ => return Err(Ended::Unexpected),
     };
     match outcome {

@@ -16,7 +16,7 @@ use super::auth::{Authority, Client};
 use super::consents::watch::Watches;
 use super::error;
 use super::node::LastSigned;
-use super::patient::Gate;
+use super::proof::Gate;
 use super::quota::Quota;
 use crate::app::App;
 use crate::chain::now_ms;
@@ -51,8 +51,8 @@ impl Api {
         stopping: CancellationToken,
     ) -> Self {
         let (authority, quota) = (Arc::new(authority), Arc::new(quota));
-        let watches = Watches::default();
-        Self { app, authority, quota, gate: Arc::default(), last_signed, watches, stopping }
+        let (watches, gate) = (Watches::default(), app.custodian.gate.clone());
+        Self { app, authority, quota, gate, last_signed, watches, stopping }
     }
 
     /// The client behind a request, when its quota lasts and its role may call the method.

@@ -4,7 +4,8 @@
 //! error      refusals as statuses          auth       certificates and roles
 //! border     form of what comes in         call       identity, quota and role of each call
 //! quota      calls that a client may make  deadline   time that a call may take
-//! answer     state that an answer is from  custodian, exchange, patient, audit, node: the services
+//! answer     state that an answer is from  proof      a patient's control key
+//! custodian, consents, exchange, decision, review, patient, wallet, notices, audit, node: the services
 //! ```
 //! Shutdown: health says NOT_SERVING, no new connection, calls under way have five seconds.
 
@@ -23,6 +24,7 @@ mod known;
 pub mod node;
 mod notices;
 pub mod patient;
+pub mod proof;
 pub mod quota;
 pub mod review;
 mod wallet;

@@ -17,6 +17,7 @@
 mod asks;
 mod bodies;
 mod error;
+mod grants;
 mod late;
 mod own_accesses;
 mod pages;
@@ -45,6 +46,7 @@ use rocksdb::{
 pub use asks::{Answered, Ask, AskPlace, AskWrite, OwnAsk, MAX_OPEN_ASKS};
 pub use bodies::{Access, ConsentRecord, ConsentSet, ContactRecord};
 pub use error::VaultError;
+pub use grants::PendingGrant;
 pub use late::LateAccess;
 pub use own_accesses::{Cursor, OwnAccess};
 pub use records::Record;

@@ -52,6 +52,7 @@ pub(super) enum Table {
     ReviewBySubject = 38,
     LateAccess = 39,
     LateRelease = 40,
+    PendingGrant = 41,
 }
 
 /// The vault's keys.

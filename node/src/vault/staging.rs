@@ -7,8 +7,8 @@ use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::{
-    decode, Access, AskWrite, Closed, ConsentSet, Inner, LateAccess, OwnAccess, Record, RequestRecord,
-    Result, Review, Subject, Vault, VaultError,
+    decode, Access, AskWrite, Closed, ConsentSet, Inner, LateAccess, OwnAccess, PendingGrant, Record,
+    RequestRecord, Result, Review, Subject, Vault, VaultError,
 };
 use super::{MAX_BATCH_BYTES, MAX_VALUE_BYTES};
 
@@ -32,6 +32,8 @@ pub enum Pending<'a> {
     Release { request_hash: &'a [u8; 32], bytes: &'a [u8] },
     /// One line of a client's own history, beside the bundle that it got.
     OwnAccess { client: &'a str, access: &'a OwnAccess },
+    /// A grant that waits for the patient's signature over `commitment`.
+    Grant { handle: &'a [u8; 32], commitment: &'a [u8; 32], grant: &'a PendingGrant },
     /// A client's request that must not be stored yet; [`VaultError::Exists`] when it is, and nothing is written.
     NewRequest { client: &'a str, request_id: &'a str, record: &'a RequestRecord },
     /// A client's request, replacing what is stored under its id.
@@ -83,6 +85,7 @@ impl Vault {
                 }
                 Pending::Release { request_hash, bytes } => staging.release(request_hash, bytes)?,
                 Pending::OwnAccess { client, access } => staging.own_access(client, access)?,
+                Pending::Grant { handle, commitment, grant } => staging.grant(handle, commitment, grant)?,
                 Pending::NewRequest { client, request_id, record } => {
                     staging.request(client, request_id, record, true)?;
                 }

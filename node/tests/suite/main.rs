@@ -28,4 +28,5 @@ mod single;
 mod story;
 mod submit;
 mod vault;
+mod wallet;
 mod watch;

@@ -111,7 +111,7 @@ fn count(chain_id: &str, bytes: &[u8], records: &[Record]) -> Result<ChainCounts
 
 fn signed(operation: &Option<Kind>) -> bool {
     match operation {
-        Some(Kind::Withdraw(_)) => true,
+        Some(Kind::Withdraw(_) | Kind::CancelReplacement(_)) => true,
         Some(Kind::SetConsent(op)) => op.control_signature.is_some(),
         _ => false,
     }
