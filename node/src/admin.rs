@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::health::Condition;
 
 /// Serves until shut down; returns once bound.
 pub async fn serve(app: App, listen: SocketAddr, shutdown: CancellationToken) -> Result<SocketAddr, String> {
@@ -31,17 +32,23 @@ pub async fn serve(app: App, listen: SocketAddr, shutdown: CancellationToken) ->
     Ok(local)
 }
 
+/// One line for each reason: `not ready: WORD: sentence`.
 async fn readyz(State(app): State<App>) -> (StatusCode, String) {
-    match app.parts.freshness.stale() {
-        None => (StatusCode::OK, "ready\n".into()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+    let reasons = app.parts.freshness.reasons();
+    match reasons.is_empty() {
+        true => (StatusCode::OK, "ready\n".into()),
+        false => {
+            let lines = reasons.iter().map(|reason| format!("not ready: {reason}\n"));
+            (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+        }
     }
 }
 
 async fn metrics(State(app): State<App>) -> String {
     let tip = app.parts.tip();
     let connected = app.parts.peers.as_ref().map_or(0, |p| p.connected().len());
-    let fresh = u8::from(app.parts.freshness.stale().is_none());
+    let reasons = app.parts.freshness.reasons();
+    let fresh = u8::from(reasons.is_empty());
     let figures: [(&str, &str, &str, u64); 6] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
@@ -58,6 +65,12 @@ async fn metrics(State(app): State<App>) -> String {
     let mut text = String::new();
     for (name, kind, help, value) in figures {
         text += &format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n{name} {value}\n");
+    }
+    let name = "assent_not_ready";
+    text += &format!("# HELP {name} 1 while the reason keeps this node from permits.\n# TYPE {name} gauge\n");
+    for condition in Condition::ALL {
+        let holds = u8::from(reasons.iter().any(|reason| reason.condition == condition));
+        text += &format!("{name}{{reason=\"{}\"}} {holds}\n", condition.word());
     }
     if app.parts.ordering == "malachite" {
         text += &crate::bft::metrics_text();

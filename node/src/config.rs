@@ -50,6 +50,9 @@ pub struct Config {
     /// A node whose tip is older gives no permits.
     #[serde(default = "thirty")]
     pub max_staleness_seconds: u64,
+    /// MiB: with fewer free below `data_dir` it gives no permits, and does not start.
+    #[serde(default = "min_free")]
+    pub min_free_mib: u64,
     /// The clients' door.
     pub grpc: GrpcSection,
     /// Liveness, readiness, metrics.
@@ -124,6 +127,9 @@ fn twenty_thousand() -> u32 {
 }
 fn thirty() -> u64 {
     30
+}
+fn min_free() -> u64 {
+    128
 }
 
 impl Config {

@@ -1,6 +1,6 @@
 //! `assentd`: command line, log, runtime, exit code. In the library, so that the binary itself is a line to compile.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,6 +38,8 @@ pub fn main() -> ExitCode {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        // A log on a full disk must not end the process by a panic: its exit code says why it ends.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     if arguments.log_json {
         log.json().init();
@@ -47,7 +49,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             return ExitCode::from(1);
         }
     };
@@ -58,7 +60,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
             tracing::error!(exit = stop.exit_code(), "stopped: {stop}");
-            eprintln!("error: {stop}");
+            let _ = writeln!(std::io::stderr(), "error: {stop}");
             ExitCode::from(stop.exit_code())
         }
     }

@@ -1,7 +1,8 @@
 //! Freshness: a node that may be behind says UNAVAILABLE, never PERMIT.
 //!
 //! Fresh means all of: the boot-time clock since the last new certificate, and the distance of wall clock and block time, are
-//! within `max_staleness`; and since start more than 1/3 of the power confirmed that this node's tip is the newest.
+//! within `max_staleness`; since start more than 1/3 of the power confirmed that this node's tip is the newest; and nothing that
+//! is reported to [`Health`] speaks against it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::chain::now_ms;
 use crate::chain::replica::TipInfo;
+use crate::health::{Condition, Health, Reason};
 
 /// Time since boot, suspended time included: `Instant` stands still while a machine sleeps.
 fn boot_time() -> Duration {
@@ -24,6 +26,8 @@ struct Inner {
     since: Duration,
     confirmed_by: BTreeSet<String>,
     confirmed: bool,
+    /// The highest tip that somebody said before enough confirmed this node's.
+    reported: u64,
 }
 
 /// Judges freshness. Cheap to clone.
@@ -31,12 +35,13 @@ struct Inner {
 pub struct Freshness {
     tips: watch::Receiver<TipInfo>,
     max_staleness: Duration,
+    health: Health,
     inner: Arc<Mutex<Inner>>,
 }
 
 impl Freshness {
     /// Starts unconfirmed, unless one validator is all there is.
-    pub fn new(tips: watch::Receiver<TipInfo>, max_staleness: Duration) -> Self {
+    pub fn new(tips: watch::Receiver<TipInfo>, max_staleness: Duration, health: Health) -> Self {
         let (height, alone) = {
             let info = tips.borrow();
             (info.tip.height, info.tip.validators.validators.len() == 1)
@@ -46,14 +51,16 @@ impl Freshness {
             since: boot_time(),
             confirmed_by: BTreeSet::new(),
             confirmed: alone,
+            reported: 0,
         };
-        Self { tips, max_staleness, inner: Arc::new(Mutex::new(inner)) }
+        Self { tips, max_staleness, health, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// A validator's organization says that its tip is at `height`.
     pub fn confirm(&self, organization: &str, height: u64) {
         let tip = self.tips.borrow().tip.clone();
         let mut inner = self.inner.lock().unwrap_or_else(|p| p.into_inner());
+        inner.reported = inner.reported.max(height);
         if height > tip.height {
             inner.confirmed_by.remove(organization);
         } else {
@@ -74,27 +81,51 @@ impl Freshness {
         self.inner.lock().unwrap_or_else(|p| p.into_inner()).confirmed
     }
 
-    /// Why this node isn't fresh; none when it is.
+    /// True when peers need not be asked often: enough have confirmed the tip, and nothing else waits for what they say.
+    pub fn is_settled(&self) -> bool {
+        self.is_confirmed() && self.health.reasons().is_empty()
+    }
+
+    /// Why this node isn't fresh, the most important reason first: its word, a colon, a sentence. None when it is.
     pub fn stale(&self) -> Option<String> {
+        self.reasons().first().map(ToString::to_string)
+    }
+
+    /// Everything that speaks against permits.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let mut reasons = self.health.reasons();
+        let behind = self.behind().filter(|b| reasons.iter().all(|r| r.condition != b.condition));
+        reasons.extend(behind);
+        reasons
+    }
+
+    fn behind(&self) -> Option<Reason> {
         let tip = self.tips.borrow().tip.clone();
-        let (since, confirmed) = {
+        let (since, confirmed, reported) = {
             let mut inner = self.inner.lock().unwrap_or_else(|p| p.into_inner());
             if tip.height > inner.last_height {
                 inner.last_height = tip.height;
                 inner.since = boot_time();
             }
-            (boot_time().saturating_sub(inner.since), inner.confirmed)
+            (boot_time().saturating_sub(inner.since), inner.confirmed, inner.reported)
         };
         let limit = self.max_staleness.as_millis() as u64;
+        if !confirmed && reported > tip.height {
+            let sentence = format!("at block {}, another has block {reported}", tip.height);
+            return Some(Reason::new(Condition::CatchingUp, sentence));
+        }
         if !confirmed {
-            return Some("not yet confirmed by more than 1/3 of the power since start".into());
+            let sentence = "not yet confirmed by more than 1/3 of the power since start";
+            return Some(Reason::new(Condition::Unconfirmed, sentence));
         }
         if since > self.max_staleness {
-            return Some(format!("no new certificate for {} s", since.as_secs()));
+            let sentence = format!("no new certificate for {} s", since.as_secs());
+            return Some(Reason::new(Condition::NoHeight, sentence));
         }
         let distance = now_ms().abs_diff(tip.time_ms);
         if distance > limit {
-            return Some(format!("block time and this machine's clock are {} s apart", distance / 1000));
+            let sentence = format!("block time and this machine's clock are {} s apart", distance / 1000);
+            return Some(Reason::new(Condition::ClockApart, sentence));
         }
         None
     }
@@ -103,7 +134,7 @@ impl Freshness {
     pub async fn follow(self) {
         let mut tips = self.tips.clone();
         while tips.changed().await.is_ok() {
-            self.stale();
+            self.behind();
         }
     }
 }

@@ -11,22 +11,27 @@ use std::time::Duration;
 use assent_ledger::genesis::{check_genesis_file, CheckedGenesis};
 use assent_proto::ledger::v1::Organization;
 use tokio::sync::{mpsc, Notify};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Parts};
-use crate::bft::{self, BftConfig};
+use crate::bft::{self, memory, BftConfig, Guard};
 use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
 use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
 use crate::custodian::Custodian;
 use crate::exchange::{entries, server, status};
 use crate::freshness::Freshness;
 use crate::grpc::{self, GrpcConfig};
+use crate::health::Health;
 use crate::order::{single, Fatal};
 use crate::peers::{self, Inbound, KnownPeer, Peers, PeersConfig, Protocol};
 use crate::recipient::Recipient;
+use crate::reports::Reports;
 use crate::vault::{Vault, VaultError};
-use crate::{admin, chain};
+use crate::{admin, chain, space, watchdog};
+
+/// In the data folder of a validator that never voted: `assent init` makes it.
+const NEVER_VOTED: &str = "never-voted";
 
 /// How often requests that are over a day old are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -76,35 +81,46 @@ pub struct Running {
     /// Closes gRPC and admin.
     doors: CancellationToken,
     shutdown: CancellationToken,
+    health: Health,
     ordering: JoinHandle<Result<(), Fatal>>,
     served: JoinHandle<()>,
 }
 
 impl Running {
-    /// Waits until the node is told to stop, or ordering fails; then stops everything in order.
+    /// Waits until the node is told to stop, or can't go on; then stops everything in order.
     pub async fn run(mut self, stop: impl std::future::Future<Output = ()>) -> Result<(), Stop> {
-        let failed = tokio::select! {
-            () = stop => None,
-            outcome = &mut self.ordering => Some(outcome),
+        let health = self.health.clone();
+        let (mut ordered, failed) = tokio::select! {
+            () = stop => (None, None),
+            outcome = &mut self.ordering => (Some(ended(outcome)), None),
+            fatal = health.failed() => (None, Some(fatal)),
         };
+        let failed = failed.or_else(|| ordered.as_ref().and_then(|outcome| outcome.clone().err()));
+        if let Some(fatal) = &failed {
+            // No permit from here on, also of calls that are under way.
+            self.health.fail(fatal.clone());
+        }
         self.doors.cancel();
-        if failed.is_some() {
+        if failed.is_some() || ordered.is_some() {
             // Nothing that waits for a block will get one.
             self.shutdown.cancel();
         }
         // Calls in flight get a moment, in which blocks are still made; then the process ends whatever they do.
         let _ = tokio::time::timeout(Duration::from_secs(6), &mut self.served).await;
         self.shutdown.cancel();
-        let outcome = match failed {
-            Some(outcome) => Some(outcome),
-            None => tokio::time::timeout(Duration::from_secs(6), &mut self.ordering).await.ok(),
-        };
-        match outcome {
-            None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(fatal))) => Err(fatal.into()),
-            Some(Err(panic)) => Err(Fatal::Engine(format!("its task ended: {panic}")).into()),
+        if ordered.is_none() {
+            ordered = tokio::time::timeout(Duration::from_secs(6), &mut self.ordering).await.ok().map(ended);
+        }
+        match (failed, ordered) {
+            (Some(fatal), _) | (None, Some(Err(fatal))) => Err(fatal.into()),
+            (None, _) => Ok(()),
         }
     }
+}
+
+/// What ordering returned.
+fn ended(outcome: Result<Result<(), Fatal>, JoinError>) -> Result<(), Fatal> {
+    outcome.unwrap_or_else(|panic| Err(Fatal::Engine(format!("its task ended: {panic}"))))
 }
 
 fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> Result<(), ConfigError> {
@@ -158,17 +174,32 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let (store, vault) = tokio::task::block_in_place(|| -> Result<_, Stop> {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| ConfigError(format!("{}: {e}", config.data_dir.display())))?;
+        space::check(&config.data_dir, config.min_free_mib)?;
+        if config.ordering == Ordering::Single {
+            may_order_alone(&config)?;
+        }
         let store = Store::open(&config.data_dir.join("ledger"), &genesis_file, &genesis)?;
         let vault = Vault::open(&config.data_dir.join("vault"), &keys.vault.to_bytes())?;
         prune(&vault)?;
+        if config.ordering == Ordering::Single {
+            memory::remove_marker(&config.data_dir.join(NEVER_VOTED))?;
+        }
         Ok((store, vault))
     })?;
+    let (health, reports) = (Health::default(), Reports::default());
 
     let shutdown = CancellationToken::new();
     let doors = CancellationToken::new();
     // A start that fails half way stops what it has started.
     let half_started = (shutdown.clone().drop_guard(), doors.clone().drop_guard());
     tokio::spawn(prune_hourly(vault.clone(), shutdown.clone()));
+    tokio::spawn(space::watch(
+        config.data_dir.clone(),
+        config.min_free_mib,
+        health.clone(),
+        shutdown.clone(),
+    ));
+    tokio::spawn(watch_vault(vault.clone(), health.clone(), shutdown.clone()));
     let alone = config.ordering == Ordering::Single;
     let swarm = match alone {
         true => None,
@@ -195,7 +226,8 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         gossip,
         outcomes,
     )?;
-    let freshness = Freshness::new(tips.clone(), Duration::from_secs(config.max_staleness_seconds));
+    let staleness = Duration::from_secs(config.max_staleness_seconds);
+    let freshness = Freshness::new(tips.clone(), staleness, health.clone());
     tokio::spawn(freshness.clone().follow());
 
     let (peers, inbound) = match swarm {
@@ -221,7 +253,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     tokio::spawn(custodian.clone().pay_late_accesses(shutdown.clone()));
     let app = App { parts, custodian, recipient };
     if let (Some(peers), Some(inbound)) = (peers, inbound) {
-        wire_peers(&app, &peers, inbound, gossip_rx, &shutdown);
+        wire_peers(&app, &peers, inbound, gossip_rx, &reports, &shutdown);
     } else {
         tokio::spawn(drain(gossip_rx));
     }
@@ -229,8 +261,11 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let ordering = match config.ordering {
         Ordering::Single => tokio::spawn(single::run(replica, keys.vote.clone(), shutdown.clone())),
         Ordering::Malachite => {
-            let handle =
-                bft::start(bft_config(&config, &keys, &app.parts.genesis), replica, shutdown.clone()).await?;
+            let guard = Guard { marker: config.data_dir.join(NEVER_VOTED), reports, health: health.clone() };
+            let bft_config = bft_config(&config, &keys, &app.parts.genesis, guard);
+            let timeouts = bft_config.timeouts;
+            let handle = bft::start(bft_config, replica, shutdown.clone()).await?;
+            tokio::spawn(watchdog::run(handle.status(), timeouts, health.clone(), shutdown.clone()));
             tokio::spawn(handle.wait())
         }
     };
@@ -251,7 +286,31 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let admin = admin::serve(app.clone(), config.admin.listen, doors.clone()).await.map_err(Stop::Start)?;
     let _ = (half_started.0.disarm(), half_started.1.disarm());
     tracing::info!(organization = %config.organization, grpc = %grpc.local_addr, %admin, "node started");
-    Ok(Running { app, grpc: grpc.local_addr, admin, doors, shutdown, ordering, served: grpc.task })
+    Ok(Running { app, grpc: grpc.local_addr, admin, doors, shutdown, health, ordering, served: grpc.task })
+}
+
+/// Alone, the ledger itself says what was signed: without one, this must be a folder that never was in use.
+fn may_order_alone(config: &Config) -> Result<(), Fatal> {
+    let (ledger, marker) = (config.data_dir.join("ledger"), config.data_dir.join(NEVER_VOTED));
+    match ledger.exists() || marker.exists() {
+        true => Ok(()),
+        false => Err(bft::nobody_to_ask(&format!(
+            "there is neither {} nor {}",
+            ledger.display(),
+            marker.display()
+        ))),
+    }
+}
+
+/// A vault that can't write any more ends the process.
+async fn watch_vault(vault: Vault, health: Health, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        error = vault.failed() => health.fail(match error {
+            VaultError::Corrupt { .. } => Fatal::Corrupt(error.to_string()),
+            _ => Fatal::Storage(error.to_string()),
+        }),
+    }
 }
 
 /// Forgets requests after a day.
@@ -305,6 +364,7 @@ fn wire_peers(
     peers: &Peers,
     mut inbound: mpsc::Receiver<Inbound>,
     gossip: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>,
+    reports: &Reports,
     shutdown: &CancellationToken,
 ) {
     let parts = &app.parts;
@@ -317,7 +377,13 @@ fn wire_peers(
         .filter(|o| *o != parts.organization)
         .collect();
     entries::fan_out(peers, organizations.clone(), parts.mempool.clone(), gossip, shutdown.clone());
-    tokio::spawn(status::confirm(peers.clone(), organizations, parts.freshness.clone(), shutdown.clone()));
+    tokio::spawn(status::confirm(
+        peers.clone(),
+        organizations,
+        parts.freshness.clone(),
+        reports.clone(),
+        shutdown.clone(),
+    ));
     let app = app.clone();
     tokio::spawn(async move {
         while let Some(Inbound { organization, protocol, stream }) = inbound.recv().await {
@@ -344,7 +410,7 @@ fn wire_peers(
     });
 }
 
-fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> BftConfig {
+fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis, guard: Guard) -> BftConfig {
     let validates = |o: &&Organization| genesis.validators.validators.iter().any(|v| v.organization == o.id);
     BftConfig {
         home: config.data_dir.join("consensus"),
@@ -358,5 +424,6 @@ fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> Bft
             .collect(),
         moniker: config.organization.clone(),
         timeouts: Default::default(),
+        guard: Some(guard),
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! D/assentd.toml   D/card.json                  configuration; the public half
 //! D/keys/          entry vote consensus-peer exchange-peer vault (.pem, Ed25519 in PKCS#8)
+//! D/data/          never-voted: removed before the node's first vote, so that an emptied folder is told from a new one
 //! D/tls/           ca.pem ca.key node.pem node.key
 //! D/genesis.bin    D/clients/                   only with --single
 //! ```
@@ -26,6 +27,11 @@ use crate::text;
 
 /// Key files, in the order that they are made.
 const KEYS: [&str; 5] = ["entry", "vote", "consensus-peer", "exchange-peer", "vault"];
+/// `assentd` knows it by this name.
+const NEVER_VOTED: &str = "never-voted";
+const NEVER_VOTED_TEXT: &str =
+    "This validator has never voted. assentd removes this file before it does. Never put it back: an\n\
+    emptied folder with it votes again where it voted before.\n";
 /// Name of the clients that `--single` makes.
 const SINGLE_CLIENT: &str = "local";
 
@@ -78,6 +84,8 @@ impl InitArgs {
         )?;
         let card = self.write_keys_and_card(&folder)?;
         files::write_new(&folder.path().join("assentd.toml"), self.configuration().as_bytes(), PUBLIC)?;
+        let marker = folder.folder("data")?.join(NEVER_VOTED);
+        files::write_new(&marker, NEVER_VOTED_TEXT.as_bytes(), PUBLIC)?;
         let genesis_hash = match self.single {
             true => Some(self.write_single(folder.path(), &card)?),
             false => None,
@@ -156,6 +164,7 @@ data_dir = "data"
 keys_dir = "keys"
 heartbeat_seconds = 10
 max_staleness_seconds = 30
+min_free_mib = 128               # of data_dir's disk: with less, no permits and no start
 
 [grpc]
 listen = "{grpc}"

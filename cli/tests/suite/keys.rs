@@ -70,6 +70,7 @@ fn a_folder_holds_what_a_node_needs_and_keys_are_private() {
     assert_eq!(config["ordering"].as_str(), Some("malachite"));
     assert_eq!(config["grpc"]["listen"].as_str(), Some("127.0.0.1:9001"));
     assert!(!dir.join("genesis.bin").exists() && !dir.join("clients").exists());
+    assert!(dir.join("data/never-voted").exists(), "the node would not vote");
 
     let shown = assent(&["keys", "show", "--dir", text(&dir), "--output", "json"]).exits(0).json();
     let card: serde_json::Value =

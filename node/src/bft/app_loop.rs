@@ -19,6 +19,7 @@ use malachite_app_channel::app::engine::util::events::Event;
 use malachite_app_channel::app::types::core::{HeightParams, LinearTimeouts, Round, Validity};
 use malachite_app_channel::app::types::ProposedValue;
 use malachite_app_channel::{AppMsg, Channels, EngineHandle, Reply};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{watch, Notify};
 use tokio::task::block_in_place;
 use tokio::time::MissedTickBehavior;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::assembly::Assembly;
 use super::certificate;
 use super::codec::WireCodec;
+use super::course::{Course, Watch};
 use super::crypto::{ChainSigner, ChainVerifier};
 use super::types::{Address, BftContext, BlockHash, Height};
 use super::validators::ValidatorSet;
@@ -37,6 +39,8 @@ use crate::order::{Candidate, Fatal, Replica};
 const POLL: Duration = Duration::from_millis(250);
 /// The engine's actors have this long to stop.
 const STOP: Duration = Duration::from_secs(10);
+/// And this long after a failure: one that hangs never will.
+const STOP_FAILED: Duration = Duration::from_secs(2);
 
 /// The engine, started.
 pub struct Engine {
@@ -76,7 +80,22 @@ pub struct App<R> {
     pub(super) reported: u64,
     /// Highest height that a validator was seen to work on, at most the tip + 2.
     pub(super) seen: u64,
+    /// Whether it votes.
+    pub(super) watch: Watch,
+    /// The course that it has to change to.
+    turn: Option<Course>,
 }
+
+/// Why an engine has ended, failures apart.
+pub enum Ended {
+    /// It was told to.
+    Shutdown,
+    /// The next one has another course.
+    Turned(Course),
+}
+
+/// What outlives an engine.
+pub type Kept<R> = (R, Watch, watch::Sender<BftStatus>);
 
 /// The engine no longer listens: it has stopped.
 pub(super) fn answer<T>(reply: Reply<T>, value: T) -> Result<(), Fatal> {
@@ -84,18 +103,17 @@ pub(super) fn answer<T>(reply: Reply<T>, value: T) -> Result<(), Fatal> {
 }
 
 impl<R: Replica> App<R> {
-    /// The task, and where its status can be seen.
-    pub fn new(chain_id: &str, replica: R, engine: Engine) -> (Self, watch::Receiver<BftStatus>) {
-        let now = Instant::now();
-        let height = replica.tip();
-        let (status, receiver) = watch::channel(BftStatus {
-            height,
-            round: 0,
-            idle: false,
-            last_progress: now,
-            last_message: now,
-        });
-        let app = Self {
+    /// The task.
+    pub fn new(
+        chain_id: &str,
+        replica: R,
+        engine: Engine,
+        watch: Watch,
+        status: watch::Sender<BftStatus>,
+    ) -> Self {
+        let votes = watch.course == Course::Vote;
+        status.send_replace(BftStatus { votes, ..BftStatus::new(replica.tip()) });
+        Self {
             replica,
             chain_id: chain_id.to_owned(),
             engine,
@@ -108,17 +126,22 @@ impl<R: Replica> App<R> {
             synced: 0,
             reported: 0,
             seen: 0,
-        };
-        (app, receiver)
+            watch,
+            turn: None,
+        }
     }
 
-    /// Serves the engine until `shutdown` or a failure, then stops it and waits for it.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Fatal> {
-        let result = self.serve(&shutdown).await;
+    /// Serves the engine until `shutdown`, another course or a failure, then stops it and waits for it.
+    pub async fn run(mut self, shutdown: &CancellationToken) -> (Kept<R>, Result<Ended, Fatal>) {
+        let result = self.serve(shutdown).await;
+        if let Err(fatal) = &result {
+            self.watch.fails(fatal);
+        }
+        self.status.send_modify(|s| s.votes = false);
         // Unanswered questions would keep the engine's actors waiting.
         self.held = None;
         let Engine { mut channels, handle, network, listen, .. } = self.engine;
-        let stopped = tokio::time::timeout(STOP, async {
+        let stopped = tokio::time::timeout(if result.is_ok() { STOP } else { STOP_FAILED }, async {
             // Fails only if it has ended before.
             let _ = network.stop_and_wait(Some("shutdown".into()), None).await;
             handle.actor.stop(Some("shutdown".into()));
@@ -131,17 +154,17 @@ impl<R: Replica> App<R> {
         if stopped.await.is_err() {
             tracing::warn!("the consensus engine did not stop in time");
         }
-        result
+        ((self.replica, self.watch, self.status), result)
     }
 
-    async fn serve(&mut self, shutdown: &CancellationToken) -> Result<(), Fatal> {
+    async fn serve(&mut self, shutdown: &CancellationToken) -> Result<Ended, Fatal> {
         let mut events = self.engine.channels.events.subscribe();
         let wake: Arc<Notify> = self.replica.wake();
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
                 message = self.engine.channels.consensus.recv() => {
                     let Some(message) = message else {
                         return Err(Fatal::Engine("its channel closed; the log above says why".into()));
@@ -149,31 +172,48 @@ impl<R: Replica> App<R> {
                     let handled = self.handle(message).await;
                     // An engine that is being stopped refuses answers: no failure.
                     if handled.is_err() && shutdown.is_cancelled() {
-                        return Ok(());
+                        return Ok(Ended::Shutdown);
                     }
                     handled?;
                 }
-                event = events.recv() => {
-                    // A vote that is missed here is sent again.
-                    if let Ok(Event::Received(message)) = event {
-                        self.see(&message)?;
-                    }
-                }
+                event = events.recv() => self.heard(event)?,
                 () = wake.notified() => {}
                 _ = poll.tick() => {}
+            }
+            if let Some(course) = self.turn.take().or_else(|| self.watch.next(&self.replica)) {
+                return Ok(Ended::Turned(course));
             }
             self.start_next()?;
         }
     }
 
-    async fn handle(&mut self, message: AppMsg<BftContext>) -> Result<(), Fatal> {
+    /// The engine tells what it does: a sign of life, a hint, or that its log is damaged.
+    fn heard(&mut self, event: Result<Event<BftContext>, RecvError>) -> Result<(), Fatal> {
         self.status.send_modify(|s| s.last_message = Instant::now());
+        match event {
+            Ok(Event::Received(message)) => self.see(&message),
+            // It stands still from here on, by design.
+            Ok(Event::WalCorrupted(error)) => Err(Fatal::Corrupt(format!("the engine's log: {error}"))),
+            Ok(Event::WalReplayError(error)) => {
+                Err(Fatal::Corrupt(format!("the engine's log contradicts the ledger: {error}")))
+            }
+            // What is missed here is sent again.
+            _ => Ok(()),
+        }
+    }
+
+    async fn handle(&mut self, message: AppMsg<BftContext>) -> Result<(), Fatal> {
+        // Those two come from its synchronisation, which lives on when consensus has stopped.
+        if !matches!(message, AppMsg::GetHistoryMinHeight { .. } | AppMsg::GetDecidedValues { .. }) {
+            self.status.send_modify(|s| s.last_message = Instant::now());
+        }
         match message {
             AppMsg::ConsensusReady { reply } => {
                 let next = Height(self.replica.tip() + 1);
                 answer(reply, (next, self.params()?))
             }
             AppMsg::StartedRound { height, round, reply_value, .. } => {
+                block_in_place(|| self.watch.round_starts())?;
                 let values = self.started(height.0, number(round)?)?;
                 answer(reply_value, values)
             }
@@ -193,7 +233,10 @@ impl<R: Replica> App<R> {
             AppMsg::Decided { certificate, reply, .. } => {
                 let certificate = certificate::to_proto(&certificate)
                     .ok_or_else(|| Fatal::Engine("it decided in no round".into()))?;
+                let by: Vec<_> = certificate.signatures.iter().map(|s| s.address.clone()).collect();
                 block_in_place(|| self.replica.commit(certificate))?;
+                let signed = self.engine.signer.signed_until();
+                self.turn = self.watch.committed(self.replica.tip(), by, signed);
                 let tip = self.replica.tip();
                 self.assembly.advance(tip);
                 self.validated.clear();

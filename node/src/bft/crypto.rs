@@ -1,6 +1,9 @@
 //! Signing and verifying what the engine sends, over the ledger's bytes: a certificate's signatures are checked by the
 //! offline auditor with nothing but `assent-ledger`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
 use assent_ledger::certificate::{proposal_sign_bytes, vote_sign_bytes};
 use assent_ledger::hash::sha256;
 use assent_ledger::keys::{self, SigningKey};
@@ -103,17 +106,24 @@ fn part_sign_bytes(chain_id: &str, h: &PartHeader, index: u32, data: &[u8]) -> V
 pub struct ChainSigner {
     key: SigningKey,
     verifier: ChainVerifier,
+    /// Shared by all clones.
+    signed: Arc<AtomicU64>,
 }
 
 impl ChainSigner {
     /// A signer with this vote key.
     pub fn new(chain_id: &str, key: SigningKey) -> Self {
-        Self { key, verifier: ChainVerifier::new(chain_id) }
+        Self { key, verifier: ChainVerifier::new(chain_id), signed: Arc::default() }
     }
 
     /// The validator's address.
     pub fn address(&self) -> Address {
         Address(self.key.verifying_key().to_bytes())
+    }
+
+    /// The highest height that a vote was signed for.
+    pub fn signed_until(&self) -> u64 {
+        self.signed.load(Ordering::Acquire)
     }
 
     /// Signs one part.
@@ -173,6 +183,7 @@ impl Verifier<BftContext> for ChainVerifier {
 impl Signer<BftContext> for ChainSigner {
     async fn sign_vote(&self, vote: Vote) -> Result<SignedMessage<BftContext, Vote>, Error> {
         let plain = vote_to_proto(&vote).ok_or_else(|| Error::from_source("a vote without a round"))?;
+        self.signed.fetch_max(plain.height, Ordering::AcqRel);
         let signature = self.sign(&vote_sign_bytes(&self.verifier.chain_id, &plain));
         Ok(SignedMessage::new(vote, signature))
     }

@@ -19,12 +19,13 @@ use malachite_app_channel::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::app_loop::{App, Engine};
+use super::app_loop::{App, Ended, Engine};
 use super::codec::WireCodec;
+use super::course::{Course, Watch};
 use super::crypto::{ChainSigner, ChainVerifier};
-use super::types::BftContext;
+use super::types::{Address, BftContext};
 use super::validators::ValidatorSet;
-use super::{keypair, BftConfig, BftHandle, Timeouts, SYNC_BATCH};
+use super::{keypair, BftConfig, BftHandle, BftStatus, Timeouts, SYNC_BATCH};
 use crate::order::{Fatal, Replica};
 
 /// Largest answer to a peer that catches up, on the wire.
@@ -43,14 +44,59 @@ pub async fn start<R: Replica>(
     replica: R,
     shutdown: CancellationToken,
 ) -> Result<BftHandle, Fatal> {
-    let settings = Settings::new(&config)?;
-    let listen = socket(&settings.consensus.p2p.listen_addr)?;
+    let listen = socket(&Settings::new(&config, true)?.consensus.p2p.listen_addr)?;
     // The engine reports a port in use only in its log: ask beforehand.
     TcpListener::bind(listen)
         .map_err(|e| fatal(format!("cannot listen on {} for consensus", config.listen), e))?;
     ValidatorSet::from_proto(&replica.validators())
         .map_err(|e| Fatal::Corrupt(format!("validator set: {e}")))?;
+    let mut watch = Watch::new(&config, &replica)?;
+    let engine = match watch.course {
+        Course::Ask => None,
+        _ => Some(launch(&config, &mut watch, replica.tip()).await?),
+    };
+    let (status, seen) = tokio::sync::watch::channel(BftStatus::new(replica.tip()));
+    Ok(BftHandle {
+        task: tokio::spawn(conduct(config, replica, watch, engine, status, shutdown)),
+        status: seen,
+    })
+}
 
+/// One engine after another, each on its course: whether it votes is fixed for an engine's life.
+async fn conduct<R: Replica>(
+    config: BftConfig,
+    mut replica: R,
+    mut watch: Watch,
+    mut engine: Option<Engine>,
+    mut status: tokio::sync::watch::Sender<BftStatus>,
+    shutdown: CancellationToken,
+) -> Result<(), Fatal> {
+    if watch.course == Course::Ask {
+        let (set, tip) = (replica.validators(), replica.tip());
+        watch.ask(set, tip, &shutdown).await;
+    }
+    while !shutdown.is_cancelled() {
+        let engine = match engine.take() {
+            Some(engine) => engine,
+            None => launch(&config, &mut watch, replica.tip()).await?,
+        };
+        let app = App::new(&config.chain_id, replica, engine, watch, status);
+        let (parts, ended) = app.run(&shutdown).await;
+        (replica, watch, status) = parts;
+        match ended? {
+            Ended::Shutdown => break,
+            Ended::Turned(course) => watch.course = course,
+        }
+    }
+    Ok(())
+}
+
+/// Starts one engine on the course that it is to have.
+async fn launch(config: &BftConfig, watch: &mut Watch, tip: u64) -> Result<Engine, Fatal> {
+    watch.begin(tip)?;
+    let votes = watch.course == Course::Vote;
+    let settings = Settings::new(config, votes)?;
+    let listen = socket(&settings.consensus.p2p.listen_addr)?;
     let codec = WireCodec::default();
     let signer = ChainSigner::new(&config.chain_id, config.vote_key.clone());
     let address = signer.address();
@@ -62,31 +108,32 @@ pub async fn start<R: Replica>(
     let proof = codec.encode(&proof).map_err(|e| fatal("validator proof", e))?;
     let identity =
         NetworkIdentity::new_validator(config.moniker.clone(), keypair, address.to_string(), proof);
-    let wal = config.home.join("wal").join("consensus.wal");
+    let wal = watch.log();
 
     // The network is started here and not by the builder, because only its owner can stop it in order: when its
     // supervisor ends, it is killed, and its swarm keeps the port until the next packet.
     let fail = |e| fatal(format!("cannot start on {} with log {}", config.listen, wal.display()), e);
-    let registry = SharedRegistry::global().with_moniker(&config.moniker);
+    let registry = SharedRegistry::global().with_moniker(&settings.moniker);
     let (network, sender) =
         spawn_network_actor(identity, &settings.consensus, &settings.value_sync, &registry, codec.clone())
             .await
             .map_err(fail)?;
     let verifier = Box::new(ChainVerifier::new(&config.chain_id));
+    let consensus = match votes {
+        true => ConsensusContext::new_validator(address, verifier, Box::new(signer.clone())),
+        // Under an address that is no validator's, and without a signer: it takes part in everything but signs nothing.
+        false => ConsensusContext::new_full_node(Address::NOBODY, verifier),
+    };
     let (channels, handle) = EngineBuilder::new(BftContext, settings)
         .with_default_wal(WalContext::new(wal.clone(), codec.clone()))
         .with_custom_network(network.clone(), sender)
         .with_default_sync(SyncContext::new(codec.clone()))
-        .with_default_consensus(ConsensusContext::new_validator(address, verifier, Box::new(signer.clone())))
+        .with_default_consensus(consensus)
         .with_default_request(RequestContext::new(16))
         .build()
         .await
         .map_err(fail)?;
-
-    let engine =
-        Engine { channels, handle, network, codec, signer, listen, timeouts: linear(&config.timeouts) };
-    let (app, status) = App::new(&config.chain_id, replica, engine);
-    Ok(BftHandle { task: tokio::spawn(app.run(shutdown)), status })
+    Ok(Engine { channels, handle, network, codec, signer, listen, timeouts: linear(&config.timeouts) })
 }
 
 fn linear(t: &Timeouts) -> LinearTimeouts {
@@ -126,7 +173,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(config: &BftConfig) -> Result<Self, Fatal> {
+    fn new(config: &BftConfig, votes: bool) -> Result<Self, Fatal> {
         let parse =
             |text: &String| text.parse::<Multiaddr>().map_err(|e| fatal(format!("address {text}"), e));
         let peers = config.persistent_peers.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
@@ -165,8 +212,10 @@ impl Settings {
             },
             ..P2pConfig::default()
         };
+        // A series of metrics of its own: two engines in one process, one after the other, would write into one twice.
+        let moniker = if votes { config.moniker.clone() } else { format!("{}-following", config.moniker) };
         Ok(Self {
-            moniker: config.moniker.clone(),
+            moniker,
             consensus: ConsensusConfig {
                 enabled: true,
                 p2p,
@@ -205,5 +254,28 @@ impl NodeConfig for Settings {
     }
     fn value_sync_mut(&mut self) -> &mut ValueSyncConfig {
         &mut self.value_sync
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use malachite_app_channel::app::types::core::{Round, Timeout, TimeoutKind};
+
+    use super::*;
+
+    /// A height starts in round 0: whatever rounds the last one took, its timeouts are the first again.
+    #[test]
+    fn timeouts_grow_with_the_round_up_to_ten_seconds_and_begin_anew_with_a_height() {
+        let timeouts = linear(&Timeouts::default());
+        let wait = |kind, round| timeouts.duration_for(Timeout::new(Round::new(round), kind));
+        for kind in
+            [TimeoutKind::Propose, TimeoutKind::Prevote, TimeoutKind::Precommit, TimeoutKind::Rebroadcast]
+        {
+            let first = wait(kind, 0);
+            assert!(first <= Duration::from_secs(1) && wait(kind, 1) > first, "{kind:?}");
+            for round in [40, 1_000, u32::MAX >> 1] {
+                assert_eq!(wait(kind, round), Duration::from_secs(10), "{kind:?} {round}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! engine                      configuration and start
 //! app_loop                    one task that answers the engine by asking the `Replica`;
 //!                             proposals, exchange and idle are parts of it
+//! course, memory              the double-sign guard: whether this engine votes or only follows
 //! ```
 //! Needs tokio's multi-threaded runtime: disk work of the replica runs in `block_in_place`.
 
@@ -17,10 +18,12 @@ mod assembly;
 mod certificate;
 mod codec;
 mod codec_sync;
+mod course;
 mod crypto;
 mod engine;
 mod exchange;
 mod idle;
+pub mod memory;
 mod pack;
 mod proposals;
 mod scheme;
@@ -28,6 +31,7 @@ mod types;
 mod validators;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -42,6 +46,7 @@ use tokio::task::JoinHandle;
 
 use crate::order::Fatal;
 
+pub use course::{nobody_to_ask, Guard};
 pub use engine::start;
 
 /// Longest piece of a block in one message.
@@ -68,6 +73,8 @@ pub struct BftConfig {
     pub moniker: String,
     /// Timeouts of the consensus steps.
     pub timeouts: Timeouts,
+    /// Keeps it from signing where it may have signed before. None in tests whose disk is memory.
+    pub guard: Option<Guard>,
 }
 
 /// Timeouts of the consensus steps. Each round adds `delta`, up to `max`.
@@ -112,8 +119,17 @@ pub struct BftStatus {
     pub idle: bool,
     /// When a height was last decided, started, or found idle with no work: older than some seconds means stuck.
     pub last_progress: Instant,
-    /// When the engine last asked anything, or was seen idle.
+    /// When consensus last asked or told anything, or was seen idle.
     pub last_message: Instant,
+    /// An engine runs that votes. One that only follows, or is about to start, may be silent.
+    pub votes: bool,
+}
+
+impl BftStatus {
+    fn new(height: u64) -> Self {
+        let now = Instant::now();
+        Self { height, round: 0, idle: false, last_progress: now, last_message: now, votes: false }
+    }
 }
 
 /// A running engine.
@@ -152,9 +168,14 @@ pub fn proposer(set: &ValidatorSet, height: u64, round: u32) -> Option<Hash> {
 
 /// The engine's metrics in Prometheus text format. They are global to the process; the label `moniker` tells nodes apart.
 pub fn metrics_text() -> String {
-    let mut out = String::new();
-    malachite_app_channel::app::metrics::export(&mut out);
-    out
+    let mut text = String::new();
+    malachite_app_channel::app::metrics::export(&mut text);
+    // Each engine of this process, one that followed before it voted too, describes its metrics once more.
+    let mut described = BTreeSet::new();
+    text.lines()
+        .filter(|line| !line.starts_with('#') || described.insert(*line))
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 /// Header hash of an encoded block, and the round that its header names; `None` for what isn't a block.

@@ -11,6 +11,7 @@ use tokio::task::block_in_place;
 
 use super::app_loop::{answer, value, App};
 use super::assembly::{Added, Assembled, HEIGHTS_AHEAD};
+use super::course::Course;
 use super::types::{BftContext, BlockHash, Height, ProposalPart};
 use super::BftStatus;
 use crate::order::{Candidate, Fatal, Replica, Verdict};
@@ -24,6 +25,9 @@ impl<R: Replica> App<R> {
     ) -> Result<Vec<ProposedValue<BftContext>>, Fatal> {
         self.height = height;
         let now = Instant::now();
+        // Who is no validator at this height has nothing to say.
+        let votes =
+            self.watch.course == Course::Vote && self.validators()?.contains(&self.engine.signer.address());
         self.status.send_modify(|s| {
             *s = BftStatus {
                 height,
@@ -31,6 +35,7 @@ impl<R: Replica> App<R> {
                 idle: false,
                 last_message: now,
                 last_progress: if round == 0 { now } else { s.last_progress },
+                votes,
             };
         });
         let stored = block_in_place(|| self.replica.undecided(height, round))?;

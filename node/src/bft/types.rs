@@ -43,6 +43,11 @@ bytes32!(
     BlockHash
 );
 
+impl Address {
+    /// No validator's: the key is of small order, and genesis refuses such.
+    pub const NOBODY: Self = Self([0; 32]);
+}
+
 impl core::Address for Address {}
 
 impl core::Value for BlockHash {

@@ -31,6 +31,7 @@ use rocksdb::{
 use super::changes;
 use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
+use crate::fault;
 use crate::order::{Candidate, Fatal};
 
 const FAMILIES: [&str; 11] = [
@@ -163,6 +164,11 @@ impl Store {
         self.db.write_opt(batch, &synced()).map_err(storage)
     }
 
+    fn write(&self, batch: WriteBatch) -> Result<(), Fatal> {
+        fault::error("ledger-write").map_err(|e| Fatal::Storage(e.to_string()))?;
+        self.db.write_opt(batch, &synced()).map_err(storage)
+    }
+
     pub(super) fn family(&self, name: &'static str) -> Result<&rocksdb::ColumnFamily, Fatal> {
         self.db.cf_handle(name).ok_or_else(|| Fatal::Corrupt(format!("column family {name} is missing")))
     }
@@ -221,7 +227,7 @@ impl Store {
         if built {
             batch.put_cf(self.family("built")?, built_key(candidate.height, candidate.round), candidate.hash);
         }
-        self.db.write_opt(batch, &synced()).map_err(storage)
+        self.write(batch)
     }
 
     /// Hash of the block that this node built for (height, round).
@@ -288,7 +294,7 @@ impl Store {
             batch.delete_cf(self.family("undecided")?, candidate_key(c.height, c.round, &c.hash));
             batch.delete_cf(self.family("built")?, built_key(c.height, c.round));
         }
-        self.db.write_opt(batch, &synced()).map_err(storage)
+        self.write(batch)
     }
 
     /// Access number n of a slot -> where it stands, so that receipts and histories need no scan.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::replica::TipInfo;
 use crate::freshness::Freshness;
 use crate::peers::{PeerStream, Peers, PeersError, Protocol};
+use crate::reports::Reports;
 
 const MAX_FRAME_BYTES: usize = 1024;
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -27,6 +28,7 @@ pub async fn confirm(
     peers: Peers,
     organizations: Vec<String>,
     freshness: Freshness,
+    reports: Reports,
     shutdown: CancellationToken,
 ) {
     loop {
@@ -35,11 +37,14 @@ pub async fn confirm(
                 continue;
             }
             match ask(&peers, organization).await {
-                Ok(tip) => freshness.confirm(organization, tip.height),
+                Ok(tip) => {
+                    reports.note(organization, tip.height);
+                    freshness.confirm(organization, tip.height);
+                }
                 Err(error) => tracing::debug!(%organization, %error, "peer did not tell its tip"),
             }
         }
-        let pause = if freshness.is_confirmed() { 10_000 } else { 250 };
+        let pause = if freshness.is_settled() { 10_000 } else { 250 };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(Duration::from_millis(pause)) => {}

@@ -140,6 +140,11 @@ impl Vault {
         syncer.durable(syncer.newest()).await
     }
 
+    /// Waits until a write or a sync has failed: no further one is durable then, and only a restart helps.
+    pub async fn failed(&self) -> VaultError {
+        self.inner.syncer.failed().await
+    }
+
     /// Tells a new vault from one that was made with another key.
     fn check_key(&self) -> Result<()> {
         let key = self.key(Table::Check, &[]);

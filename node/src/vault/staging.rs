@@ -177,7 +177,12 @@ impl<'a> Staging<'a> {
                 None => batch.delete(key),
             }
         }
-        self.inner.db.write(batch).map_err(|error| VaultError::from_store("write", error))?;
+        let written = crate::fault::error("vault-write")
+            .map_err(|error| VaultError::Storage { what: format!("write: {error}") })
+            .and_then(|()| {
+                self.inner.db.write(batch).map_err(|error| VaultError::from_store("write", error))
+            });
+        written.map_err(|error| syncer.failed_to_write(error))?;
         self.inner.count_changes(self.changed.iter());
         Ok(syncer.wrote())
     }

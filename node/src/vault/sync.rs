@@ -21,6 +21,7 @@ type Synced = std::result::Result<u64, VaultError>;
 /// Syncs the log on a thread of its own.
 pub(super) struct Syncer {
     written: Arc<AtomicU64>,
+    tell: Arc<watch::Sender<Synced>>,
     synced: watch::Receiver<Synced>,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -30,22 +31,32 @@ impl Syncer {
     pub(super) fn start(db: Arc<DB>) -> Result<Self> {
         let written = Arc::new(AtomicU64::new(0));
         let (tell, synced) = watch::channel(Ok(0));
+        let tell = Arc::new(tell);
+        let teller = tell.clone();
         let (wake, woken) = sync_channel::<()>(1);
         let newest = written.clone();
         let work = move || {
             while woken.recv().is_ok() {
                 let ticket = newest.load(Ordering::Acquire);
-                let outcome = db.flush_wal(true).map_err(|error| VaultError::from_store("sync", error));
-                let failed = outcome.is_err();
-                let _before = tell.send_replace(outcome.map(|()| ticket));
-                if failed {
-                    return; // what the disk holds is unknown from here on
+                match sync(&db) {
+                    Ok(()) => drop(teller.send_if_modified(|synced| {
+                        // After a failure nothing is durable any more.
+                        let goes_on = synced.is_ok();
+                        if goes_on {
+                            *synced = Ok(ticket);
+                        }
+                        goes_on
+                    })),
+                    Err(error) => {
+                        fail(&teller, error);
+                        return; // what the disk holds is unknown from here on
+                    }
                 }
             }
         };
         let thread = std::thread::Builder::new().name("vault-sync".into()).spawn(work);
         let thread = thread.map_err(|error| VaultError::Storage { what: format!("no thread: {error}") })?;
-        Ok(Self { written, synced, wake: Some(wake), thread: Some(thread) })
+        Ok(Self { written, tell, synced, wake: Some(wake), thread: Some(thread) })
     }
 
     /// Something was written: the ticket that stands for it and all before it.
@@ -55,6 +66,20 @@ impl Syncer {
             let _ = wake.try_send(()); // full: it is woken already
         }
         ticket
+    }
+
+    /// A write failed: nothing that was written since the last sync is durable, or ever will be.
+    pub(super) fn failed_to_write(&self, error: VaultError) -> VaultError {
+        fail(&self.tell, error.clone());
+        error
+    }
+
+    /// Waits for the first failure of a write or a sync.
+    pub(super) async fn failed(&self) -> VaultError {
+        match self.synced.clone().wait_for(|state| state.is_err()).await.map(|state| state.clone()) {
+            Ok(Err(error)) => error,
+            _ => VaultError::Storage { what: "the thread that syncs the vault has ended".into() },
+        }
     }
 
     /// The newest ticket.
@@ -72,6 +97,23 @@ impl Syncer {
             Err(_) => Err(VaultError::Storage { what: "the thread that syncs the vault has ended".into() }),
         }
     }
+}
+
+fn sync(db: &DB) -> Result<()> {
+    crate::fault::error("vault-sync")
+        .map_err(|error| VaultError::Storage { what: format!("sync: {error}") })?;
+    db.flush_wal(true).map_err(|error| VaultError::from_store("sync", error))
+}
+
+/// The first failure stands.
+fn fail(tell: &watch::Sender<Synced>, error: VaultError) {
+    tell.send_if_modified(|synced| {
+        let first = synced.is_ok();
+        if first {
+            *synced = Err(error);
+        }
+        first
+    });
 }
 
 impl Drop for Syncer {

@@ -229,6 +229,7 @@ impl Net {
             persistent_peers: (0..self.keys.len()).filter(|i| *i != index).map(peer).collect(),
             moniker: format!("org-{index}"),
             timeouts: Timeouts::default(),
+            guard: None,
         };
         let node = &self.nodes[index];
         let replica = Memory {
@@ -437,6 +438,7 @@ async fn a_port_in_use_is_said() {
         persistent_peers: vec![],
         moniker: "org-0".into(),
         timeouts: Timeouts::default(),
+        guard: None,
     };
     let error = bft::start(config, replica, CancellationToken::new()).await.unwrap_err().to_string();
     assert!(error.contains("cannot listen on /ip4/127.0.0.1/tcp/") && error.contains("in use"), "{error}");

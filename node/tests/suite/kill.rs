@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::net::Net;
 
 /// A process that does not outlive its test.
-pub struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ pub fn ended(process: &mut Process, within: Duration) -> bool {
     false
 }
 
-async fn set_policy(net: &Net, i: usize, n: u64) -> Result<u64, Status> {
+pub async fn set_policy(net: &Net, i: usize, n: u64) -> Result<u64, Status> {
     let json = format!(r#"{{"id":"p","version":"{n}","rules":[{{"effect":"DENY","purposes":["HMARKT"]}}]}}"#);
     let mut request = tonic::Request::new(SetPolicyRequest {
         request_id: format!("p-{n}"),

@@ -14,6 +14,7 @@ use assent_proto::ledger::v1::{Organization, Validator, ValidatorSet};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -104,6 +105,7 @@ impl Net {
             let (certificate, key) = leaf(&ca, &uri, true, 30);
             write(&dir.join("tls/node.pem"), certificate);
             write(&dir.join("tls/node.key"), key);
+            write(&dir.join("data/never-voted"), "");
             let ordering = if count == 1 { "single" } else { "malachite" };
             let [grpc, admin, consensus, exchange] = ports;
             write(
@@ -246,6 +248,41 @@ impl Net {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         panic!("{} is not fresh within 30 s", self.members[i].id);
+    }
+
+    /// What `/readyz` says; nothing when nobody answers.
+    pub async fn readyz(&self, i: usize) -> String {
+        self.http(i, "/readyz").await
+    }
+
+    /// What a page of the admin port says; nothing when nobody answers.
+    pub async fn http(&self, i: usize, path: &str) -> String {
+        let ask = async {
+            let mut stream = tokio::net::TcpStream::connect(self.config(i).admin.listen).await?;
+            stream
+                .write_all(
+                    format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes(),
+                )
+                .await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.map(|_| text)
+        };
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(2), ask).await;
+        let text = answer.ok().and_then(Result::ok).unwrap_or_default();
+        text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+    }
+
+    /// Waits until `/readyz` says something; how long it took.
+    pub async fn says(&self, i: usize, what: &str, within: std::time::Duration) -> std::time::Duration {
+        let begin = std::time::Instant::now();
+        loop {
+            let said = self.readyz(i).await;
+            if said.contains(what) {
+                return begin.elapsed();
+            }
+            assert!(begin.elapsed() < within, "{} does not say {what:?}: {said}", self.members[i].id);
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
     }
 
     /// A client of a node's own organization.

@@ -15,6 +15,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("keys_dir", &["7", "true", "[]"]),
     ("heartbeat_seconds", &["\"ten\"", "true", "-1", "1.5", "[10]"]),
     ("max_staleness_seconds", &["\"thirty\"", "true", "-1", "1.5", "[30]"]),
+    ("min_free_mib", &["\"thirty\"", "true", "-1", "1.5", "[30]"]),
     ("grpc", &["7", "\"127.0.0.1:1\"", "[]"]),
     ("grpc.listen", &["7", "true", "\"localhost\"", "\"127.0.0.1\"", "\"127.0.0.1:99999\"", "[]"]),
     ("grpc.certificate", &["7", "true", "[]"]),
@@ -36,6 +37,7 @@ fn whole(net: &Net) -> toml::Table {
     for key in ["genesis", "data_dir", "keys_dir"] {
         table.insert(key.into(), "x".into());
     }
+    table.insert("min_free_mib".into(), 1.into());
     for key in ["requests_per_second", "burst"] {
         table["grpc"].as_table_mut().unwrap().insert(key.into(), 10.into());
     }
