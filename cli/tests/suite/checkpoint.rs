@@ -1,6 +1,6 @@
 //! Checkpoints that an auditor pins: as the anchor, and as the end that a file must reach.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use assent_ledger::audit::{write_record, ChainVerifier, RecordKind, EXPORT_MAGIC};
 use assent_ledger::checkpoint::{cosign_note, origin, sign_note, Checkpoint, KeyKind, VerifierKey};
@@ -73,7 +73,7 @@ impl Desk {
         self.file("note", format!("{text}\n{}", sign_note(&text, "birch", &key(1)).unwrap()).as_bytes())
     }
 
-    fn verify(&self, export: &PathBuf, more: &[&str]) -> Run {
+    fn verify(&self, export: &Path, more: &[&str]) -> Run {
         let mut arguments = vec!["audit", "verify", export.to_str().unwrap(), "--output", "json"];
         arguments.extend(more);
         assent(&arguments)
