@@ -61,9 +61,9 @@ pub struct Config {
     pub consensus: SwarmSection,
     /// The exchange swarm.
     pub exchange: SwarmSection,
-    /// Crash tests only; never in the file.
+    /// Testnets only; never in the file.
     #[serde(skip)]
-    pub fault: Option<String>,
+    pub testnet: crate::fault::Flags,
 }
 
 /// `[grpc]`

@@ -25,9 +25,8 @@ struct Arguments {
     /// Logs as JSON, one object a line.
     #[arg(long)]
     log_json: bool,
-    /// Crash test: end the process at a point (see fault.rs); only on chains named testnet-*.
-    #[arg(long, hide = true)]
-    fault: Option<String>,
+    #[command(flatten)]
+    testnet: crate::fault::Flags,
 }
 
 /// Runs the daemon until it is told to stop; the exit codes are those of INTERFACES.md.
@@ -74,7 +73,7 @@ async fn run(arguments: Arguments) -> Result<(), Stop> {
     if arguments.single {
         config.ordering = Ordering::Single;
     }
-    config.fault = arguments.fault;
+    config.testnet = arguments.testnet;
     let running = start(config).await?;
     running.run(asked_to_stop()).await?;
     tracing::info!("stopped in order");

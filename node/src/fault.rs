@@ -1,12 +1,19 @@
-//! Fault points for crash tests: the process ends on the spot, as by kill -9, when it passes an armed point for the n-th time;
-//! or a write fails from its n-th time on, as on a full or broken disk.
+//! What only a testnet may do to a node: fault points, another clock, other ways to its peers.
 //!
-//! Armed by `--fault POINT:N` or `--fault WRITE:KIND:N`, which is refused unless the chain id starts with `testnet-`.
+//! - `--fault POINT:N`: the process ends on the spot, as by kill -9, when it passes the point for the n-th time.
+//! - `--fault WRITE:KIND:N`: a write fails from its n-th time on, as on a full or broken disk.
+//! - `--clock-offset-ms N`: its wall clock is off by that much.
+//! - `--dial ORGANIZATION=CONSENSUS,EXCHANGE`: it dials these multiaddrs and not those on the ledger, so that each directed link
+//!   between two nodes can be cut, delayed or stalled. Whom it talks to is still proven by the peer id on the ledger.
+//!
+//! All are refused unless the chain id starts with `testnet-`.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::OnceLock;
 
+use libp2p::Multiaddr;
 use nix::errno::Errno;
 
 /// All points.
@@ -17,6 +24,28 @@ pub const WRITES: [&str; 3] = ["ledger-write", "vault-write", "vault-sync"];
 /// How: as the operating system would.
 const KINDS: [(&str, Errno); 2] = [("enospc", Errno::ENOSPC), ("eio", Errno::EIO)];
 
+/// The flags as they stand on the command line.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Flags {
+    /// Testnets only: end the process at a point (see fault.rs).
+    #[arg(long, hide = true)]
+    pub fault: Option<String>,
+    /// Testnets only: how far the wall clock is off.
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_offset_ms: i64,
+    /// Testnets only: dial this organization there, ORGANIZATION=CONSENSUS,EXCHANGE.
+    #[arg(long, hide = true)]
+    pub dial: Vec<String>,
+}
+
+/// A swarm of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Swarm {
+    Consensus,
+    Exchange,
+}
+
 struct Armed {
     point: String,
     error: Option<Errno>,
@@ -24,7 +53,12 @@ struct Armed {
     passed: AtomicU64,
 }
 
+/// By organization: where its consensus and exchange swarms are dialed.
+type Ways = BTreeMap<String, [String; 2]>;
+
 static ARMED: OnceLock<Armed> = OnceLock::new();
+static CLOCK_OFFSET_MS: AtomicI64 = AtomicI64::new(0);
+static WAYS: OnceLock<Ways> = OnceLock::new();
 
 fn parse(text: &str) -> Result<Armed, String> {
     let (place, passes) = text.rsplit_once(':').unwrap_or((text, "1"));
@@ -44,12 +78,40 @@ fn parse(text: &str) -> Result<Armed, String> {
     Ok(Armed { point: point.to_owned(), error, passes, passed: AtomicU64::new(0) })
 }
 
-/// Arms a point, `POINT:N`, or a write, `WRITE:KIND:N`.
-pub fn arm(text: &str, chain_id: &str) -> Result<(), String> {
-    if !chain_id.starts_with("testnet-") {
-        return Err(format!("--fault is for chains whose id starts with testnet-, this one is {chain_id}"));
+/// Takes the flags of this process.
+pub fn arm(flags: &Flags, chain_id: &str) -> Result<(), String> {
+    let given = [
+        ("--fault", flags.fault.is_some()),
+        ("--clock-offset-ms", flags.clock_offset_ms != 0),
+        ("--dial", !flags.dial.is_empty()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !chain_id.starts_with("testnet-")) {
+        return Err(format!("{flag} is for chains whose id starts with testnet-, this one is {chain_id}"));
     }
-    ARMED.set(parse(text)?).map_err(|_| "--fault is armed already".to_owned())
+    let ways = flags.dial.iter().map(|text| way(text)).collect::<Result<Ways, _>>()?;
+    let point = flags.fault.as_deref().map(parse).transpose()?;
+    // A process that embeds several nodes passes no flags and must change nothing.
+    if flags.clock_offset_ms != 0 {
+        CLOCK_OFFSET_MS.store(flags.clock_offset_ms, Ordering::Relaxed);
+    }
+    if !ways.is_empty() && WAYS.set(ways).is_err() {
+        return Err("--dial is set already".into());
+    }
+    match point.map(|point| ARMED.set(point)) {
+        Some(Err(_)) => Err("--fault is armed already".into()),
+        _ => Ok(()),
+    }
+}
+
+fn way(text: &str) -> Result<(String, [String; 2]), String> {
+    let parts = text.split_once('=').and_then(|(who, to)| Some((who, to.split_once(',')?)));
+    let Some((who, (consensus, exchange))) = parts else {
+        return Err(format!("--dial {text}: ORGANIZATION=CONSENSUS,EXCHANGE with two multiaddrs"));
+    };
+    for address in [consensus, exchange] {
+        address.parse::<Multiaddr>().map_err(|e| format!("--dial {text}: {address} is no multiaddr: {e}"))?;
+    }
+    Ok((who.to_owned(), [consensus.to_owned(), exchange.to_owned()]))
 }
 
 /// Ends the process here if this point is armed and its time has come. No destructor runs, nothing is flushed.
@@ -71,6 +133,17 @@ pub fn error(name: &'static str) -> io::Result<()> {
     Ok(())
 }
 
+/// A wall clock's time as this process is to see it.
+pub fn shifted(now_ms: u64) -> u64 {
+    now_ms.saturating_add_signed(CLOCK_OFFSET_MS.load(Ordering::Relaxed))
+}
+
+/// Where an organization's swarm is dialed, given its address on the ledger.
+pub fn address(organization: &str, swarm: Swarm, listed: &str) -> String {
+    let other = WAYS.get().and_then(|ways| ways.get(organization));
+    other.map_or_else(|| listed.to_owned(), |ways| ways[swarm as usize].clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +162,30 @@ mod tests {
         ] {
             assert!(armed(bad).unwrap_err().contains(says), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_flag_is_refused_off_a_testnet_and_when_malformed() {
+        let fault = |text: &str| Flags { fault: Some(text.into()), ..Flags::default() };
+        let dial = |text: &str| Flags { dial: vec![text.into()], ..Flags::default() };
+        let clock = Flags { clock_offset_ms: -1, ..Flags::default() };
+        let way = "birch=/ip4/127.0.0.1/tcp/1,/ip4/127.0.0.1/tcp/2";
+        for flags in [fault("before-commit:1"), dial(way), clock] {
+            let said = arm(&flags, "hospitals").unwrap_err();
+            assert!(said.contains("testnet-"), "{said}");
+        }
+        for (flags, says) in [
+            (fault("nowhere:1"), "no such point"),
+            (fault("before-commit:x"), "number"),
+            (dial("birch"), "ORGANIZATION=CONSENSUS,EXCHANGE"),
+            (dial("birch=/ip4/127.0.0.1/tcp/1"), "two multiaddrs"),
+            (dial("birch=127.0.0.1:1,/ip4/127.0.0.1/tcp/2"), "127.0.0.1:1 is no multiaddr"),
+        ] {
+            let said = arm(&flags, "testnet-1").unwrap_err();
+            assert!(said.contains(says), "{said}");
+        }
+        assert_eq!(arm(&Flags::default(), "hospitals"), Ok(()));
+        assert_eq!(address("birch", Swarm::Exchange, "listed"), "listed");
+        assert_eq!(shifted(7), 7);
     }
 }

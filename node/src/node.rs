@@ -20,6 +20,7 @@ use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
 use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
 use crate::custodian::Custodian;
 use crate::exchange::{entries, server, status};
+use crate::fault::{self, Swarm};
 use crate::freshness::Freshness;
 use crate::grpc::{self, GrpcConfig};
 use crate::health::Health;
@@ -164,9 +165,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let genesis = check_genesis_file(&genesis_file)
         .map_err(|e| ConfigError(format!("{}: {e}", config.genesis.display())))?;
     check_membership(&config, &keys, &genesis)?;
-    if let Some(fault) = &config.fault {
-        crate::fault::arm(fault, &genesis.chain_id).map_err(ConfigError)?;
-    }
+    fault::arm(&config.testnet, &genesis.chain_id).map_err(ConfigError)?;
     let certificate_pem = read_file(&config.grpc.certificate)?;
     let key_pem = read_file(&config.grpc.key)?;
 
@@ -348,7 +347,7 @@ async fn start_peers(
     let known = others(config, genesis).map(|o| KnownPeer {
         organization: o.id.clone(),
         peer_id: o.exchange_peer_id.clone(),
-        address: o.exchange_address.clone(),
+        address: fault::address(&o.id, Swarm::Exchange, &o.exchange_address),
     });
     let peers_config = PeersConfig {
         secret: keys.exchange_peer.to_bytes(),
@@ -420,7 +419,8 @@ fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis, guard:
         listen: config.consensus.listen.clone(),
         persistent_peers: others(config, genesis)
             .filter(validates)
-            .map(|o| format!("{}/p2p/{}", o.consensus_address, o.consensus_peer_id))
+            .map(|o| (fault::address(&o.id, Swarm::Consensus, &o.consensus_address), &o.consensus_peer_id))
+            .map(|(address, peer_id)| format!("{address}/p2p/{peer_id}"))
             .collect(),
         moniker: config.organization.clone(),
         timeouts: Default::default(),

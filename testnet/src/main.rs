@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use assent_testnet::bench::{self, Workload};
+use assent_testnet::chaos;
 use assent_testnet::demo::{self, Options, Output};
 use assent_testnet::error::Error;
 use assent_testnet::net::up;
@@ -60,6 +61,8 @@ enum Command {
     /// A server of the benchmark's
     #[command(hide = true)]
     BareStream,
+    /// Kill, cut off, fill and set back nodes under load, and check what must hold after each case
+    Chaos(chaos::Options),
     /// Four hospitals, one record shared, refused after withdrawal, and audited: prints what held
     Demo {
         /// Folder for the network, kept afterwards; by default a temporary one, kept only if a claim fails
@@ -124,6 +127,10 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::BareStream => {
             bench::bare::serve_stream().await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Chaos(options) => {
+            let ok = chaos::run(options).await?;
+            Ok(ExitCode::from(u8::from(!ok)))
         }
         Command::Demo { dir, output, quick } => {
             let ok = demo::run(Options { dir, output, quick }).await?;

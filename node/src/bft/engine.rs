@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -33,6 +34,9 @@ const MAX_SYNC_RESPONSE: ByteSize = ByteSize::mib(24);
 
 /// How often a node tells its peers its tip.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The log's version and height, with which it begins.
+const WAL_HEADER_BYTES: u64 = 12;
 
 fn fatal(what: impl Display, why: impl Display) -> Fatal {
     Fatal::Engine(format!("{what}: {why}"))
@@ -109,6 +113,7 @@ async fn launch(config: &BftConfig, watch: &mut Watch, tip: u64) -> Result<Engin
     let identity =
         NetworkIdentity::new_validator(config.moniker.clone(), keypair, address.to_string(), proof);
     let wal = watch.log();
+    discard_torn_log(&wal).map_err(|e| fatal(format!("cannot start with log {}", wal.display()), e))?;
 
     // The network is started here and not by the builder, because only its owner can stop it in order: when its
     // supervisor ends, it is killed, and its swarm keeps the port until the next packet.
@@ -134,6 +139,20 @@ async fn launch(config: &BftConfig, watch: &mut Watch, tip: u64) -> Result<Engin
         .await
         .map_err(fail)?;
     Ok(Engine { channels, handle, network, codec, signer, listen, timeouts: linear(&config.timeouts) })
+}
+
+/// Removes a log that is shorter than its own header, with which the engine would never start again.
+///
+/// The engine drops a torn entry at the end by itself, but not a torn header. No vote is lost with it: entries follow the header,
+/// and both are synced before a vote leaves.
+fn discard_torn_log(wal: &Path) -> std::io::Result<()> {
+    match std::fs::metadata(wal) {
+        Ok(file) if (1..WAL_HEADER_BYTES).contains(&file.len()) => {
+            tracing::warn!(log = %wal.display(), bytes = file.len(), "the engine's log has a torn header: begun anew");
+            std::fs::remove_file(wal)
+        }
+        _ => Ok(()), // not there yet is how it starts; any other trouble the engine reports
+    }
 }
 
 fn linear(t: &Timeouts) -> LinearTimeouts {
@@ -276,6 +295,18 @@ mod tests {
             for round in [40, 1_000, u32::MAX >> 1] {
                 assert_eq!(wait(kind, round), Duration::from_secs(10), "{kind:?} {round}");
             }
+        }
+    }
+
+    #[test]
+    fn only_a_log_with_a_torn_header_is_discarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("consensus.wal");
+        discard_torn_log(&wal).unwrap();
+        for (bytes, stays) in [(0, true), (1, false), (11, false), (12, true), (40, true)] {
+            std::fs::write(&wal, vec![1; bytes]).unwrap();
+            discard_torn_log(&wal).unwrap();
+            assert_eq!(wal.exists(), stays, "{bytes} bytes");
         }
     }
 }

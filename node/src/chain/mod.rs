@@ -18,5 +18,5 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Wall clock in milliseconds since the Unix epoch. The only place where the node reads it.
 pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    crate::fault::shifted(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
 }

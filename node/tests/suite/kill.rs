@@ -152,5 +152,6 @@ async fn fault_points_and_a_second_process_on_one_folder_are_refused() {
     assert!(code == Some(2) && said.contains("no such point"), "{code:?} {said}");
     let (code, said) = run(&["--colour"]);
     assert!(code == Some(2) && said.contains("--colour"), "{code:?} {said}");
-    assert!(assent_node::fault::arm("after-commit:1", "cedar-network").is_err());
+    let flags = assent_node::fault::Flags { fault: Some("after-commit:1".into()), ..Default::default() };
+    assert!(assent_node::fault::arm(&flags, "cedar-network").is_err());
 }
