@@ -12,7 +12,7 @@ use assent_ledger::state::Overlay;
 use assent_ledger::Hash;
 use tokio::sync::Notify;
 
-use super::{now_ms, Store, View};
+use super::{Clock, Store, View};
 use crate::order::Fatal;
 
 /// Most entries of one organization that wait.
@@ -120,12 +120,23 @@ struct Inner {
 pub struct Mempool {
     inner: Arc<Mutex<Inner>>,
     wake: Arc<Notify>,
+    clock: Clock,
 }
 
 impl Mempool {
     /// An empty one; `wake` is pinged when something arrives.
     pub fn new(wake: Arc<Notify>) -> Self {
-        Self { inner: Arc::default(), wake }
+        Self::with_clock(wake, Clock::default())
+    }
+
+    /// The same with a clock of the caller's, for it and the replica that it feeds.
+    pub fn with_clock(wake: Arc<Notify>, clock: Clock) -> Self {
+        Self { inner: Arc::default(), wake, clock }
+    }
+
+    /// What its clock shows, in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -151,7 +162,7 @@ impl Mempool {
             Ok(view) => view,
             Err(fatal) => return entries.iter().map(|_| Err(fatal.clone().into())).collect(),
         };
-        let time = next_time(&view.tip, now_ms());
+        let time = next_time(&view.tip, self.now_ms());
         let judged: Vec<_> = entries.iter().map(|bytes| self.judge(&view, time, chain_id, bytes)).collect();
         let signatures = |found: &Found| match found {
             Found::New(judged) => judged.checks.clone(),
@@ -325,7 +336,7 @@ impl Mempool {
             let all = inner.queues.values().flat_map(|q| &q.entries);
             all.filter(|e| hashes.contains(&e.hash)).cloned().collect()
         };
-        let time = next_time(&view.tip, now_ms());
+        let time = next_time(&view.tip, self.now_ms());
         let mut given_up = Vec::new();
         for entry in entries {
             let error = match entry.body.author == author {
@@ -338,14 +349,25 @@ impl Mempool {
     }
 
     /// Removes entries of other organizations whose time has passed, and `author`'s that can never be committed any more, with
-    /// their reason. Called after each block.
-    pub fn revalidate(&self, store: &Store, author: &str) -> Result<Vec<(Hash, ExecuteError)>, Fatal> {
+    /// their reason. Called after each block. When that was `empty` though entries wait here, those of others that have no effect
+    /// now go too: else a validator that is not to propose for long would keep asking for blocks that nobody can fill.
+    pub fn revalidate(
+        &self,
+        store: &Store,
+        author: &str,
+        empty: bool,
+    ) -> Result<Vec<(Hash, ExecuteError)>, Fatal> {
         let view = store.view()?;
         let mut dropped = Vec::new();
         let mut own = Vec::new();
+        let mut others = Vec::new();
         for (organization, queue) in &self.lock().queues {
             if organization == author {
                 own.extend(queue.entries.iter().cloned());
+                continue;
+            }
+            if empty {
+                others.extend(queue.entries.iter().cloned());
                 continue;
             }
             let late = |e: &&CheckedEntry| e.body.not_after_ms <= view.tip.time_ms;
@@ -359,6 +381,10 @@ impl Mempool {
         }
         for entry in own {
             dropped.extend(dead(&view, &entry)?.map(|error| (entry.hash, error)));
+        }
+        let time = next_time(&view.tip, self.now_ms());
+        for entry in others {
+            dropped.extend(alone(&view, time, &entry)?.map(|error| (entry.hash, error)));
         }
         self.remove(dropped.iter().map(|(hash, _)| hash));
         Ok(dropped)

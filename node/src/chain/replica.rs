@@ -15,7 +15,7 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::{mpsc, watch, Notify};
 
-use super::{now_ms, Mempool, Store};
+use super::{Mempool, Store};
 use crate::fault;
 use crate::order::{Candidate, Fatal, Replica, Verdict};
 
@@ -157,7 +157,8 @@ impl Replica for LedgerReplica {
                 .certificate(tip)?
                 .ok_or_else(|| Fatal::Corrupt(format!("no certificate for {tip}")))?,
         };
-        let proposal = Proposal { proposer: self.address, round, now_ms: now_ms(), previous_certificate };
+        let proposal =
+            Proposal { proposer: self.address, round, now_ms: self.mempool.now_ms(), previous_certificate };
         let view = self.store.view()?;
         let built =
             build_block(&self.tip, &view, self.mempool.select(), &proposal, &|c| self.mempool.verify(c));
@@ -214,7 +215,7 @@ impl Replica for LedgerReplica {
             if (header.round, header.proposer.as_slice()) != (candidate.round, &candidate.proposer) {
                 return Ok(Verdict::Invalid("the header names another round or proposer".into()));
             }
-            if !time_is_plausible(&self.tip, header.time_ms, now_ms()) {
+            if !time_is_plausible(&self.tip, header.time_ms, self.mempool.now_ms()) {
                 return Ok(Verdict::Invalid(format!(
                     "block time {} ms lies ahead of the clock",
                     header.time_ms
@@ -270,7 +271,7 @@ impl Replica for LedgerReplica {
         for entry in &applied.entries {
             let _ = self.outcomes.send(Outcome::Committed(entry.hash, height));
         }
-        let dropped = self.mempool.revalidate(&self.store, &self.organization)?;
+        let dropped = self.mempool.revalidate(&self.store, &self.organization, applied.entries.is_empty())?;
         self.drop_entries(dropped);
         Ok(())
     }

@@ -7,7 +7,8 @@
 //!                         engine ──commit──▶ Replica        one synced write batch, then the engine is answered
 //!                         engine ──decided─▶ Replica        a peer catches up
 //! ```
-//! Implementations of the engine side: [`crate::bft`] (Malachite) and [`single`] (one node, no peers).
+//! Implementations of the engine side: [`crate::bft`] (Malachite), [`single`] (one node, no peers), and in the tests a simulated one
+//! (`tests/suite/simulation`: virtual time, lossy links, crashes).
 
 pub mod single;
 

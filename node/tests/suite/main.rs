@@ -26,6 +26,7 @@ mod patient;
 mod peers;
 mod registry;
 mod reviews;
+mod simulation;
 mod single;
 mod story;
 mod submit;

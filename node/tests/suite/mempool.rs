@@ -229,3 +229,25 @@ fn one_forged_entry_spoils_no_other_of_its_frame() {
     ledger.mempool.remove([&gone]);
     assert!(ledger.mempool.verify(&[check(frame[0])]), "checked anew, it holds still");
 }
+
+/// A validator that does not propose for long would else ask for block after block because of what nobody can use.
+#[test]
+fn an_empty_block_clears_what_has_no_effect() {
+    let mut ledger = Ledger::new("cedar");
+    let entry = |ledger: &Ledger, number, of| {
+        ledger.entry("birch", number, vec![set_consent("birch", handle(of), 0, None)])
+    };
+    for number in [1, 2] {
+        ledger.admit(&entry(&ledger, number, 1)).unwrap();
+    }
+    ledger.block();
+    let good = ledger.admit(&entry(&ledger, 3, 2)).unwrap().0;
+    assert_eq!(ledger.mempool.len(), 2, "the second one waits, stale");
+    assert!(ledger.mempool.revalidate(&ledger.store, "cedar", false).unwrap().is_empty());
+    let dropped = ledger.mempool.revalidate(&ledger.store, "cedar", true).unwrap();
+    assert_eq!(
+        dropped.iter().map(|(_, error)| error.reason()).collect::<Vec<_>>(),
+        ["STALE_CONSENT_SEQUENCE"]
+    );
+    assert!(ledger.mempool.contains(&good) && ledger.mempool.len() == 1);
+}
