@@ -124,6 +124,7 @@ strangers() {
     else
         stranger js-libp2p libp2p.sh
     fi
+    stranger consent-guide guide.sh cli/docs/consent.md # it changes consents and rules: behind the others
     stranger python-pages python.sh test_pages.py # the last: it reads what the others left in the logs
     check strangers-stop testnet/strangers/network.sh down "$network"
 }

@@ -27,9 +27,6 @@ pub struct ExplainArgs {
     /// Organization that asks
     #[arg(long, value_name = "ID")]
     recipient: String,
-    /// Reason for breaking the glass; not broken by default
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    break_glass: String,
     /// As of this height; records are those of now
     #[arg(long, value_name = "HEIGHT", value_parser = clap::value_parser!(u64).range(1..))]
     height: Option<u64>,
@@ -52,7 +49,7 @@ impl ExplainArgs {
             purpose: query.purpose,
             action: query.action,
             resource_types: query.resource_types,
-            break_glass_reason: self.break_glass.clone(),
+            break_glass_reason: query.break_glass_reason,
             height: self.height.unwrap_or(0),
             consistency: None,
         };

@@ -82,7 +82,7 @@ pub enum Command {
     /// EHR: load records
     #[command(subcommand)]
     Records(records::RecordsCommand),
-    /// Portal: record and read consents. Anyone: try them offline
+    /// Portal: record, read consents. Anyone: try them offline
     #[command(subcommand)]
     Consent(consent::ConsentCommand),
     /// Portal: see and answer what patients are asked for

@@ -53,6 +53,11 @@ const COMMANDS: &[&[&str]] = &[
     &["policy"],
     &["policy", "set"],
     &["explain"],
+    &["proof"],
+    &["proof", "inclusion"],
+    &["proof", "consistency"],
+    &["proof", "state"],
+    &["proof", "signature"],
     &["policy", "get"],
     &["reviews"],
     &["reviews", "list"],
@@ -75,6 +80,23 @@ fn help_fits_80_columns_and_names_every_command() {
             let run = assent(&[parents, ["--help"].as_slice()].concat()).exits(0);
             assert!(run.out.lines().any(|line| line.trim_start().starts_with(name)), "{name}: {}", run.out);
         }
+    }
+}
+
+/// Two parts of a command that each bring a flag of one name: which of them gets the value?
+#[test]
+fn no_command_has_a_flag_twice() {
+    for command in COMMANDS {
+        let help = assent(&[command, ["--help"].as_slice()].concat()).exits(0).out;
+        let defined = help.lines().filter_map(|line| {
+            let line = line.trim_start().trim_start_matches("-h, ");
+            line.strip_prefix("--")?.split([' ', '=']).next()
+        });
+        let mut flags: Vec<&str> = defined.collect();
+        let all = flags.len();
+        flags.sort_unstable();
+        flags.dedup();
+        assert_eq!(flags.len(), all, "assent {}: {flags:?}", command.join(" "));
     }
 }
 
