@@ -8,7 +8,8 @@ use assent_proto::ledger::v1::{
 };
 use prost::Message;
 
-use super::asks::{patient_not_found, read, unreadable, Standing};
+use super::asks::{read, unreadable, Standing};
+use super::changing::patient_not_found;
 use super::checks::check_subject;
 use super::consents::refused;
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued};

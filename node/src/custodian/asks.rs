@@ -17,6 +17,7 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::{ConsentAsk, ConsentAskState, Signed};
 use prost::Message;
 
+use super::changing::patient_not_found;
 use super::release::answer_step;
 use super::{blocking, Custodian, PatientName};
 use crate::chain::now_ms;
@@ -68,11 +69,6 @@ pub(super) enum Standing {
 }
 
 /// No patient matches exactly, for the custodian's own staff.
-pub(crate) fn patient_not_found() -> Refusal {
-    let message = "no such patient here: check identifier and birth date";
-    Refusal::new(Kind::NotFound, "PATIENT_NOT_FOUND", message)
-}
-
 pub(super) fn unreadable() -> Refusal {
     Refusal::unavailable("NODE_FAILING", "a stored ask does not decode")
 }

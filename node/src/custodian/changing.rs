@@ -50,7 +50,7 @@ pub(super) struct Reply {
     pub unresolved: bool,
 }
 
-pub(super) fn patient_not_found() -> Refusal {
+pub(crate) fn patient_not_found() -> Refusal {
     let message = "no such patient here: check identifier and birth date";
     Refusal::new(Kind::NotFound, "PATIENT_NOT_FOUND", message)
 }

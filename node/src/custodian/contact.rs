@@ -2,16 +2,13 @@
 //! recipient hears a permit or the one answer that it is not released.
 
 use assent_ledger::hash::{framed, sha256, Context};
-use assent_ledger::Hash;
-use assent_proto::ledger::v1::{
-    operation::Kind as OperationKind, ContactPreferences, DataRequest, Operation, SetConsent,
-};
+use assent_proto::ledger::v1::{ContactPreferences, DataRequest};
 use prost::Message;
 
-use super::asks::patient_not_found;
-use super::{blocking, fresh_bytes, Custodian, PatientName, Queued};
+use super::changing::{Reply, Write};
+use super::{fresh_bytes, Custodian, PatientName};
 use crate::refusal::Refusal;
-use crate::vault::{ContactRecord, Pending};
+use crate::vault::ContactRecord;
 
 /// The channels.
 pub const CHANNELS: [&str; 5] = ["sms", "email", "phone", "post", "app"];
@@ -104,55 +101,21 @@ impl Custodian {
         let name = [&patient.system, &patient.value, &patient.birth_date].map(|s| s.as_bytes());
         let lists = preferences.encode_to_vec();
         let body_hash = sha256(&framed(Context::Handle, "contact", &[name[0], name[1], name[2], &lists]));
-        let guard = self.preparing.lock().await;
-        let queued = match self.queued(client, request_id, &body_hash)? {
-            Some(queued) => queued,
-            None => blocking(|| self.prepare_contact(client, request_id, body_hash, &patient, preferences))?,
+        let write = Write { client, request_id, body_hash };
+        let prepare = || {
+            let mut opened = self.open_patient(&self.parts.store.view()?, &patient)?;
+            let contact = opened.set.contact.as_ref();
+            let preferences = ContactPreferences {
+                custodian: self.organization().to_owned(),
+                handle: opened.subject.handle.to_vec(),
+                revision: contact.map_or(0, |c| c.preferences.revision) + 1,
+                ..preferences
+            };
+            opened.set.contact = Some(ContactRecord { preferences, salt: fresh_bytes() });
+            self.queue_set(write, opened, None, Reply::default())
         };
-        drop(guard);
-        let height = self.commit(client, request_id, body_hash, &queued).await?;
-        Ok((queued.reply.try_into().map_or(0, u64::from_be_bytes), height))
-    }
-
-    fn prepare_contact(
-        &self,
-        client: &str,
-        request_id: &str,
-        body_hash: Hash,
-        patient: &PatientName,
-        lists: ContactPreferences,
-    ) -> Result<Queued, Refusal> {
-        let vault = &self.parts.vault;
-        let subject = vault.subject_by_identifier(&patient.system, &patient.value, &patient.birth_date)?;
-        let subject = subject.ok_or_else(patient_not_found)?;
-        let slot = self.parts.store.view()?.slot(self.organization(), &subject.handle)?;
-        let slot = slot.ok_or_else(patient_not_found)?;
-        let mut set = self.open_set(&subject.handle, &slot.commitment)?;
-        let preferences = ContactPreferences {
-            custodian: self.organization().to_owned(),
-            handle: subject.handle.to_vec(),
-            revision: set.contact.as_ref().map_or(0, |c| c.preferences.revision) + 1,
-            ..lists
-        };
-        set.contact = Some(ContactRecord { preferences, salt: fresh_bytes() });
-        set.salt = fresh_bytes();
-        let commitment = self.commitment_of(&set);
-        let operation = SetConsent {
-            custodian: self.organization().to_owned(),
-            handle: subject.handle.to_vec(),
-            expected_consent_seq: slot.consent_seq,
-            commitment: commitment.to_vec(),
-            control_key: None,
-            control_signature: None,
-        };
-        let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
-        let reply = (slot.consent_seq + 1).to_be_bytes().to_vec();
-        let (queued, record) = self.queue(body_hash, operations, reply)?;
-        vault.stage_pending(&[
-            Pending::ConsentSet { handle: &subject.handle, commitment: &commitment, set: &set },
-            Pending::Request { client, request_id, record: &record },
-        ])?;
-        Ok(queued)
+        let (reply, height) = self.change(write, prepare).await?;
+        Ok((reply.consent_seq, height))
     }
 }
 

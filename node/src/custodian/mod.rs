@@ -55,8 +55,8 @@ use crate::vault::{RequestRecord, VaultError};
 
 pub use ask_answers::AnsweredAsk;
 pub use asked::{check_reason, MAX_REASON_CHARS};
-pub(crate) use asks::patient_not_found;
 pub use asks::AskListed;
+pub(crate) use changing::patient_not_found;
 pub use contact::{check_channels, Outreach, CHANNELS};
 pub use evaluate::{Evaluation, PermittedRelease};
 pub use explain::Explained;

@@ -3,11 +3,12 @@
 use assent_ledger::entry::cancel_sign_bytes;
 use assent_ledger::execute::ExecuteError;
 use assent_ledger::hash::{framed, sha256, Context};
-use assent_ledger::replacement::{settled, REPLACEMENT_WAIT_MS};
+use assent_ledger::replacement::{control_key_at, settled, REPLACEMENT_WAIT_MS};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, CancelReplacement, Operation, SetConsent};
 use prost::Message;
 
+use super::changing::{Reply, Write};
 use super::consents::patient_client;
 use super::{blocking, fresh_bytes, Custodian, PatientName, Queued};
 use crate::chain::SubmitError;
@@ -40,13 +41,8 @@ impl Custodian {
         let name = [&patient.system, &patient.value, &patient.birth_date].map(|s| s.as_bytes());
         let parts = [name[0], name[1], name[2], &key];
         let body_hash = sha256(&framed(Context::Handle, "replace-control-key", &parts));
-        let guard = self.preparing.lock().await;
-        let queued = match self.queued(client, request_id, &body_hash)? {
-            Some(queued) => queued,
-            None => blocking(|| self.prepare_replacement(client, request_id, body_hash, &patient, key))?,
-        };
-        drop(guard);
-        let height = self.commit(client, request_id, body_hash, &queued).await?;
+        let write = Write { client, request_id, body_hash };
+        let (_, height) = self.change(write, || self.prepare_replacement(write, &patient, key)).await?;
         let recorded = blocking(|| self.parts.store.view()?.committed(height))?;
         let missing = || Refusal::unavailable("NODE_FAILING", "a committed block can't be read");
         let effective_ms = recorded.ok_or_else(missing)?.header.time_ms + REPLACEMENT_WAIT_MS;
@@ -55,50 +51,22 @@ impl Custodian {
 
     fn prepare_replacement(
         &self,
-        client: &str,
-        request_id: &str,
-        body_hash: Hash,
+        write: Write<'_>,
         patient: &PatientName,
         key: [u8; 32],
     ) -> Result<Queued, Refusal> {
-        let vault = &self.parts.vault;
-        let handle = vault
-            .subject_by_identifier(&patient.system, &patient.value, &patient.birth_date)?
-            .ok_or_else(|| Refusal::new(Kind::NotFound, "SUBJECT_NOT_FOUND", "no patient matches exactly"))?
-            .handle;
         let view = self.parts.store.view()?;
-        let slot = view.slot(self.organization(), &handle)?.ok_or_else(|| {
-            precondition("SUBJECT_NOT_COMMITTED", "the patient's registration is not committed yet")
-        })?;
-        let slot = settled(slot, view.tip.time_ms);
-        match slot.control_key {
+        let opened = self.open_patient(&view, patient)?;
+        match control_key_at(&opened.slot, view.tip.time_ms) {
             None => {
                 let message = "the slot has no control key to replace: give the first one with a consent";
-                return Err(precondition("NO_CONTROL_KEY", message));
+                Err(precondition("NO_CONTROL_KEY", message))
             }
             Some(present) if present == key => {
-                return Err(precondition("CONTROL_KEY_UNCHANGED", "the slot has this control key already"));
+                Err(precondition("CONTROL_KEY_UNCHANGED", "the slot has this control key already"))
             }
-            Some(_) => {}
+            Some(_) => self.queue_set(write, opened, Some(key.to_vec()), Reply::default()),
         }
-        let mut set = self.open_set(&handle, &slot.commitment)?;
-        set.salt = fresh_bytes();
-        let commitment = self.commitment_of(&set);
-        let operation = SetConsent {
-            custodian: self.organization().to_owned(),
-            handle: handle.to_vec(),
-            expected_consent_seq: slot.consent_seq,
-            commitment: commitment.to_vec(),
-            control_key: Some(key.to_vec()),
-            control_signature: None,
-        };
-        let operations = vec![Operation { kind: Some(OperationKind::SetConsent(operation)) }];
-        let (queued, record) = self.queue(body_hash, operations, Vec::new())?;
-        vault.stage_pending(&[
-            Pending::ConsentSet { handle: &handle, commitment: &commitment, set: &set },
-            Pending::Request { client, request_id, record: &record },
-        ])?;
-        Ok(queued)
     }
 
     /// Submits a patient's signed cancellation, whoever the custodian is. The height of its block.

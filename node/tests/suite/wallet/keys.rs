@@ -75,7 +75,7 @@ async fn a_waiting_key_is_seen_and_cancelled_through_any_node() {
         "BAD_CONTROL_KEY",
     );
     let nobody = replace(&net, "k-5", "mrn-9", &public(&new)).await.unwrap_err();
-    is(&nobody, Code::NotFound, "SUBJECT_NOT_FOUND");
+    is(&nobody, Code::NotFound, "PATIENT_NOT_FOUND");
     let mut portal = PatientServiceClient::new(net.client(net.index("cedar"), "portal"));
     let by_portal = portal.replace_control_key(ReplaceControlKeyRequest::default()).await.unwrap_err();
     is(&by_portal, Code::PermissionDenied, "WRONG_ROLE");
