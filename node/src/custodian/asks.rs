@@ -24,7 +24,7 @@ use crate::chain::now_ms;
 use crate::chain::view::View;
 use crate::exchange::asks::check_form;
 use crate::order::Fatal;
-use crate::refusal::{Kind, Refusal};
+use crate::refusal::Refusal;
 use crate::vault::{Answered, Ask, AskPlace, AskWrite, Pending};
 
 /// Furthest that an ask's expiry may lie ahead: 30 days, and five minutes between two clocks.

@@ -5,12 +5,12 @@ use assent_ledger::execute::ExecuteError;
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::replacement::{control_key_at, settled, REPLACEMENT_WAIT_MS};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{operation::Kind as OperationKind, CancelReplacement, Operation, SetConsent};
+use assent_proto::ledger::v1::{operation::Kind as OperationKind, CancelReplacement, Operation};
 use prost::Message;
 
 use super::changing::{Reply, Write};
 use super::consents::patient_client;
-use super::{blocking, fresh_bytes, Custodian, PatientName, Queued};
+use super::{blocking, Custodian, PatientName, Queued};
 use crate::chain::SubmitError;
 use crate::grpc::proof::{signed_by_control_key, slot_not_found};
 use crate::refusal::{Kind, Refusal};
