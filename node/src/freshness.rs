@@ -1,8 +1,9 @@
 //! Freshness: a node that may be behind says UNAVAILABLE, never PERMIT.
 //!
 //! Fresh means all of: the boot-time clock since the last new certificate, and the distance of wall clock and block time, are
-//! within `max_staleness`; since start more than 1/3 of the power confirmed that this node's tip is the newest; and nothing that
-//! is reported to [`Health`] speaks against it.
+//! within `max_staleness`; since start, and since it was last cut off for longer than that, more than 1/3 of the power confirmed
+//! that this node's tip is the newest; and nothing that is reported to [`Health`] speaks against it. (Without the second "since" a
+//! node that catches up would permit by a ledger that others have long left behind.)
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,8 @@ struct Inner {
     since: Duration,
     confirmed_by: BTreeSet<String>,
     confirmed: bool,
+    /// One validator is all there is: nobody can know more.
+    alone: bool,
     /// The highest tip that somebody said before enough confirmed this node's.
     reported: u64,
 }
@@ -51,6 +54,7 @@ impl Freshness {
             since: boot_time(),
             confirmed_by: BTreeSet::new(),
             confirmed: alone,
+            alone,
             reported: 0,
         };
         Self { tips, max_staleness, health, inner: Arc::new(Mutex::new(inner)) }
@@ -103,6 +107,11 @@ impl Freshness {
         let tip = self.tips.borrow().tip.clone();
         let (since, confirmed, reported) = {
             let mut inner = self.inner.lock().unwrap_or_else(|p| p.into_inner());
+            if boot_time().saturating_sub(inner.since) > self.max_staleness && !inner.alone {
+                inner.confirmed = false;
+                inner.confirmed_by.clear();
+                inner.reported = 0;
+            }
             if tip.height > inner.last_height {
                 inner.last_height = tip.height;
                 inner.since = boot_time();
@@ -110,17 +119,17 @@ impl Freshness {
             (boot_time().saturating_sub(inner.since), inner.confirmed, inner.reported)
         };
         let limit = self.max_staleness.as_millis() as u64;
+        if since > self.max_staleness {
+            let sentence = format!("no new certificate for {} s", since.as_secs());
+            return Some(Reason::new(Condition::NoHeight, sentence));
+        }
         if !confirmed && reported > tip.height {
             let sentence = format!("at block {}, another has block {reported}", tip.height);
             return Some(Reason::new(Condition::CatchingUp, sentence));
         }
         if !confirmed {
-            let sentence = "not yet confirmed by more than 1/3 of the power since start";
+            let sentence = "not yet confirmed by more than 1/3 of the power since the start or a cut";
             return Some(Reason::new(Condition::Unconfirmed, sentence));
-        }
-        if since > self.max_staleness {
-            let sentence = format!("no new certificate for {} s", since.as_secs());
-            return Some(Reason::new(Condition::NoHeight, sentence));
         }
         let distance = now_ms().abs_diff(tip.time_ms);
         if distance > limit {
@@ -136,5 +145,57 @@ impl Freshness {
         while tips.changed().await.is_ok() {
             self.behind();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use assent_ledger::bench::Bench;
+    use assent_ledger::block::Tip;
+    use assent_ledger::log::Frontier;
+    use assent_proto::ledger::v1::{Validator, ValidatorSet};
+
+    use super::*;
+
+    fn tip(height: u64) -> TipInfo {
+        let seat = |n: u8| Validator { organization: format!("o{n}"), vote_key: vec![n; 32], power: 1 };
+        let tip = Tip {
+            chain_id: "c".into(),
+            height,
+            header_hash: [0; 32],
+            time_ms: now_ms(),
+            state_root: [0; 32],
+            state_version: 0,
+            log: Frontier::default(),
+            validators: ValidatorSet { validators: (0..4).map(seat).collect() },
+            bench: Bench::default(),
+        };
+        TipInfo { tip: Arc::new(tip), at: Instant::now(), signers: Vec::new() }
+    }
+
+    /// Old blocks that come after a cut are certificates too: they must not make the node fresh by themselves.
+    #[test]
+    fn who_was_cut_off_is_fresh_again_only_when_others_confirm_the_tip() {
+        let (tips, of_tips) = watch::channel(tip(1));
+        let limit = Duration::from_millis(300);
+        let freshness = Freshness::new(of_tips, limit, Health::default());
+        let word = || freshness.stale().map(|said| said.split(':').next().unwrap_or_default().to_owned());
+        assert_eq!(word().as_deref(), Some("unconfirmed"));
+        let confirm = |height| ["o1", "o2"].iter().for_each(|peer| freshness.confirm(peer, height));
+        confirm(1);
+        assert_eq!(word(), None);
+        std::thread::sleep(limit * 2);
+        // Nobody asked meanwhile; the first block after the cut is one of many.
+        tips.send_replace(tip(2));
+        assert_eq!(word().as_deref(), Some("unconfirmed"));
+        confirm(9);
+        assert_eq!(word().as_deref(), Some("catching-up"));
+        tips.send_replace(tip(9));
+        confirm(9);
+        assert_eq!(word(), None);
+        std::thread::sleep(limit * 2);
+        assert_eq!(word().as_deref(), Some("no-height"));
     }
 }

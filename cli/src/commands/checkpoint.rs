@@ -10,13 +10,13 @@ use crate::files;
 /// The auditor's checkpoints and the keys that count for them.
 #[derive(Debug, clap::Args)]
 pub struct CheckpointArgs {
-    /// Signed checkpoint (C2SP note) that you trust: the chain must lead through it
+    /// Checkpoint (signed C2SP note) that the chain must lead through
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Signed checkpoint that the file must reach: shows whether its end was cut off
+    /// Checkpoint that the file must reach: shows a cut end
     #[arg(long, value_name = "FILE")]
     expect_checkpoint: Option<PathBuf>,
-    /// Key that may sign checkpoints (name+id+base64), repeatable
+    /// Key that may sign checkpoints, repeatable: name+id+base64
     #[arg(long, value_name = "VKEY")]
     checkpoint_key: Vec<String>,
 }

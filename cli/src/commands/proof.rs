@@ -28,7 +28,10 @@ pub enum ProofCommand {
 
 /// Arguments of `assent proof inclusion`.
 #[derive(Debug, clap::Args)]
-#[command(next_line_help = true)]
+#[command(
+    next_line_help = true,
+    override_usage = "assent proof inclusion --leaf-hash <HASH> --index <N> --size <N>\n       --root <HASH> --proof <HASH,...>"
+)]
 pub struct InclusionArgs {
     /// Hash of the leaf: SHA-256 over 0x00 and its data
     #[arg(long, value_name = "HASH", value_parser = hash)]
@@ -49,7 +52,10 @@ pub struct InclusionArgs {
 
 /// Arguments of `assent proof consistency`.
 #[derive(Debug, clap::Args)]
-#[command(next_line_help = true)]
+#[command(
+    next_line_help = true,
+    override_usage = "assent proof consistency --old-size <N> --new-size <N>\n       --old-root <HASH> --new-root <HASH> --proof <HASH,...>"
+)]
 pub struct ConsistencyArgs {
     /// Leaves in the older log
     #[arg(long, value_name = "N", value_parser = size)]
@@ -70,7 +76,10 @@ pub struct ConsistencyArgs {
 
 /// Arguments of `assent proof state`.
 #[derive(Debug, clap::Args)]
-#[command(next_line_help = true)]
+#[command(
+    next_line_help = true,
+    override_usage = "assent proof state --root <HASH> --key <HEX> [--value <HEX>]\n       --proof <FILE>"
+)]
 pub struct StateArgs {
     /// Root of the state, as a header has it
     #[arg(long, value_name = "HASH", value_parser = hash)]
@@ -88,7 +97,10 @@ pub struct StateArgs {
 
 /// Arguments of `assent proof signature`.
 #[derive(Debug, clap::Args)]
-#[command(next_line_help = true)]
+#[command(
+    next_line_help = true,
+    override_usage = "assent proof signature --public-key <HEX> --message <HEX>\n       --signature <HEX> [--batch]"
+)]
 pub struct SignatureArgs {
     /// Public key, 32 bytes
     #[arg(long, value_name = "HEX", value_parser = hash)]

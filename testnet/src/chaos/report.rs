@@ -157,7 +157,8 @@ const WHAT_IS_CHECKED: &str = "
 
 - **S5**: a node that was cut off counts as outside the majority until it has caught up, not until its links heal. Until then a permit
   may be up to 30 s late. With the stricter reading (10 s after healing) B1 fails: the node permitted 3.3 s after an acknowledged
-  withdrawal while it fetched what it missed.
+  withdrawal while it fetched what it missed. (Since then a node that was cut off for longer than `max_staleness` must be confirmed by
+  others before it permits; the check was not tightened yet.)
 - **L1 in B1** is asked of any node. The isolated node's own first write took 15.3 s in one run; its figure is the time to catch up.
 - **H2**: a stranger may get a stream of the engine's sync protocol agreed on before its connection ends (3 of 20 did). What is checked
   is that it ends within 5 s and without an answer; no request is sent.
