@@ -37,7 +37,9 @@ up() {
     consent cli/examples/consent.json 1
     consent "$data/bea.json" 2
     consent "$data/cyd.json" 3
-    "$assent" keys issue --dir "$1/cedar" --role crm --name local # as the quick start of the README has it
+    for name in crm portal officer; do # as the quick start of the README has it
+        "$assent" keys issue --dir "$1/cedar" --role "$name" --name local
+    done
     for name in python node go; do
         "$assent" keys issue --dir "$1/birch" --role crm --name "$name"
     done

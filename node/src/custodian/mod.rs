@@ -65,7 +65,7 @@ pub use import::{ImportedSubjects, SubjectToImport};
 pub use judge::Judged;
 pub use policy::StoredPolicy;
 pub use preview::{Preview, Probe, ProbeEffect, Trial, MAX_PROBES};
-pub use read::{Page, PageAsked, ReadConsent, Wanted};
+pub use read::{Page, PageAsked, Wanted};
 pub use record::{Form, NewConsent};
 pub(crate) use release::answer_step;
 pub use release::Released;
@@ -73,6 +73,7 @@ pub use replace::ReplacedKey;
 pub use reviews::{Listed, WaitingKey};
 pub use revoke::SteppedConsent;
 pub use unresolved::ConsentToImport;
+pub use view_consent::ReadConsent;
 pub use watch::{Found, Watch, WatchPlace};
 
 /// Longest wait for a commit before the outcome is called unknown.

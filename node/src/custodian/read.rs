@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use assent_ledger::block::Tip;
-use assent_ledger::consent::{consent_commitment, read_body};
 use assent_ledger::hash::sha256;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{ConsentBody, ContactPreferences};
+use assent_proto::ledger::v1::ContactPreferences;
 
 use super::changing::{consent_not_found, Opened};
 use super::opened::alarm;
 use super::timeline::{revision_in, Timeline};
+use super::view_consent::ReadConsent;
 use super::{blocking, Custodian, PatientName};
 use crate::chain::changes::Change;
 use crate::refusal::Refusal;
@@ -22,23 +22,6 @@ const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
 /// Longest page token.
 const MAX_TOKEN_BYTES: usize = 256;
-
-/// One revision of a consent, and where it stands in the ledger.
-#[derive(Clone)]
-pub struct ReadConsent {
-    /// What its commitment covers.
-    pub body: ConsentBody,
-    /// Its rules in words.
-    pub rules: Vec<String>,
-    /// Its period, or its grantor's authority, is over.
-    pub expired: bool,
-    /// The change that recorded it.
-    pub change: Change,
-    /// The commitment to it.
-    pub commitment: Hash,
-    /// Something of it stands, or will when its period begins.
-    pub stands: bool,
-}
 
 /// A page of a list.
 pub struct Page {
@@ -52,7 +35,7 @@ pub struct Page {
     pub contact: Option<ContactPreferences>,
 }
 
-opaque_debug!(ReadConsent, Page);
+opaque_debug!(Page);
 
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Default)]
@@ -212,24 +195,15 @@ impl Custodian {
         (record, change): (ConsentRecord, Change),
         for_representative: bool,
     ) -> Result<ReadConsent, Refusal> {
-        let read = read_body(&record.body, &opened.subject.patient_reference);
-        let imported = read.map_err(|_| alarm("a stored consent does not import"))?;
-        let commitment = consent_commitment(self.chain_id(), &record.salt, &record.body);
-        let mut body = record.body;
+        let reference = &opened.subject.patient_reference;
+        let mut read = ReadConsent::of(self.chain_id(), record, reference, change, opened.time_ms)?;
         // Nor does what it took the place of tell of a consent that is hidden.
         let hidden = |id: &str| {
             let found = opened.find(id).and_then(|place| opened.set.consents.get(place));
             found.is_some_and(|record| !is_shown(record, for_representative))
         };
-        body.supersedes.retain(|id| !hidden(id));
-        Ok(ReadConsent {
-            body,
-            rules: imported.sentences,
-            expired: imported.consent.is_over(opened.time_ms),
-            change,
-            commitment,
-            stands: imported.consent.something_stands(opened.time_ms),
-        })
+        read.body.supersedes.retain(|id| !hidden(id));
+        Ok(read)
     }
 
     /// The place behind which a page starts; none for the first.

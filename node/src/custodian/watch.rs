@@ -10,7 +10,7 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind, Block};
 use assent_proto::v1::ConsentChange;
 
-use super::view_consent::consent_record;
+use super::view_consent::ReadConsent;
 use super::Custodian;
 use crate::chain::changes::Change;
 use crate::chain::view::View;
@@ -171,8 +171,11 @@ impl Custodian {
     ) -> Result<Vec<assent_proto::v1::ConsentRecord>, Refusal> {
         let is_new =
             |record: &&crate::vault::ConsentRecord| before.is_none_or(|b| !b.consents.contains(record));
-        let record = |record| {
-            consent_record(self.chain_id(), record, &subject.patient_reference, change, view.tip.time_ms)
+        let at_ms = i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX);
+        let record = |record: &crate::vault::ConsentRecord| {
+            let (record, change) = (record.clone(), change.clone());
+            ReadConsent::of(self.chain_id(), record, &subject.patient_reference, change, at_ms)
+                .map(Into::into)
         };
         now.consents.iter().filter(is_new).map(record).collect()
     }

@@ -132,7 +132,7 @@ impl Api {
         let GetConsentRequest { revision, height, for_representative, .. } = body;
         let wanted = Wanted { revision, height, for_representative };
         let (tip, read) = self.app.custodian.get_consent(&name, &body.consent_id, wanted)?;
-        Ok(GetConsentResponse { answer: Some(answer::at(&tip)), consent: Some(said::record(read)) })
+        Ok(GetConsentResponse { answer: Some(answer::at(&tip)), consent: Some(read.into()) })
     }
 
     pub(in crate::grpc) async fn list_consents_for(
@@ -147,7 +147,7 @@ impl Api {
         let page = custodian.list_consents(&name, body.standing_only, body.for_representative, &asked)?;
         Ok(ListConsentsResponse {
             answer: Some(answer::at(&page.tip)),
-            consents: page.consents.into_iter().map(said::record).collect(),
+            consents: page.consents.into_iter().map(Into::into).collect(),
             next_page_token: page.next,
             contact_preferences: page.contact,
         })
@@ -165,7 +165,7 @@ impl Api {
         let page = custodian.list_revisions(&name, &body.consent_id, body.for_representative, &asked)?;
         Ok(ListConsentRevisionsResponse {
             answer: Some(answer::at(&page.tip)),
-            revisions: page.consents.into_iter().map(said::record).collect(),
+            revisions: page.consents.into_iter().map(Into::into).collect(),
             next_page_token: page.next,
         })
     }

@@ -3,11 +3,10 @@
 use assent_ledger::consent::{Directive, Effect, Scope};
 use assent_proto::ledger::v1::Grantor;
 use assent_proto::v1::{
-    self as said, new_consent, ConsentRecord, DirectiveScope, Neutralised, PreviewConsentResponse,
-    ResourceChange,
+    self as said, new_consent, DirectiveScope, Neutralised, PreviewConsentResponse, ResourceChange,
 };
 
-use crate::custodian::{Form, NewConsent, Preview, Probe, ProbeEffect, ReadConsent};
+use crate::custodian::{Form, NewConsent, Preview, Probe, ProbeEffect};
 use crate::grpc::auth::{Client, Role};
 use crate::grpc::border::{self, malformed};
 use crate::refusal::Refusal;
@@ -160,27 +159,6 @@ pub fn probe(n: usize, probe: said::Probe) -> Result<Probe, Refusal> {
         }
     };
     Ok(Probe { recipient: probe.recipient, actor: probe.actor, purpose: probe.purpose, action })
-}
-
-/// A recorded revision, for those who may read consents.
-pub fn record(read: ReadConsent) -> ConsentRecord {
-    let ReadConsent { body, rules, expired, change, commitment, .. } = read;
-    ConsentRecord {
-        state: body.state,
-        legal_basis: body.legal_basis,
-        consent_id: body.id,
-        revision: body.revision,
-        expired,
-        rules,
-        consent_seq: change.sequence,
-        height: change.height,
-        time_ms: change.time_ms,
-        commitment: commitment.to_vec(),
-        grantor: body.grantor,
-        supersedes: body.supersedes,
-        unresolved: body.unresolved,
-        confidential: body.confidential,
-    }
 }
 
 /// What a change would do.
