@@ -8,7 +8,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = [
         "assent/ledger/v1/consent.proto",
+        "assent/ledger/v1/governance.proto",
         "assent/ledger/v1/ledger.proto",
+        "assent/ledger/v1/membership.proto",
         "assent/ledger/v1/exchange.proto",
         "assent/v1/answer.proto",
         "assent/v1/ask.proto",

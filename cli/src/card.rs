@@ -26,6 +26,8 @@ pub struct Card {
     pub vote_key: String,
     /// Key that signs its entries, hex.
     pub entry_key: String,
+    /// Key that signs its checkpoints, hex.
+    pub checkpoint_key: String,
     /// Peer id of the consensus swarm.
     pub consensus_peer_id: String,
     /// Multiaddr of the consensus swarm, without the peer id.
@@ -57,7 +59,12 @@ impl Card {
         text::id("chain_id", &self.chain_id)?;
         text::id("id", &self.id)?;
         name(&self.name)?;
-        for (what, key) in [("vote_key", &self.vote_key), ("entry_key", &self.entry_key)] {
+        let keys = [
+            ("vote_key", &self.vote_key),
+            ("entry_key", &self.entry_key),
+            ("checkpoint_key", &self.checkpoint_key),
+        ];
+        for (what, key) in keys {
             screen(&text::hash(what, key)?)
                 .map_err(|why| Failure::usage("BAD_KEY", format!("{what} is refused: {why}")))?;
         }
@@ -82,6 +89,7 @@ impl Card {
             exchange_peer_id: self.exchange_peer_id.clone(),
             exchange_address: self.exchange_address.clone(),
             ca_certificate: pki::certificate_der(&self.ca_certificate)?,
+            checkpoint_key: text::hash("checkpoint_key", &self.checkpoint_key)?.to_vec(),
         })
     }
 }

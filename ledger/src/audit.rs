@@ -300,7 +300,7 @@ impl ChainVerifier {
         };
         let certificate: Certificate = decode("Certificate", payload, RecordKind::Certificate.limit())
             .map_err(|e| self.fault("malformed", "a certificate", e.to_string()))?;
-        verify_certificate(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)
+        verify_certificate(&tip.chain_id, &tip.voters, tip.height, &tip.header_hash, &certificate)
             .map_err(|e| self.fault("certificate", "precommits of more than 2/3", e.to_string()))?;
         self.counts.signatures += certificate.signatures.len() as u64;
         self.sealed = true;
@@ -318,7 +318,7 @@ fn certified_instead(tip: &Tip, next_block: &[u8]) -> Option<Hash> {
     if certified == tip.header_hash {
         return None;
     }
-    verify_certificate(&tip.chain_id, &tip.validators, tip.height, &certified, &certificate).ok()?;
+    verify_certificate(&tip.chain_id, &tip.voters, tip.height, &certified, &certificate).ok()?;
     Some(certified)
 }
 

@@ -92,7 +92,7 @@ mod tests {
         let validators = (1..=n)
             .map(|i| Validator { organization: format!("o{i}"), vote_key: vec![i; 32], power: 1 })
             .collect();
-        ValidatorSet { validators }
+        ValidatorSet { validators, ..Default::default() }
     }
 
     /// Heights of a chain in which `dead` never proposes: how many rounds were lost.

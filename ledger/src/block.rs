@@ -9,11 +9,12 @@ use crate::bench::Bench;
 use crate::certificate::{certificate_checks, certificate_hash, validator_set_hash, CertificateError};
 use crate::encoding::{decode, is_id, EncodingError};
 use crate::entry::{check_entry, CheckedEntry, MAX_ENTRY_BYTES};
-use crate::execute::{execute_entry, ExecuteError, Signatures};
+use crate::execute::{execute_entry, ExecuteError, Moment, Signatures};
 use crate::genesis::{CheckedGenesis, MAX_TIME_MS};
 use crate::hash::{hash, Context, Hash};
 use crate::keys::Check;
 use crate::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
+use crate::membership::{genesis_membership, membership_key, settle, Settled};
 use crate::state::{organization_key, Overlay, ReadError, StateRead};
 use crate::tree::{self, NodeRead, TreeUpdate};
 use crate::PROTOCOL_VERSION;
@@ -44,8 +45,12 @@ pub struct Tip {
     pub state_version: u64,
     /// The log, this header included.
     pub log: Frontier,
+    /// Validators that voted at this height; at height 0 those of genesis.
+    pub voters: ValidatorSet,
     /// Validators that vote at the next height.
     pub validators: ValidatorSet,
+    /// Next height at which the membership is scheduled to change; 0 when none is.
+    pub change_height: u64,
     /// Proposers that missed their last turn.
     pub bench: Bench,
 }
@@ -125,6 +130,7 @@ pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<GenesisState, ReadError
         let state = OrganizationState { entry_key: organization.entry_key.clone(), ..Default::default() };
         changes.insert(organization_key(&genesis.chain_id, &organization.id), state.encode_to_vec());
     }
+    changes.insert(membership_key(&genesis.chain_id), genesis_membership(genesis).encode_to_vec());
     let update = tree::update(&tree::MemoryNodes::default(), 0, &changes)?;
     let tip = Tip {
         chain_id: genesis.chain_id.clone(),
@@ -134,7 +140,9 @@ pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<GenesisState, ReadError
         state_root: update.root,
         state_version: 0,
         log: Frontier::default(),
+        voters: genesis.validators.clone(),
         validators: genesis.validators.clone(),
+        change_height: 0,
         bench: Bench::default(),
     };
     Ok((tip, changes, update))
@@ -182,6 +190,7 @@ pub fn build_block<S: StateRead + NodeRead>(
 ) -> Result<(Vec<u8>, Applied, Vec<Dropped>), BlockError> {
     let time_ms = next_time(tip, proposal.now_ms);
     check_time(tip, time_ms)?;
+    let at = moment(tip, time_ms);
     let (withdrawals, others): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(CheckedEntry::is_withdrawal);
     let mut overlay = Overlay::new(state);
@@ -195,11 +204,11 @@ pub fn build_block<S: StateRead + NodeRead>(
         }
         let mut collected = Signatures::Collect(Vec::new());
         let mut scratch = Overlay::new(&overlay);
-        let mut outcome = execute_entry(&mut scratch, &tip.chain_id, time_ms, &entry, &mut collected);
+        let mut outcome = execute_entry(&mut scratch, at, &entry, &mut collected);
         let mut changes = std::mem::take(&mut scratch.changes);
         if outcome.is_ok() && !verify(&collected.into_checks()) {
             let mut scratch = Overlay::new(&overlay);
-            outcome = execute_entry(&mut scratch, &tip.chain_id, time_ms, &entry, &mut Signatures::Immediate);
+            outcome = execute_entry(&mut scratch, at, &entry, &mut Signatures::Immediate);
             changes = std::mem::take(&mut scratch.changes);
         }
         match outcome {
@@ -214,8 +223,9 @@ pub fn build_block<S: StateRead + NodeRead>(
             Err(error) => dropped.push((entry.hash, error)),
         }
     }
+    let settled = settle(&mut overlay, tip, entries.iter().any(CheckedEntry::governs))?;
     let changes = std::mem::take(&mut overlay.changes);
-    let expected = expected_header(tip, state, &entries, &changes, proposal, time_ms)?;
+    let expected = expected_header(tip, state, &entries, &changes, proposal, time_ms, settled)?;
     let block = Block {
         header: expected.header.encode_to_vec(),
         previous_certificate: proposal.previous_certificate.clone(),
@@ -241,10 +251,11 @@ pub fn apply_block<S: StateRead + NodeRead>(
     let mut overlay = Overlay::new(state);
     let mut signatures = Signatures::Collect(Vec::new());
     for (index, entry) in entries.iter().enumerate() {
-        execute_entry(&mut overlay, &tip.chain_id, header.time_ms, entry, &mut signatures)
+        execute_entry(&mut overlay, moment(tip, header.time_ms), entry, &mut signatures)
             .map_err(|error| BlockError::Entry { index, error })?;
     }
     checks.extend(signatures.into_checks());
+    let settled = settle(&mut overlay, tip, entries.iter().any(CheckedEntry::governs))?;
     let changes = std::mem::take(&mut overlay.changes);
     let proposal = Proposal {
         proposer: crate::encoding::array("Header", "proposer", &header.proposer)?,
@@ -256,13 +267,17 @@ pub fn apply_block<S: StateRead + NodeRead>(
     if header.proposer != turn {
         return Err(mismatch("proposer", hex::encode(turn), hex::encode(&header.proposer)));
     }
-    let expected = expected_header(tip, state, &entries, &changes, &proposal, header.time_ms)?;
+    let expected = expected_header(tip, state, &entries, &changes, &proposal, header.time_ms, settled)?;
     compare_headers(&expected.header, &header)?;
     if !verify(&checks) {
         return Err(bad_signature(tip, state, &entries, header.time_ms, &checks));
     }
     let signatures = checks.len();
     Ok(finish(tip, expected, entries, changes, signatures))
+}
+
+fn moment(tip: &Tip, time_ms: u64) -> Moment<'_> {
+    Moment { chain_id: &tip.chain_id, height: tip.height + 1, time_ms }
 }
 
 fn check_time(tip: &Tip, time_ms: u64) -> Result<(), BlockError> {
@@ -284,8 +299,7 @@ fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, 
         ));
     }
     let certificate: Certificate = decode("Certificate", encoded, MAX_ENTRY_BYTES)?;
-    // With one fixed validator set the set of the tip voted on the tip too; Govern will carry the former set beside it.
-    Ok(certificate_checks(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)?)
+    Ok(certificate_checks(&tip.chain_id, &tip.voters, tip.height, &tip.header_hash, &certificate)?)
 }
 
 fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, BlockError> {
@@ -329,7 +343,7 @@ fn bad_signature<S: StateRead>(
 ) -> BlockError {
     let mut overlay = Overlay::new(state);
     for (index, entry) in entries.iter().enumerate() {
-        let outcome = execute_entry(&mut overlay, &tip.chain_id, time_ms, entry, &mut Signatures::Immediate);
+        let outcome = execute_entry(&mut overlay, moment(tip, time_ms), entry, &mut Signatures::Immediate);
         if let Err(error) = outcome {
             return BlockError::Entry { index, error };
         }
@@ -337,7 +351,7 @@ fn bad_signature<S: StateRead>(
     let voter = checks
         .iter()
         .find(|c| !c.holds())
-        .and_then(|bad| tip.validators.validators.iter().find(|v| v.vote_key == bad.public_key));
+        .and_then(|bad| tip.voters.validators.iter().find(|v| v.vote_key == bad.public_key));
     match voter {
         Some(v) => CertificateError::Signature { organization: v.organization.clone() }.into(),
         None => BlockError::Signature,
@@ -349,6 +363,7 @@ struct Expected {
     log: Frontier,
     log_nodes: Vec<(u8, u64, Hash)>,
     tree: Option<TreeUpdate>,
+    settled: Settled,
 }
 
 fn expected_header<S: NodeRead>(
@@ -358,6 +373,7 @@ fn expected_header<S: NodeRead>(
     changes: &BTreeMap<Hash, Vec<u8>>,
     proposal: &Proposal,
     time_ms: u64,
+    settled: Settled,
 ) -> Result<Expected, BlockError> {
     let mut log = tip.log.clone();
     let mut log_nodes = Vec::new();
@@ -368,7 +384,6 @@ fn expected_header<S: NodeRead>(
         true => None,
         false => Some(tree::update(state, tip.state_version + 1, changes)?),
     };
-    let set_hash = validator_set_hash(&tip.chain_id, &tip.validators).to_vec();
     let header = Header {
         protocol_version: PROTOCOL_VERSION,
         chain_id: tip.chain_id.clone(),
@@ -378,13 +393,13 @@ fn expected_header<S: NodeRead>(
         log_size: log.size(),
         log_root: log.root().to_vec(),
         state_root: tree.as_ref().map_or(tip.state_root, |t| t.root).to_vec(),
-        validator_set_hash: set_hash.clone(),
-        next_validator_set_hash: set_hash,
+        validator_set_hash: validator_set_hash(&tip.chain_id, &tip.validators).to_vec(),
+        next_validator_set_hash: validator_set_hash(&tip.chain_id, &settled.validators).to_vec(),
         proposer: proposal.proposer.to_vec(),
         round: proposal.round,
         previous_certificate_hash: certificate_hash(&tip.chain_id, &proposal.previous_certificate).to_vec(),
     };
-    Ok(Expected { header, log, log_nodes, tree })
+    Ok(Expected { header, log, log_nodes, tree, settled })
 }
 
 fn finish(
@@ -394,7 +409,7 @@ fn finish(
     changes: BTreeMap<Hash, Vec<u8>>,
     signatures: usize,
 ) -> Applied {
-    let Expected { header, mut log, mut log_nodes, tree } = expected;
+    let Expected { header, mut log, mut log_nodes, tree, settled } = expected;
     let header_bytes = header.encode_to_vec();
     log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| log_nodes.push((l, i, h)));
     let proposer = header.proposer.as_slice().try_into().unwrap_or_default();
@@ -407,7 +422,9 @@ fn finish(
         state_root: tree.as_ref().map_or(tip.state_root, |t| t.root),
         state_version: tip.state_version + u64::from(tree.is_some()),
         log,
-        validators: tip.validators.clone(),
+        voters: tip.validators.clone(),
+        validators: settled.validators,
+        change_height: settled.change_height,
         bench,
     };
     Applied { tip, header, header_bytes, entries, changes, tree, log_nodes, signatures }

@@ -5,6 +5,7 @@ use assent_proto::ledger::v1::{Entry, EntryBody, Operation};
 use prost::Message;
 
 use crate::encoding::{array, decode, id, EncodingError};
+use crate::governance::{check_evidence, check_govern};
 use crate::hash::{framed, hash, Context, Hash};
 use crate::keys::{sign, Check, PublicKey, SigningKey};
 
@@ -41,6 +42,11 @@ impl CheckedEntry {
     /// True when it holds withdrawals, which run first in a block and share an entry with nothing else.
     pub fn is_withdrawal(&self) -> bool {
         matches!(self.body.operations.first().and_then(|o| o.kind.as_ref()), Some(Kind::Withdraw(_)))
+    }
+
+    /// True when it holds steps of governance.
+    pub fn governs(&self) -> bool {
+        self.body.operations.iter().any(|o| matches!(o.kind, Some(Kind::Govern(_))))
     }
 }
 
@@ -177,5 +183,7 @@ fn check_operation(operation: &Operation) -> Result<(), EncodingError> {
             array::<32>("CancelReplacement", "handle", &op.handle)?;
             array::<64>("CancelReplacement", "patient_signature", &op.patient_signature).map(|_| ())
         }
+        Some(Kind::Govern(op)) => check_govern(op),
+        Some(Kind::ReportEvidence(op)) => check_evidence(op),
     }
 }

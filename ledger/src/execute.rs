@@ -8,6 +8,7 @@ use assent_proto::ledger::v1::{
 use crate::commitment::next_access_head;
 use crate::encoding::{array, EncodingError};
 use crate::entry::{control_sign_bytes, withdraw_sign_bytes, CheckedEntry, MAX_NOT_AFTER_MS};
+use crate::governance::{govern, report_evidence, GovernanceError};
 use crate::keys::{screen, Check};
 use crate::replacement::{cancel_replacement, pending, settled_slot};
 use crate::state::{
@@ -62,6 +63,8 @@ pub enum ExecuteError {
     ControlKey(&'static str),
     #[error("signature by the control key does not verify")]
     ControlSignature,
+    #[error(transparent)]
+    Governance(#[from] GovernanceError),
 }
 
 impl ExecuteError {
@@ -87,6 +90,7 @@ impl ExecuteError {
             Self::ControlSignatureSurplus => "CONTROL_SIGNATURE_SURPLUS",
             Self::ControlKey(_) => "BAD_CONTROL_KEY",
             Self::ControlSignature => "BAD_CONTROL_SIGNATURE",
+            Self::Governance(error) => error.reason(),
         }
     }
 }
@@ -127,17 +131,27 @@ impl Signatures {
     }
 }
 
+/// The block in which an entry is executed.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// Chain id.
+    pub chain_id: &'a str,
+    /// Height.
+    pub height: u64,
+    /// Block time in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+}
+
 /// Applies all operations of an entry, or none.
 pub fn execute_entry<R: StateRead>(
     state: &mut Overlay<'_, R>,
-    chain_id: &str,
-    time_ms: u64,
+    at: Moment<'_>,
     entry: &CheckedEntry,
     signatures: &mut Signatures,
 ) -> Result<(), ExecuteError> {
     let before = signatures.collected();
     let mut scratch = Overlay::new(&*state);
-    let outcome = execute_in(&mut scratch, chain_id, time_ms, entry, signatures);
+    let outcome = execute_in(&mut scratch, at, entry, signatures);
     let changes = std::mem::take(&mut scratch.changes);
     match outcome {
         Ok(()) => state.changes.extend(changes),
@@ -152,11 +166,11 @@ pub fn execute_entry<R: StateRead>(
 
 fn execute_in<R: StateRead>(
     state: &mut Overlay<'_, R>,
-    chain_id: &str,
-    time_ms: u64,
+    at: Moment<'_>,
     entry: &CheckedEntry,
     signatures: &mut Signatures,
 ) -> Result<(), ExecuteError> {
+    let Moment { chain_id, time_ms, .. } = at;
     let body = &entry.body;
     let author = organization(state, chain_id, &body.author)?
         .ok_or_else(|| ExecuteError::UnknownAuthor(body.author.clone()))?;
@@ -182,6 +196,8 @@ fn execute_in<R: StateRead>(
             Some(Kind::CancelReplacement(op)) => {
                 cancel_replacement(state, chain_id, time_ms, op, signatures)?;
             }
+            Some(Kind::Govern(op)) => govern(state, at, &body.author, op, signatures)?,
+            Some(Kind::ReportEvidence(op)) => report_evidence(state, at, op, signatures)?,
             // check_entry refuses it before; stays an error should a caller forget.
             None => return Err(missing_kind().into()),
         }

@@ -7,6 +7,7 @@ use crate::certificate::MAX_VALIDATORS;
 use crate::encoding::{array, decode, id, EncodingError};
 use crate::hash::{hash, Context, Hash};
 use crate::keys::screen;
+use crate::membership::members_root;
 use crate::PROTOCOL_VERSION;
 
 /// Latest time that a genesis or a block may have, in milliseconds since the Unix epoch: the end of the year 9999, after which
@@ -110,9 +111,15 @@ pub fn check_genesis_file(bytes: &[u8]) -> Result<CheckedGenesis, GenesisError> 
         id("Organization", "id", &organization.id)?;
         let key = array("Organization", "entry_key", &organization.entry_key)?;
         screen(&key).map_err(|why| GenesisError::Rule(format!("entry key of {}: {why}", organization.id)))?;
+        let key = array("Organization", "checkpoint_key", &organization.checkpoint_key)?;
+        screen(&key)
+            .map_err(|why| GenesisError::Rule(format!("checkpoint key of {}: {why}", organization.id)))?;
     }
     if !list.organizations.windows(2).all(|w| w[0].id < w[1].id) {
         return rule("organizations are not in strictly ascending order of id");
+    }
+    if validators.members_root != members_root(&list.organizations) {
+        return rule("the members' keys are not those that the validator set commits to");
     }
     for validator in &validators.validators {
         if !list.organizations.iter().any(|o| o.id == validator.organization) {
@@ -138,6 +145,7 @@ pub fn make_genesis_file(
 ) -> Result<(Vec<u8>, CheckedGenesis), GenesisError> {
     validators.validators.sort_by(|a, b| a.vote_key.cmp(&b.vote_key));
     organizations.sort_by(|a, b| a.id.cmp(&b.id));
+    validators.members_root = members_root(&organizations).to_vec();
     let organizations = OrganizationList { organizations }.encode_to_vec();
     let genesis = Genesis {
         protocol_version: PROTOCOL_VERSION,

@@ -24,6 +24,8 @@ pub enum Context {
     StateSlot,
     StatePolicy,
     StateOrganization,
+    StateMembership,
+    StateEvidence,
     ConsentCommitment,
     ConsentMap,
     SlotCommitment,
@@ -44,6 +46,9 @@ pub enum Context {
     Handle,
     PeerAnswer,
     LateAccess,
+    KeyHandover,
+    ValidatorReady,
+    Recovery,
 }
 
 impl Context {
@@ -61,6 +66,8 @@ impl Context {
             Self::StateSlot => "assent/1/state/slot",
             Self::StatePolicy => "assent/1/state/policy",
             Self::StateOrganization => "assent/1/state/organization",
+            Self::StateMembership => "assent/1/state/membership",
+            Self::StateEvidence => "assent/1/state/evidence",
             Self::ConsentCommitment => "assent/1/commitment/consent",
             Self::ConsentMap => "assent/1/consent-map",
             Self::SlotCommitment => "assent/1/commitment/slot",
@@ -81,6 +88,9 @@ impl Context {
             Self::Handle => "assent/1/handle",
             Self::PeerAnswer => "assent/1/peer-answer",
             Self::LateAccess => "assent/1/late-access",
+            Self::KeyHandover => "assent/1/key-handover",
+            Self::ValidatorReady => "assent/1/validator-ready",
+            Self::Recovery => "assent/1/recovery",
         }
     }
 }

@@ -9,6 +9,8 @@
 //! genesis           the auditor's anchor
 //! entry             what organizations sign; admission of its form
 //! state, execute    slots, policy slots, organizations; what an operation does to them
+//! membership        who is a member, who votes, and what changes at which height
+//! governance        what steps of governance and evidence do to it
 //! replacement       a control key that waits to take the place of the present one
 //! tree, log         authenticated map (jmt) and RFC 6962 log, with proofs
 //! certificate       votes, and more than 2/3 of the power
@@ -32,11 +34,13 @@ pub mod encoding;
 pub mod entry;
 pub mod execute;
 pub mod genesis;
+pub mod governance;
 pub mod hash;
 pub mod keyfile;
 pub mod keys;
 pub mod late;
 pub mod log;
+pub mod membership;
 pub mod receipt;
 pub mod replacement;
 pub mod state;

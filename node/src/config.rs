@@ -198,10 +198,12 @@ pub struct NodeKeys {
     pub exchange_peer: SigningKey,
     /// Encrypts the vault.
     pub vault: SigningKey,
+    /// Signs checkpoints.
+    pub checkpoint: SigningKey,
 }
 
 impl NodeKeys {
-    /// Reads the five key files of a folder.
+    /// Reads the six key files of a folder.
     pub fn read(folder: &Path) -> Result<Self, ConfigError> {
         let key = |name: &str| {
             let path = folder.join(name);
@@ -214,6 +216,7 @@ impl NodeKeys {
             consensus_peer: key("consensus-peer.pem")?,
             exchange_peer: key("exchange-peer.pem")?,
             vault: key("vault.pem")?,
+            checkpoint: key("checkpoint.pem")?,
         })
     }
 }

@@ -169,7 +169,9 @@ mod tests {
             state_root: [0; 32],
             state_version: 0,
             log: Frontier::default(),
-            validators: ValidatorSet { validators: (0..4).map(seat).collect() },
+            voters: ValidatorSet::default(),
+            validators: ValidatorSet { validators: (0..4).map(seat).collect(), ..Default::default() },
+            change_height: 0,
             bench: Bench::default(),
         };
         TipInfo { tip: Arc::new(tip), at: Instant::now(), signers: Vec::new() }

@@ -140,6 +140,9 @@ fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) 
     if own.entry_key != keys.entry.verifying_key().to_bytes() {
         return Err(wrong("keys/entry.pem"));
     }
+    if own.checkpoint_key != keys.checkpoint.verifying_key().to_bytes() {
+        return Err(wrong("keys/checkpoint.pem"));
+    }
     let votes = |v: &&assent_proto::ledger::v1::Validator| v.organization == config.organization;
     match genesis.validators.validators.iter().find(votes) {
         None => return Err(ConfigError(format!("{} has no validator in genesis", config.organization))),

@@ -88,7 +88,7 @@ mod tests {
 
     fn said(n: u8, reports: &[(u8, u64)]) -> Said {
         let validator = |i: u8| Validator { organization: format!("o-{i}"), vote_key: vec![i; 32], power: 5 };
-        let set = ValidatorSet { validators: (0..n).map(validator).collect() };
+        let set = ValidatorSet { validators: (0..n).map(validator).collect(), ..Default::default() };
         let known = Reports::default();
         known.note("a stranger", 99);
         known.note("o-0", 77); // this node itself counts for nothing

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 . testnet/env.sh
 
 assent=$CARGO_TARGET_DIR/release/assent
-keys=(entry vote consensus-peer exchange-peer vault)
+keys=(entry vote consensus-peer exchange-peer checkpoint vault)
 
 # The public half of a key file in hex, as openssl has it; without the 12 bytes that name the algorithm.
 public() { openssl pkey -in "$1" -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d ' \n'; }

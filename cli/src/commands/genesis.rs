@@ -63,8 +63,14 @@ pub fn make(chain_id: &str, time_ms: u64, cards: &[Card]) -> Result<(Vec<u8>, Ch
                 Failure::usage("CHAIN_ID", what).help("its keys and certificates name that chain: init anew")
             );
         }
-        let unique =
-            [&card.id, &card.vote_key, &card.entry_key, &card.consensus_peer_id, &card.exchange_peer_id];
+        let unique = [
+            &card.id,
+            &card.vote_key,
+            &card.entry_key,
+            &card.checkpoint_key,
+            &card.consensus_peer_id,
+            &card.exchange_peer_id,
+        ];
         for value in unique {
             if !taken.insert(value.to_ascii_lowercase()) {
                 return Err(Failure::usage("DUPLICATE", format!("{value} stands twice in the cards"))
@@ -78,6 +84,6 @@ pub fn make(chain_id: &str, time_ms: u64, cards: &[Card]) -> Result<(Vec<u8>, Ch
         validators.push(Validator { organization: card.id.clone(), vote_key, power: POWER });
         organizations.push(card.organization()?);
     }
-    make_genesis_file(chain_id, time_ms, ValidatorSet { validators }, organizations)
+    make_genesis_file(chain_id, time_ms, ValidatorSet { validators, ..Default::default() }, organizations)
         .map_err(|e| Failure::usage("GENESIS", e))
 }

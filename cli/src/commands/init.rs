@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! D/assentd.toml   D/card.json                  configuration; the public half
-//! D/keys/          entry vote consensus-peer exchange-peer vault (.pem, Ed25519 in PKCS#8)
+//! D/keys/          entry vote consensus-peer exchange-peer checkpoint vault (.pem, Ed25519 in PKCS#8)
 //! D/data/          never-voted: removed before the node's first vote, so that an emptied folder is told from a new one
 //! D/tls/           ca.pem ca.key node.pem node.key
 //! D/genesis.bin    D/clients/                   only with --single
@@ -26,7 +26,7 @@ use crate::pki::{spiffe_id, Authority, Leaf, LEAF_DAYS};
 use crate::text;
 
 /// Key files, in the order that they are made.
-const KEYS: [&str; 5] = ["entry", "vote", "consensus-peer", "exchange-peer", "vault"];
+const KEYS: [&str; 6] = ["entry", "vote", "consensus-peer", "exchange-peer", "checkpoint", "vault"];
 /// `assentd` knows it by this name.
 const NEVER_VOTED: &str = "never-voted";
 const NEVER_VOTED_TEXT: &str =
@@ -110,7 +110,7 @@ impl InitArgs {
             write_key(&keys.join(format!("{name}.pem")), &key)?;
             *public = key.verifying_key().to_bytes();
         }
-        let [entry, vote, consensus_peer, exchange_peer, _vault] = public;
+        let [entry, vote, consensus_peer, exchange_peer, checkpoint, _vault] = public;
 
         let tls = folder.folder("tls")?;
         let (authority, ca) = Authority::create(&self.chain_id, &self.organization)?;
@@ -141,6 +141,7 @@ impl InitArgs {
             name: self.name.clone(),
             vote_key: hex::encode(vote),
             entry_key: hex::encode(entry),
+            checkpoint_key: hex::encode(checkpoint),
             consensus_peer_id: card::peer_id(&consensus_peer)?,
             consensus_address: self.consensus.clone(),
             exchange_peer_id: card::peer_id(&exchange_peer)?,

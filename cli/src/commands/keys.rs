@@ -184,15 +184,18 @@ fn show_folder(dir: &Path) -> Result<Report, Failure> {
     let vote = hex::encode(public("keys/vote.pem")?);
     let consensus = card::peer_id(&public("keys/consensus-peer.pem")?)?;
     let exchange = card::peer_id(&public("keys/exchange-peer.pem")?)?;
+    let checkpoint = hex::encode(public("keys/checkpoint.pem")?);
     let text = fields(&[
         ("entry key", entry.clone()),
         ("vote key", vote.clone()),
         ("consensus peer", consensus.clone()),
         ("exchange peer", exchange.clone()),
+        ("checkpoint key", checkpoint.clone()),
     ]);
     let json = json!({
         "ok": true, "entry_key": entry, "vote_key": vote,
         "consensus_peer_id": consensus, "exchange_peer_id": exchange,
+        "checkpoint_key": checkpoint,
     });
     Ok(Report::ok(text, json))
 }

@@ -117,9 +117,10 @@ impl Chain {
             id: id.to_string(),
             name: id.to_string(),
             entry_key: key.verifying_key().to_bytes().to_vec(),
+            checkpoint_key: seeded(world, 3, id.len()).verifying_key().to_bytes().to_vec(),
             ..Default::default()
         });
-        let set = ValidatorSet { validators: validators.collect() };
+        let set = ValidatorSet { validators: validators.collect(), ..Default::default() };
         let (genesis_file, genesis) =
             make_genesis_file(CHAIN, START_MS, set, organizations.collect()).unwrap();
         let (tip, changes, update) = apply_genesis(&genesis).unwrap();

@@ -58,7 +58,7 @@ fn a_folder_holds_what_a_node_needs_and_keys_are_private() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("cedar");
     let json = init(&dir, "cedar", &["--grpc", "127.0.0.1:9001", "--output", "json"]).exits(0).json();
-    for secret in ["entry", "vote", "consensus-peer", "exchange-peer", "vault"] {
+    for secret in ["entry", "vote", "consensus-peer", "exchange-peer", "checkpoint", "vault"] {
         let path = dir.join(format!("keys/{secret}.pem"));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{secret}");
         keyfile::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap();

@@ -10,7 +10,7 @@ use assent_ledger::log::{tagged_leaf_hash, LEAF_ENTRY};
 use assent_proto::ledger::v1::{Block, Certificate, Entry, EntryBody, Header};
 use prost::Message;
 
-use crate::chain::{export, public, Chain, CHAIN};
+use crate::chain::{export, moment, public, Chain, CHAIN};
 use crate::records::{
     by_patient, op, patient, record_access, set_consent, set_policy, three_accesses, with_key, withdraw,
 };
@@ -141,7 +141,7 @@ fn forge_forced(chain: &Chain, bytes: Vec<u8>) -> Vec<u8> {
     use assent_ledger::execute::{execute_entry, Signatures};
     let entry = assent_ledger::entry::check_entry(CHAIN, &bytes).unwrap();
     let mut overlay = assent_ledger::state::Overlay::new(&chain.store);
-    execute_entry(&mut overlay, CHAIN, chain.next_ms(), &entry, &mut Signatures::Collect(vec![])).unwrap();
+    execute_entry(&mut overlay, moment(chain.next_ms()), &entry, &mut Signatures::Collect(vec![])).unwrap();
     let update =
         assent_ledger::tree::update(&chain.store, chain.tip.state_version + 1, &overlay.changes).unwrap();
     forge(chain, &[bytes], |header| header.state_root = update.root.to_vec())

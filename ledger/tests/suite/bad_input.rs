@@ -13,7 +13,7 @@ use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 use curve25519_dalek::scalar::Scalar;
 use prost::Message;
 
-use crate::chain::{key, public, Chain, CHAIN, START_MS};
+use crate::chain::{key, moment, public, Chain, CHAIN, START_MS};
 use crate::records::{by_patient, cancel, op, patient, set_consent, set_policy, with_key, withdraw};
 
 /// S + L: another encoding of the same scalar.
@@ -50,7 +50,7 @@ fn world() -> Chain {
 
 fn execute(chain: &Chain, bytes: &[u8], signatures: &mut Signatures) -> Result<(), ExecuteError> {
     let entry = check_entry(CHAIN, bytes)?;
-    execute_entry(&mut Overlay::new(&chain.store), CHAIN, chain.next_ms(), &entry, signatures)
+    execute_entry(&mut Overlay::new(&chain.store), moment(chain.next_ms()), &entry, signatures)
 }
 
 fn run(chain: &Chain, operation: Operation) -> Result<(), ExecuteError> {
@@ -117,6 +117,7 @@ fn keys_of_small_or_mixed_order_are_registered_nowhere() {
         Organization {
             id: "cedar".into(),
             entry_key: public(&key(1, "entry", "cedar")).to_vec(),
+            checkpoint_key: public(&key(1, "checkpoint", "cedar")).to_vec(),
             ..Default::default()
         },
         Validator {
@@ -126,7 +127,12 @@ fn keys_of_small_or_mixed_order_are_registered_nowhere() {
         },
     );
     let genesis = |organization: Organization, validator: Validator| {
-        make_genesis_file(CHAIN, START_MS, ValidatorSet { validators: vec![validator] }, vec![organization])
+        make_genesis_file(
+            CHAIN,
+            START_MS,
+            ValidatorSet { validators: vec![validator], ..Default::default() },
+            vec![organization],
+        )
     };
     assert!(genesis(organization.clone(), validator.clone()).is_ok());
     for (bad, why) in bad_keys() {

@@ -8,6 +8,7 @@ use assent_ledger::block::{
 };
 use assent_ledger::certificate::{precommit, vote_sign_bytes};
 use assent_ledger::entry::{check_entry, sign_entry, CheckedEntry};
+use assent_ledger::execute::Moment;
 use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::{sha256, Hash};
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
@@ -84,6 +85,11 @@ pub struct Chain {
     sequences: BTreeMap<String, u64>,
 }
 
+/// A block at height 1: no operation but those of governance looks at it.
+pub fn moment(time_ms: u64) -> Moment<'static> {
+    Moment { chain_id: CHAIN, height: 1, time_ms }
+}
+
 impl Chain {
     pub fn new() -> Self {
         Self::of(1, &FOUR)
@@ -100,9 +106,10 @@ impl Chain {
             id: name.to_string(),
             name: format!("{name} hospital"),
             entry_key: public(&key(seed, "entry", name)).to_vec(),
+            checkpoint_key: public(&key(seed, "checkpoint", name)).to_vec(),
             ..Default::default()
         });
-        let set = ValidatorSet { validators: validators.collect() };
+        let set = ValidatorSet { validators: validators.collect(), ..Default::default() };
         let (file, genesis) = make_genesis_file(CHAIN, START_MS, set, organizations.collect()).unwrap();
         let (tip, changes, update) = apply_genesis(&genesis).unwrap();
         let mut store = Store { values: MemoryState(changes), ..Default::default() };

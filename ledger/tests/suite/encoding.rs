@@ -211,10 +211,11 @@ fn a_genesis_that_breaks_a_rule_is_refused() {
     let organization = |id: &str| Organization {
         id: id.into(),
         entry_key: public(&key(1, "entry", id)).to_vec(),
+        checkpoint_key: public(&key(1, "checkpoint", id)).to_vec(),
         ..Default::default()
     };
     let make = |chain_id: &str, time_ms, validators: Vec<Validator>, organizations: Vec<Organization>| {
-        make_genesis_file(chain_id, time_ms, ValidatorSet { validators }, organizations)
+        make_genesis_file(chain_id, time_ms, ValidatorSet { validators, ..Default::default() }, organizations)
             .map(|_| ())
             .map_err(|e| e.to_string())
     };
@@ -242,7 +243,14 @@ fn a_genesis_that_breaks_a_rule_is_refused() {
     // A time that nothing can come after would stop the chain at its first block.
     refused("time", make(CHAIN, u64::MAX, one().0, one().1));
 
-    let file = make_genesis_file(CHAIN, START_MS, ValidatorSet { validators: one().0 }, one().1).unwrap().0;
+    let file = make_genesis_file(
+        CHAIN,
+        START_MS,
+        ValidatorSet { validators: one().0, ..Default::default() },
+        one().1,
+    )
+    .unwrap()
+    .0;
     for cut in 0..file.len() {
         assert!(check_genesis_file(&file[..cut]).is_err(), "cut at {cut}");
     }

@@ -7,7 +7,7 @@ use assent_ledger::state::{organization, Overlay, StateRead};
 use assent_proto::ledger::v1::Operation;
 use proptest::prelude::*;
 
-use crate::chain::{Chain, CHAIN, FOUR};
+use crate::chain::{moment, Chain, CHAIN, FOUR};
 use crate::records::{op, patient, record_access, replay, set_consent, set_policy, with_key};
 
 /// The law as ARCHITECTURE.md words it: floor < s <= floor + 1,024 and unused is valid once; using s > floor + 512 raises
@@ -52,7 +52,7 @@ proptest! {
             let sequence = anchor.saturating_add_signed(step);
             let policy_seq = assent_ledger::state::policy(&state, CHAIN, "cedar").unwrap().policy_seq;
             let entry = chain.signed(&chain.body("cedar", sequence, vec![op(set_policy(policy_seq, 1))]));
-            let outcome = execute_entry(&mut state, CHAIN, chain.next_ms(), &entry, &mut Signatures::Collect(vec![]));
+            let outcome = execute_entry(&mut state, moment(chain.next_ms()), &entry, &mut Signatures::Collect(vec![]));
             let expected = model.take(sequence);
             let refused = ExecuteError::Sequence { sequence, floor: model.floor };
             prop_assert_eq!(outcome, if expected { Ok(()) } else { Err(refused) });
@@ -80,7 +80,7 @@ proptest! {
         let entry = chain.signed(&chain.body("cedar", 2, operations.clone()));
         let mut signatures = if collect { Signatures::Collect(vec![]) } else { Signatures::Immediate };
         let mut state = Overlay::new(&chain.store);
-        prop_assert!(execute_entry(&mut state, CHAIN, chain.next_ms(), &entry, &mut signatures).is_err());
+        prop_assert!(execute_entry(&mut state, moment(chain.next_ms()), &entry, &mut signatures).is_err());
         prop_assert!(state.changes.is_empty());
         if let Signatures::Collect(checks) = &signatures {
             prop_assert!(checks.is_empty());
@@ -89,7 +89,7 @@ proptest! {
         operations.pop();
         operations.push(op(set_consent("cedar", 1, 2)));
         let entry = chain.signed(&chain.body("cedar", 2, operations));
-        prop_assert_eq!(execute_entry(&mut state, CHAIN, chain.next_ms(), &entry, &mut Signatures::Immediate), Ok(()));
+        prop_assert_eq!(execute_entry(&mut state, moment(chain.next_ms()), &entry, &mut Signatures::Immediate), Ok(()));
         let after = organization(&state, CHAIN, "cedar").unwrap().unwrap();
         prop_assert!(!sequence_is_free(&after, 2));
     }

@@ -9,7 +9,7 @@ use assent_ledger::state::{slot, MemoryState, Overlay};
 use assent_proto::ledger::v1::{EntryBody, KeyReplacement, Operation, Slot};
 use proptest::prelude::*;
 
-use crate::chain::{key, public, Chain, CHAIN, START_MS};
+use crate::chain::{key, moment, public, Chain, CHAIN, START_MS};
 use crate::records::{
     by_patient, cancel, op, patient, record_access, replay, set_consent, with_key, withdraw, HANDLE,
 };
@@ -46,7 +46,7 @@ impl World {
         self.sequence += 1;
         let entry = entry(author, self.sequence, time_ms, vec![operation]);
         let mut overlay = Overlay::new(&self.state);
-        execute_entry(&mut overlay, CHAIN, time_ms, &entry, &mut Signatures::Immediate)?;
+        execute_entry(&mut overlay, moment(time_ms), &entry, &mut Signatures::Immediate)?;
         let changes = std::mem::take(&mut overlay.changes);
         self.state.0.extend(changes);
         Ok(())

@@ -7,7 +7,7 @@ use assent_ledger::state::{organization_key, policy, slot, Overlay, ReadError, S
 use assent_proto::ledger::v1::{Entry, EntryBody, Operation, OrganizationState, Slot};
 use prost::Message;
 
-use crate::chain::{key, Chain, CHAIN};
+use crate::chain::{key, moment, Chain, CHAIN};
 use crate::records::{
     by_patient, cancel, op, patient, record_access, set_consent, set_policy, with_key, withdraw, HANDLE,
 };
@@ -22,7 +22,7 @@ fn world() -> Chain {
 }
 
 fn run_on(state: &impl StateRead, chain: &Chain, entry: &CheckedEntry) -> Result<(), ExecuteError> {
-    execute_entry(&mut Overlay::new(state), CHAIN, chain.next_ms(), entry, &mut Signatures::Immediate)
+    execute_entry(&mut Overlay::new(state), moment(chain.next_ms()), entry, &mut Signatures::Immediate)
 }
 
 fn run(chain: &Chain, author: &str, operations: Vec<Operation>) -> Result<(), ExecuteError> {
@@ -220,6 +220,7 @@ fn the_last_sequence_numbers_do_not_overflow() {
         entry_key: chain.entry_key("cedar").verifying_key().to_bytes().to_vec(),
         sequence_floor: u64::MAX - 3,
         sequence_window: vec![],
+        ..Default::default()
     };
     store.values.0.insert(organization_key(CHAIN, "cedar"), state.encode_to_vec());
     let at = |sequence| {

@@ -37,8 +37,11 @@ fn set(signers: &[&ChainSigner]) -> ValidatorSet {
     keys.sort_unstable();
     let validator =
         |k: [u8; 32]| proto::Validator { organization: "o".into(), vote_key: k.to_vec(), power: 1 };
-    ValidatorSet::from_proto(&proto::ValidatorSet { validators: keys.into_iter().map(validator).collect() })
-        .unwrap()
+    ValidatorSet::from_proto(&proto::ValidatorSet {
+        validators: keys.into_iter().map(validator).collect(),
+        ..Default::default()
+    })
+    .unwrap()
 }
 
 fn block(height: u64, size: usize) -> (BlockHash, Bytes) {
@@ -300,7 +303,9 @@ fn everybody_proposes_in_turn() {
 #[test]
 fn odd_validator_sets_are_refused() {
     let v = |key: u8, power| proto::Validator { organization: String::new(), vote_key: vec![key; 32], power };
-    let parse = |validators| ValidatorSet::from_proto(&proto::ValidatorSet { validators }).is_ok();
+    let parse = |validators| {
+        ValidatorSet::from_proto(&proto::ValidatorSet { validators, ..Default::default() }).is_ok()
+    };
     assert!(parse(vec![v(1, 1), v(2, 1)]));
     assert!(!parse(vec![]));
     assert!(!parse(vec![v(2, 1), v(1, 1)]));

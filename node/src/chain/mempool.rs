@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use assent_ledger::block::{next_time, MAX_BLOCK_ENTRY_BYTES, MAX_BLOCK_OPERATIONS};
 use assent_ledger::encoding::EncodingError;
 use assent_ledger::entry::{check_entry, CheckedEntry};
-use assent_ledger::execute::{execute_entry, ExecuteError, Signatures, SEQUENCE_WINDOW};
+use assent_ledger::execute::{execute_entry, ExecuteError, Moment, Signatures, SEQUENCE_WINDOW};
 use assent_ledger::keys::{verify_batch, Check};
 use assent_ledger::state::Overlay;
 use assent_ledger::Hash;
@@ -66,9 +66,14 @@ enum Found {
 }
 
 /// What an entry that waits does on top of a view, alone. Its signature was checked when it was admitted.
+/// The block after the newest one, as far as it can be known.
+fn next_block<'a>(view: &'a View<'_>, time_ms: u64) -> Moment<'a> {
+    Moment { chain_id: &view.tip.chain_id, height: view.tip.height + 1, time_ms }
+}
+
 fn alone(view: &View<'_>, time_ms: u64, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
     let mut unchecked = Signatures::Collect(Vec::new());
-    let outcome = execute_entry(&mut Overlay::new(view), &view.tip.chain_id, time_ms, entry, &mut unchecked);
+    let outcome = execute_entry(&mut Overlay::new(view), next_block(view, time_ms), entry, &mut unchecked);
     match outcome {
         Ok(()) => Ok(None),
         Err(ExecuteError::Read(error)) => Err(Fatal::Storage(error.to_string())),
@@ -177,7 +182,12 @@ impl Mempool {
                 Found::New(judged) if all_hold => self.queue_judged(store, *judged),
                 Found::New(judged) => {
                     let mut state = Overlay::new(&view);
-                    execute_entry(&mut state, chain_id, time, &judged.entry, &mut Signatures::Immediate)?;
+                    execute_entry(
+                        &mut state,
+                        next_block(&view, time),
+                        &judged.entry,
+                        &mut Signatures::Immediate,
+                    )?;
                     self.queue_judged(store, *judged)
                 }
             })
@@ -200,7 +210,7 @@ impl Mempool {
             return Ok(Found::Known(entry.hash, Admitted::Committed));
         }
         let mut signatures = Signatures::Collect(Vec::new());
-        execute_entry(&mut Overlay::new(view), chain_id, time_ms, &entry, &mut signatures)?;
+        execute_entry(&mut Overlay::new(view), next_block(view, time_ms), &entry, &mut signatures)?;
         Ok(Found::New(Box::new(Judged { entry, checks: signatures.into_checks() })))
     }
 

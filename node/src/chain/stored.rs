@@ -35,6 +35,11 @@ pub struct StoredTip {
     validators: Option<ValidatorSet>,
     #[prost(message, repeated, tag = "10")]
     bench: Vec<StoredAbsence>,
+    /// None when they are the validators.
+    #[prost(message, optional, tag = "11")]
+    voters: Option<ValidatorSet>,
+    #[prost(uint64, tag = "12")]
+    change_height: u64,
 }
 
 /// A proposer that missed its last turn.
@@ -65,6 +70,8 @@ impl From<&Tip> for StoredTip {
             log_peaks: tip.log.peaks().iter().map(|p| p.to_vec()).collect(),
             validators: Some(tip.validators.clone()),
             bench: tip.bench.0.iter().map(|(address, a)| absence(address, a)).collect(),
+            voters: (tip.voters != tip.validators).then(|| tip.voters.clone()),
+            change_height: tip.change_height,
         }
     }
 }
@@ -76,6 +83,7 @@ impl StoredTip {
         let seat =
             |a: &StoredAbsence| Some((hash(&a.address)?, Absence { missed: a.missed, until: a.until }));
         let bench = self.bench.iter().map(seat).collect::<Option<_>>()?;
+        let validators = self.validators?;
         Some(Tip {
             chain_id: self.chain_id,
             height: self.height,
@@ -84,7 +92,9 @@ impl StoredTip {
             state_root: hash(&self.state_root)?,
             state_version: self.state_version,
             log: Frontier::from_parts(self.log_size, peaks)?,
-            validators: self.validators?,
+            voters: self.voters.unwrap_or_else(|| validators.clone()),
+            validators,
+            change_height: self.change_height,
             bench: Bench(bench),
         })
     }

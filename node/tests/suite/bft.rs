@@ -194,7 +194,7 @@ impl Net {
             vote_key: k.verifying_key().to_bytes().to_vec(),
             power: 1,
         });
-        let set = ValidatorSet { validators: validators.collect() };
+        let set = ValidatorSet { validators: validators.collect(), ..Default::default() };
         // All bound at once, so that they differ.
         let listeners: Vec<_> =
             keys.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();

@@ -92,14 +92,15 @@ impl Net {
         for name in NAMES.iter().skip(if count == 1 { 1 } else { 0 }).take(count) {
             let dir = folder.path().join(name);
             let ports = [free_port(), free_port(), free_port(), free_port()];
-            let keys: Vec<SigningKey> = ["entry", "vote", "consensus-peer", "exchange-peer", "vault"]
-                .iter()
-                .map(|file| {
-                    let key = SigningKey::from_bytes(&rand::random());
-                    write(&dir.join(format!("keys/{file}.pem")), to_pem(&key).unwrap());
-                    key
-                })
-                .collect();
+            let keys: Vec<SigningKey> =
+                ["entry", "vote", "consensus-peer", "exchange-peer", "checkpoint", "vault"]
+                    .iter()
+                    .map(|file| {
+                        let key = SigningKey::from_bytes(&rand::random());
+                        write(&dir.join(format!("keys/{file}.pem")), to_pem(&key).unwrap());
+                        key
+                    })
+                    .collect();
             let ca = authority(name);
             let uri = format!("spiffe://{CHAIN}/org/{name}/node/{name}");
             let (certificate, key) = leaf(&ca, &uri, true, 30);
@@ -127,6 +128,7 @@ impl Net {
                 exchange_peer_id: peer_id(&keys[3].to_bytes()),
                 exchange_address: format!("/ip4/127.0.0.1/tcp/{exchange}"),
                 ca_certificate: ca.der().to_vec(),
+                checkpoint_key: keys[4].verifying_key().to_bytes().to_vec(),
             });
             validators.push(Validator {
                 organization: (*name).into(),
@@ -138,7 +140,8 @@ impl Net {
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let (file, genesis) =
-            make_genesis_file(CHAIN, now, ValidatorSet { validators }, organizations).unwrap();
+            make_genesis_file(CHAIN, now, ValidatorSet { validators, ..Default::default() }, organizations)
+                .unwrap();
         for member in &members {
             write(&member.dir.join("genesis.bin"), &file);
         }

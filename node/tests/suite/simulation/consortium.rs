@@ -36,6 +36,7 @@ impl Consortium {
             id: name.clone(),
             name: name.clone(),
             entry_key: public(key),
+            checkpoint_key: public(&self::key(&format!("{name} checkpoint"))),
             ..Default::default()
         });
         let set = names.iter().zip(&vote_keys).map(|(name, key)| Validator {
@@ -43,7 +44,7 @@ impl Consortium {
             vote_key: public(key),
             power: 1,
         });
-        let set = ValidatorSet { validators: set.collect() };
+        let set = ValidatorSet { validators: set.collect(), ..Default::default() };
         let (genesis_file, genesis) =
             make_genesis_file(CHAIN, START_MS, set, organizations.collect()).expect("a genesis");
         let signer = Rc::new(Signer::new(CHAIN, vote_keys));
