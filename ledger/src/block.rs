@@ -16,7 +16,7 @@ use crate::keys::Check;
 use crate::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
 use crate::membership::{genesis_membership, membership_key, settle, Settled};
 use crate::state::{organization_key, Overlay, ReadError, StateRead};
-use crate::tree::{self, NodeRead, TreeUpdate};
+use crate::tree::{self, StateTree, TreeUpdate};
 use crate::PROTOCOL_VERSION;
 
 /// Largest sum of the entries' bytes in a block.
@@ -57,7 +57,7 @@ pub struct Tip {
 
 /// What applying a block changes. Nothing of it is stored yet.
 #[derive(Debug, Clone)]
-pub struct Applied {
+pub struct Applied<U = TreeUpdate> {
     /// The new end of the chain.
     pub tip: Tip,
     /// The header.
@@ -69,7 +69,7 @@ pub struct Applied {
     /// New values by state key.
     pub changes: BTreeMap<Hash, Vec<u8>>,
     /// Change of the state tree; none when the state did not change.
-    pub tree: Option<TreeUpdate>,
+    pub tree: Option<U>,
     /// New complete subtrees of the log: (level, index, hash).
     pub log_nodes: Vec<(u8, u64, Hash)>,
     /// Number of signatures that were checked.
@@ -181,13 +181,13 @@ pub type Dropped = (Hash, ExecuteError);
 
 /// Builds the next block from candidates, in order, withdrawals first; what fails is dropped and returned with its reason,
 /// what no longer fits is left out.
-pub fn build_block<S: StateRead + NodeRead>(
+pub fn build_block<S: StateRead + StateTree>(
     tip: &Tip,
     state: &S,
     candidates: Vec<CheckedEntry>,
     proposal: &Proposal,
     verify: Verify<'_>,
-) -> Result<(Vec<u8>, Applied, Vec<Dropped>), BlockError> {
+) -> Result<(Vec<u8>, Applied<S::Update>, Vec<Dropped>), BlockError> {
     let time_ms = next_time(tip, proposal.now_ms);
     check_time(tip, time_ms)?;
     let at = moment(tip, time_ms);
@@ -236,12 +236,12 @@ pub fn build_block<S: StateRead + NodeRead>(
 }
 
 /// Checks a block against the tip and the state, and says what it changes. Every rule of the ledger is in here.
-pub fn apply_block<S: StateRead + NodeRead>(
+pub fn apply_block<S: StateRead + StateTree>(
     tip: &Tip,
     state: &S,
     bytes: &[u8],
     verify: Verify<'_>,
-) -> Result<Applied, BlockError> {
+) -> Result<Applied<S::Update>, BlockError> {
     let block: Block = decode("Block", bytes, MAX_BLOCK_BYTES)?;
     let header: Header = decode("Header", &block.header, MAX_ENTRY_BYTES)?;
     check_time(tip, header.time_ms)?;
@@ -263,10 +263,7 @@ pub fn apply_block<S: StateRead + NodeRead>(
         now_ms: header.time_ms,
         previous_certificate: block.previous_certificate,
     };
-    let turn = tip.bench.proposer(&tip.validators, tip.height + 1, header.round).unwrap_or_default();
-    if header.proposer != turn {
-        return Err(mismatch("proposer", hex::encode(turn), hex::encode(&header.proposer)));
-    }
+    check_turn(tip, &header)?;
     let expected = expected_header(tip, state, &entries, &changes, &proposal, header.time_ms, settled)?;
     compare_headers(&expected.header, &header)?;
     if !verify(&checks) {
@@ -274,6 +271,46 @@ pub fn apply_block<S: StateRead + NodeRead>(
     }
     let signatures = checks.len();
     Ok(finish(tip, expected, entries, changes, signatures))
+}
+
+fn check_turn(tip: &Tip, header: &Header) -> Result<Hash, BlockError> {
+    let turn = tip.bench.proposer(&tip.validators, tip.height + 1, header.round).unwrap_or_default();
+    match header.proposer == turn {
+        true => Ok(turn),
+        false => Err(mismatch("proposer", hex::encode(turn), hex::encode(&header.proposer))),
+    }
+}
+
+/// All of a header that can be checked without looking into entries: everything but the state root and the next validator set.
+/// `log` holds the block's entries. The proposer.
+pub(crate) fn check_shape(
+    tip: &Tip,
+    header: &Header,
+    previous_certificate: &[u8],
+    log: &Frontier,
+) -> Result<Hash, BlockError> {
+    check_time(tip, header.time_ms)?;
+    let proposer = check_turn(tip, header)?;
+    let expected = Header {
+        log_size: log.size(),
+        log_root: log.root().to_vec(),
+        ..outline(tip, previous_certificate, header.clone())
+    };
+    compare_headers(&expected, header)?;
+    Ok(proposer)
+}
+
+/// A header with all that follows from the tip and the certificate put right.
+fn outline(tip: &Tip, previous_certificate: &[u8], header: Header) -> Header {
+    Header {
+        protocol_version: PROTOCOL_VERSION,
+        chain_id: tip.chain_id.clone(),
+        height: tip.height + 1,
+        previous_header_hash: tip.header_hash.to_vec(),
+        validator_set_hash: validator_set_hash(&tip.chain_id, &tip.validators).to_vec(),
+        previous_certificate_hash: certificate_hash(&tip.chain_id, previous_certificate).to_vec(),
+        ..header
+    }
 }
 
 fn moment(tip: &Tip, time_ms: u64) -> Moment<'_> {
@@ -287,7 +324,7 @@ fn check_time(tip: &Tip, time_ms: u64) -> Result<(), BlockError> {
     Err(mismatch("time_ms", format!("more than {}, at most {MAX_TIME_MS}", tip.time_ms), time_ms.to_string()))
 }
 
-fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, BlockError> {
+pub(crate) fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, BlockError> {
     if tip.height == 0 {
         if encoded.is_empty() {
             return Ok(Vec::new());
@@ -358,15 +395,16 @@ fn bad_signature<S: StateRead>(
     }
 }
 
-struct Expected {
+struct Expected<U> {
     header: Header,
     log: Frontier,
     log_nodes: Vec<(u8, u64, Hash)>,
-    tree: Option<TreeUpdate>,
+    /// The new root, and what has to be stored.
+    tree: Option<(Hash, U)>,
     settled: Settled,
 }
 
-fn expected_header<S: NodeRead>(
+fn expected_header<S: StateTree>(
     tip: &Tip,
     state: &S,
     entries: &[CheckedEntry],
@@ -374,7 +412,7 @@ fn expected_header<S: NodeRead>(
     proposal: &Proposal,
     time_ms: u64,
     settled: Settled,
-) -> Result<Expected, BlockError> {
+) -> Result<Expected<S::Update>, BlockError> {
     let mut log = tip.log.clone();
     let mut log_nodes = Vec::new();
     for entry in entries {
@@ -382,33 +420,29 @@ fn expected_header<S: NodeRead>(
     }
     let tree = match changes.is_empty() {
         true => None,
-        false => Some(tree::update(state, tip.state_version + 1, changes)?),
+        false => Some(state.update(tip.state_version + 1, changes)?),
     };
-    let header = Header {
-        protocol_version: PROTOCOL_VERSION,
-        chain_id: tip.chain_id.clone(),
-        height: tip.height + 1,
+    let own = Header {
         time_ms,
-        previous_header_hash: tip.header_hash.to_vec(),
         log_size: log.size(),
         log_root: log.root().to_vec(),
-        state_root: tree.as_ref().map_or(tip.state_root, |t| t.root).to_vec(),
-        validator_set_hash: validator_set_hash(&tip.chain_id, &tip.validators).to_vec(),
+        state_root: tree.as_ref().map_or(tip.state_root, |(root, _)| *root).to_vec(),
         next_validator_set_hash: validator_set_hash(&tip.chain_id, &settled.validators).to_vec(),
         proposer: proposal.proposer.to_vec(),
         round: proposal.round,
-        previous_certificate_hash: certificate_hash(&tip.chain_id, &proposal.previous_certificate).to_vec(),
+        ..Default::default()
     };
+    let header = outline(tip, &proposal.previous_certificate, own);
     Ok(Expected { header, log, log_nodes, tree, settled })
 }
 
-fn finish(
+fn finish<U>(
     tip: &Tip,
-    expected: Expected,
+    expected: Expected<U>,
     entries: Vec<CheckedEntry>,
     changes: BTreeMap<Hash, Vec<u8>>,
     signatures: usize,
-) -> Applied {
+) -> Applied<U> {
     let Expected { header, mut log, mut log_nodes, tree, settled } = expected;
     let header_bytes = header.encode_to_vec();
     log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| log_nodes.push((l, i, h)));
@@ -419,7 +453,7 @@ fn finish(
         height: header.height,
         header_hash: header_hash(&tip.chain_id, &header_bytes),
         time_ms: header.time_ms,
-        state_root: tree.as_ref().map_or(tip.state_root, |t| t.root),
+        state_root: tree.as_ref().map_or(tip.state_root, |(root, _)| *root),
         state_version: tip.state_version + u64::from(tree.is_some()),
         log,
         voters: tip.validators.clone(),
@@ -427,6 +461,7 @@ fn finish(
         change_height: settled.change_height,
         bench,
     };
+    let tree = tree.map(|(_, update)| update);
     Applied { tip, header, header_bytes, entries, changes, tree, log_nodes, signatures }
 }
 

@@ -45,6 +45,9 @@ enum Command {
         /// Patients of the workload `million`; with fewer its figures have other names
         #[arg(long, default_value_t = bench::MILLION, value_parser = subjects)]
         subjects: usize,
+        /// Entries of the workload `audit-long`
+        #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
+        entries: u64,
         /// How to print the figures
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
@@ -115,8 +118,8 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             println!("{}", up::down(&dir).await?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bench { workloads, seconds, subjects, output, report } => {
-            let options = bench::Options { workloads, seconds, subjects, output, report };
+        Command::Bench { workloads, seconds, subjects, entries, output, report } => {
+            let options = bench::Options { workloads, seconds, subjects, entries, output, report };
             let ok = bench::run(options).await?;
             Ok(ExitCode::from(u8::from(!ok)))
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use assent_ledger::audit::{write_record, ChainVerifier, RecordKind, EXPORT_MAGIC};
+use assent_ledger::audit::{write_record, ChainVerifier, Level, RecordKind, EXPORT_MAGIC};
 use assent_ledger::checkpoint::{cosign_note, origin, sign_note, Checkpoint, KeyKind, VerifierKey};
 use assent_ledger::keys::SigningKey;
 use assent_proto::ledger::v1::Block;
@@ -32,7 +32,7 @@ impl Desk {
         let chain = Chain::new(world, [3; 32], None);
         let (export, spans) = chain.export();
         let kinds = [RecordKind::Genesis, RecordKind::Block, RecordKind::Certificate];
-        let mut verifier = ChainVerifier::new(None);
+        let mut verifier = ChainVerifier::new(Level::Full, None);
         let (mut records, mut checkpoints) = (Vec::new(), Vec::new());
         for span in &spans[1..] {
             let bytes = &export[span.bytes.clone()];

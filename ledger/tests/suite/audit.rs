@@ -1,6 +1,8 @@
 //! The auditor's way through a file: order of records, joined and cut files, other chains, and which height is named.
 
-use assent_ledger::audit::{parse_head, verify_export, write_record, Fault, RecordKind, EXPORT_MAGIC};
+use assent_ledger::audit::{
+    parse_head, verify_export, verify_export_at, write_record, Fault, Level, RecordKind, EXPORT_MAGIC,
+};
 use assent_ledger::block::header_hash;
 use assent_proto::ledger::v1::{Block, Header};
 use prost::Message;
@@ -42,6 +44,26 @@ fn an_honest_export_is_verified_and_counted() {
     // A chain that has not begun.
     let young = Chain::new();
     assert_eq!(verify_export(&young.export(), Some(young.genesis.hash), |_| {}).1, Ok(()));
+}
+
+/// What entries do is not looked at, but every byte of them stands in the log, and every byte of a header is certified.
+#[test]
+fn the_structure_covers_every_byte() {
+    let (chain, ..) = three_accesses();
+    let export = chain.export();
+    let structural =
+        |bytes: &[u8]| verify_export_at(Level::Structural, bytes, Some(chain.genesis.hash), |_| {});
+    let (verifier, outcome) = structural(&export);
+    assert_eq!(outcome, Ok(()));
+    let tip = verifier.tip().unwrap();
+    assert_eq!((tip.header_hash, tip.log.root()), (chain.tip.header_hash, chain.tip.log.root()));
+    assert_eq!((tip.state_root, &tip.bench), (chain.tip.state_root, &chain.tip.bench));
+    assert_eq!((verifier.counts.entries, verifier.counts.signatures), (7, 16));
+    for at in (0..export.len()).step_by(3) {
+        let mut bad = export.clone();
+        bad[at] ^= 1 << (at % 8);
+        assert!(structural(&bad).1.is_err(), "byte {at} of {}", export.len());
+    }
 }
 
 #[test]

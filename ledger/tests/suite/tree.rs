@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use assent_ledger::hash::{sha256, Hash};
 use assent_ledger::state::ReadError;
-use assent_ledger::tree::{prove, update, verify, MemoryNodes, NodeRead, MAX_STATE_PROOF_BYTES};
+use assent_ledger::tree::{
+    prove, update, verify, MemoryNodes, MemoryTree, NodeRead, StateTree, MAX_STATE_PROOF_BYTES,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
 
 type Values = BTreeMap<Hash, Vec<u8>>;
 
@@ -19,6 +23,37 @@ fn grown(count: u64) -> (MemoryNodes, Values, Hash) {
     let root = change.root;
     nodes.apply(change);
     (nodes, values, root)
+}
+
+/// Keys that share many bits, and some that share none.
+fn close_key(n: u16) -> Hash {
+    let mut key = [0; 32];
+    match n % 3 {
+        0 => key[30..].copy_from_slice(&n.to_be_bytes()),
+        1 => key[..2].copy_from_slice(&n.to_be_bytes()),
+        _ => key = sha256(&n.to_be_bytes()),
+    }
+    key
+}
+
+proptest! {
+    /// The auditor's tree in memory has the roots of the one that nodes store, whatever came before.
+    #[test]
+    fn the_tree_in_memory_has_the_same_roots(
+        updates in vec(btree_map(0u16..400, any::<u8>(), 1..40), 1..12)
+    ) {
+        let (mut stored, mut memory) = (MemoryNodes::default(), MemoryTree::default());
+        for (version, changes) in (0u64..).zip(updates) {
+            let changes: Values = changes.into_iter().map(|(n, value)| (close_key(n), vec![value])).collect();
+            let update = update(&stored, version, &changes).unwrap();
+            let (root, replaced) = memory.update(version, &changes).unwrap();
+            prop_assert_eq!(root, update.root);
+            stored.apply(update);
+            // An update that is not taken over changes nothing.
+            prop_assert_eq!(memory.update(version, &changes).unwrap().0, root);
+            memory.apply(replaced);
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | meta | "genesis", "tip" | GenesisFile, StoredTip |
 //! | blocks, certificates | height | Block, Certificate |
+//! | sets | height after which it votes | ValidatorSet |
 //! | entries | entry hash | height, leaf index |
 //! | state | state key | Slot, PolicySlot, OrganizationState |
 //! | nodes | jmt node key | jmt node |
@@ -34,10 +35,11 @@ use super::view::View;
 use crate::fault;
 use crate::order::{Candidate, Fatal};
 
-const FAMILIES: [&str; 11] = [
+const FAMILIES: [&str; 12] = [
     "meta",
     "blocks",
     "certificates",
+    "sets",
     "entries",
     "state",
     "nodes",
@@ -220,6 +222,11 @@ impl Store {
         self.get("certificates", &height_key(height))
     }
 
+    /// Encoded validator set that votes from height + 1 on, when another one voted on this height.
+    pub fn validator_set_after(&self, height: u64) -> Result<Option<Vec<u8>>, Fatal> {
+        self.get("sets", &height_key(height))
+    }
+
     /// Encoded block of a height.
     pub fn block(&self, height: u64) -> Result<Option<Vec<u8>>, Fatal> {
         self.get("blocks", &height_key(height))
@@ -280,6 +287,10 @@ impl Store {
         let height = applied.tip.height;
         batch.put_cf(self.family("blocks")?, height_key(height), block);
         batch.put_cf(self.family("certificates")?, height_key(height), certificate.encode_to_vec());
+        if applied.tip.validators != applied.tip.voters {
+            let set = applied.tip.validators.encode_to_vec();
+            batch.put_cf(self.family("sets")?, height_key(height), set);
+        }
         let first_leaf = applied.header.log_size - applied.entries.len() as u64;
         for (leaf, entry) in (first_leaf..).zip(&applied.entries) {
             let place = EntryPlace { height, leaf };

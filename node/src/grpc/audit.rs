@@ -43,6 +43,9 @@ impl Export {
         if self.next <= self.tip {
             let block = self.store.block(self.next)?.ok_or_else(|| missing("block", self.next))?;
             write_record(&mut self.buffer, RecordKind::Block, &block);
+            if let Some(set) = self.store.validator_set_after(self.next)? {
+                write_record(&mut self.buffer, RecordKind::ValidatorSet, &set);
+            }
             self.next += 1;
             return Ok(());
         }

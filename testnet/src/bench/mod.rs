@@ -21,6 +21,7 @@ mod outage;
 mod release;
 pub mod report;
 mod stage;
+mod synthetic;
 mod withdraw;
 mod write;
 
@@ -60,6 +61,8 @@ pub enum Workload {
     Cohort,
     /// The audit of the ledger so far: entries of one operation, when it runs after `commit`.
     Audit,
+    /// The audit of five million entries over 100,000 slots, in full and structurally; most of the time is for making them.
+    AuditLong,
     /// One of four killed, and its catching up.
     Outage,
     /// Disk growth while nothing happens.
@@ -69,11 +72,12 @@ pub enum Workload {
 }
 
 /// In the order in which they run: what needs a quiet, small ledger first.
-const ALL: [Workload; 12] = [
+const ALL: [Workload; 13] = [
     Workload::Decide,
     Workload::Idle,
     Workload::Commit,
     Workload::Audit,
+    Workload::AuditLong,
     Workload::Bulk,
     Workload::Withdraw,
     Workload::Release,
@@ -93,6 +97,8 @@ pub struct Options {
     pub seconds: u64,
     /// Patients of the workload `million`.
     pub subjects: usize,
+    /// Entries of the workload `audit-long`.
+    pub entries: u64,
     /// How to print.
     pub output: Output,
     /// Where the report goes, if anywhere.
@@ -149,6 +155,7 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
         acknowledged: Default::default(),
         subjects: 0,
         many_subjects: options.subjects,
+        long_entries: options.entries,
         idle_commit_ms: None,
     };
     stage.cluster.wait_ready().await?;
@@ -168,6 +175,7 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
             Workload::Cohort => cohort::cohort(&mut stage).await,
             Workload::Million => check::million(&mut stage).await,
             Workload::Audit => audit::audit(&mut stage).await,
+            Workload::AuditLong => audit::long(&mut stage).await,
             Workload::Outage => outage::outage(&mut stage).await,
             Workload::Footprint => footprint::idle(&mut stage).await,
         };

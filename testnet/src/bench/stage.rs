@@ -51,6 +51,8 @@ pub struct Stage {
     pub subjects: usize,
     /// Patients of the workload that asks about very many.
     pub many_subjects: usize,
+    /// Entries of the long chain that is audited.
+    pub long_entries: u64,
     /// Median time of one write on the quiet network, in milliseconds, once measured.
     pub idle_commit_ms: Option<f64>,
 }

@@ -87,7 +87,7 @@ fn count(chain_id: &str, bytes: &[u8], records: &[Record]) -> Result<ChainCounts
         let payload = &bytes[record.start + 5..record.end];
         counts.height = record.height;
         match record.kind {
-            RecordKind::Genesis => {}
+            RecordKind::Genesis | RecordKind::ValidatorSet | RecordKind::Pruned => {}
             RecordKind::Certificate => counts.signatures += votes(payload)?,
             RecordKind::Block => {
                 let limit = assent_ledger::block::MAX_BLOCK_BYTES;

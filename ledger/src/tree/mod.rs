@@ -14,6 +14,10 @@ use sha2::Sha256;
 use crate::hash::Hash;
 use crate::state::ReadError;
 
+mod memory;
+
+pub use memory::{MemoryTree, MemoryUpdate};
+
 type Tree<'a, R> = JellyfishMerkleTree<'a, Reader<'a, R>, Sha256>;
 type Proof = SparseMerkleProof<Sha256>;
 
@@ -35,6 +39,31 @@ pub struct TreeUpdate {
     pub nodes: Vec<(Vec<u8>, Vec<u8>)>,
     /// Keys of nodes that no version from this one on needs.
     pub stale: Vec<Vec<u8>>,
+}
+
+/// A state map that tells its root after changes.
+pub trait StateTree {
+    /// What has to be stored for the changes.
+    type Update;
+    /// The root after `changes` on version `version - 1` (on the empty tree at version 0), and what has to be stored.
+    fn update(
+        &self,
+        version: u64,
+        changes: &BTreeMap<Hash, Vec<u8>>,
+    ) -> Result<(Hash, Self::Update), ReadError>;
+}
+
+impl<R: NodeRead> StateTree for R {
+    type Update = TreeUpdate;
+
+    fn update(
+        &self,
+        version: u64,
+        changes: &BTreeMap<Hash, Vec<u8>>,
+    ) -> Result<(Hash, TreeUpdate), ReadError> {
+        let update = update(self, version, changes)?;
+        Ok((update.root, update))
+    }
 }
 
 struct Reader<'a, R> {

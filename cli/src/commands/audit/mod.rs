@@ -1,0 +1,30 @@
+//! The auditor's commands on whole ledgers. `audit export` is in [`super::export`].
+
+mod read;
+mod report;
+mod signatures;
+mod verify;
+
+use crate::commands::export::ExportArgs;
+use crate::exit::Failure;
+use crate::output::Report;
+use crate::profile::Profile;
+
+/// The auditor's commands.
+#[derive(Debug, clap::Subcommand)]
+pub enum AuditCommand {
+    /// Write a node's whole ledger to a file
+    Export(ExportArgs),
+    /// Verify such a file from genesis, offline
+    Verify(verify::VerifyArgs),
+}
+
+impl AuditCommand {
+    /// Does it.
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
+        match self {
+            Self::Export(args) => args.run(profile),
+            Self::Verify(args) => args.run(profile),
+        }
+    }
+}

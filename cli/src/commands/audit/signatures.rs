@@ -1,0 +1,95 @@
+//! Signatures checked on the other cores, in large batches, while the chain is read on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{sync_channel, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{available_parallelism, JoinHandle};
+
+use assent_ledger::keys::{verify_batch, Check};
+
+/// Signatures in a batch: above some hundreds each one costs no less.
+const BATCH: usize = 1024;
+/// Batches that wait.
+const WAITING: usize = 4;
+
+/// Takes signatures to check; says at the end whether all hold.
+pub struct Signatures {
+    batch: Vec<Check>,
+    queue: SyncSender<Vec<Check>>,
+    bad: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Signatures {
+    /// One thread for each core but the one that reads; at least one.
+    pub fn start() -> Self {
+        let (queue, batches) = sync_channel::<Vec<Check>>(WAITING);
+        let batches = Arc::new(Mutex::new(batches));
+        let bad = Arc::new(AtomicBool::new(false));
+        let cores = available_parallelism().map_or(1, usize::from);
+        let work = |_| {
+            let (batches, bad) = (batches.clone(), bad.clone());
+            std::thread::spawn(move || loop {
+                let next = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                match next {
+                    Ok(batch) if !verify_batch(&batch) => bad.store(true, Ordering::Relaxed),
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            })
+        };
+        let workers = (1..cores.max(2)).map(work).collect();
+        Self { batch: Vec::with_capacity(BATCH), queue, bad, workers }
+    }
+
+    /// Takes some. False when one that came before was found not to hold.
+    pub fn take(&mut self, checks: &[Check]) -> bool {
+        self.batch.extend_from_slice(checks);
+        if self.batch.len() >= BATCH {
+            self.send();
+        }
+        !self.bad.load(Ordering::Relaxed)
+    }
+
+    fn send(&mut self) {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        if self.queue.send(batch).is_err() {
+            // No worker is left to say that they hold.
+            self.bad.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// True when all hold.
+    pub fn finish(mut self) -> bool {
+        self.send();
+        drop(self.queue);
+        let ended = self.workers.into_iter().all(|worker| worker.join().is_ok());
+        ended && !self.bad.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use assent_ledger::keys::{sign, SigningKey};
+
+    use super::*;
+
+    #[test]
+    fn one_bad_signature_among_thousands_is_found() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let public_key = key.verifying_key().to_bytes();
+        let check = |n: u32| {
+            let message = n.to_be_bytes().to_vec();
+            Check { public_key, signature: sign(&key, &message), message }
+        };
+        for bad in [None, Some(0), Some(1023), Some(1024), Some(2999)] {
+            let mut signatures = Signatures::start();
+            for n in 0..3000u32 {
+                let mut one = check(n);
+                one.signature[0] ^= u8::from(bad == Some(n));
+                signatures.take(&[one]);
+            }
+            assert_eq!(signatures.finish(), bad.is_none(), "{bad:?}");
+        }
+    }
+}
