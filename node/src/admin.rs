@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::chain::now_ms;
 use crate::health::Condition;
 
 /// Serves until shut down; returns once bound.
@@ -49,7 +50,7 @@ async fn metrics(State(app): State<App>) -> String {
     let connected = app.parts.peers.as_ref().map_or(0, |p| p.connected().len());
     let reasons = app.parts.freshness.reasons();
     let fresh = u8::from(reasons.is_empty());
-    let figures: [(&str, &str, &str, u64); 6] = [
+    let figures: [(&str, &str, &str, u64); 7] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
         (
@@ -60,6 +61,7 @@ async fn metrics(State(app): State<App>) -> String {
         ),
         ("assent_exchange_peers", "gauge", "Connected organizations", connected as u64),
         ("assent_fresh", "gauge", "1 when permits may be given", u64::from(fresh)),
+        ("assent_grpc_connections", "gauge", "Clients' connections", app.parts.places.connections().into()),
         ("assent_store_syncs_total", "counter", "Synced writes of the ledger store", app.parts.store.syncs()),
     ];
     let mut text = String::new();
@@ -72,8 +74,32 @@ async fn metrics(State(app): State<App>) -> String {
         let holds = u8::from(reasons.iter().any(|reason| reason.condition == condition));
         text += &format!("{name}{{reason=\"{}\"}} {holds}\n", condition.word());
     }
+    text += &doors(&app);
     if app.parts.ordering == "malachite" {
         text += &crate::bft::metrics_text();
+    }
+    text
+}
+
+/// Connections that were refused, and certificates.
+fn doors(app: &App) -> String {
+    let name = "assent_grpc_connections_refused_total";
+    let mut text = format!("# HELP {name} Clients' connections closed by a limit.\n# TYPE {name} counter\n");
+    for (reason, count) in app.parts.places.refusals() {
+        text += &format!("{name}{{reason=\"{reason}\"}} {count}\n");
+    }
+    let name = "assent_certificate_expires_seconds";
+    text += &format!("# HELP {name} Seconds until a certificate ends.\n# TYPE {name} gauge\n");
+    let now_ms = now_ms();
+    for end in app.parts.certificates.ends().list(now_ms) {
+        let seconds = (i128::from(end.end_ms) - i128::from(now_ms)) / 1000;
+        text += &format!("{name}{{which=\"{}\"}} {seconds}\n", end.which);
+    }
+    let name = "assent_certificate_refused";
+    text += &format!("# HELP {name} 1 while a file that lies there is kept out.\n# TYPE {name} gauge\n");
+    let (pair, revoked) = app.parts.certificates.refused();
+    for (which, refused) in [("node", pair), ("revoked", revoked)] {
+        text += &format!("{name}{{which=\"{which}\"}} {}\n", u8::from(refused));
     }
     text
 }

@@ -8,10 +8,13 @@ use assent_ledger::keys::SigningKey;
 use assent_proto::ledger::v1::Organization;
 use tokio::sync::watch;
 
+use crate::certificates::Certificates;
 use crate::chain::replica::TipInfo;
 use crate::chain::{Mempool, Store, Submitter};
 use crate::custodian::Custodian;
 use crate::freshness::Freshness;
+use crate::grpc::places::Places;
+use crate::limits::Limits;
 use crate::peers::Peers;
 use crate::recipient::Recipient;
 use crate::vault::Vault;
@@ -40,6 +43,12 @@ pub struct Parts {
     pub freshness: Freshness,
     /// The private store.
     pub vault: Vault,
+    /// How much of this node clients may take up.
+    pub limits: Limits,
+    /// The node's certificate, and who is revoked.
+    pub certificates: Certificates,
+    /// Places for clients' connections.
+    pub places: Places,
     /// Connections to other organizations' nodes; none when ordering alone.
     pub peers: Option<Peers>,
 }

@@ -10,6 +10,14 @@ use figment::Figment;
 use serde::Deserialize;
 
 use crate::grpc::quota::Rate;
+use crate::limits::Limits;
+
+mod check;
+
+/// Longest file, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// Variables of the environment that are none of the file's keys.
+const NOT_KEYS: [&str; 2] = ["config", "log"];
 
 /// What is wrong with the configuration: file, key or value, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +69,9 @@ pub struct Config {
     pub consensus: SwarmSection,
     /// The exchange swarm.
     pub exchange: SwarmSection,
+    /// How much of this node clients may take up.
+    #[serde(default)]
+    pub limits: Limits,
     /// Testnets only; never in the file.
     #[serde(skip)]
     pub testnet: crate::fault::Flags,
@@ -76,6 +87,9 @@ pub struct GrpcSection {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// Revoked clients' certificates, one a line.
+    #[serde(default = "revoked")]
+    pub revoked: PathBuf,
     /// Calls a second that each client may make.
     #[serde(default = "twenty_thousand")]
     pub requests_per_second: u32,
@@ -119,6 +133,9 @@ fn data() -> PathBuf {
 fn keys() -> PathBuf {
     "keys".into()
 }
+fn revoked() -> PathBuf {
+    "tls/revoked".into()
+}
 fn ten() -> u64 {
     10
 }
@@ -139,10 +156,21 @@ impl Config {
             let hint = "make a node's folder with `assent init`, or name its file with --config";
             return Err(ConfigError(format!("{}: no such file; {hint}", path.display())));
         }
-        let figment =
-            Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed("ASSENTD_").split("__"));
-        let mut config: Self =
-            figment.extract().map_err(|e| ConfigError(format!("{}: {e}", path.display())))?;
+        let named = |why: String| ConfigError(format!("{}: {why}", path.display()));
+        let bytes = std::fs::metadata(path).map_err(|e| named(e.to_string()))?.len();
+        if bytes > MAX_CONFIG_BYTES {
+            return Err(named(format!("{bytes} bytes long, at most {MAX_CONFIG_BYTES} are read")));
+        }
+        let environment = Env::prefixed("ASSENTD_").ignore(&NOT_KEYS).split("__");
+        let figment = Figment::new().merge(Toml::file_exact(path)).merge(environment);
+        for section in ["grpc", "limits", "admin", "consensus", "exchange"] {
+            // A list would be taken for the section's values in their order.
+            if figment.find_value(section).is_ok_and(|value| value.as_dict().is_none()) {
+                return Err(named(format!("{section} is no section: write [{section}] and its keys below")));
+            }
+        }
+        let mut config: Self = figment.extract().map_err(|e| named(e.to_string()))?;
+        check::check(&config).map_err(named)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         for relative in [
             &mut config.genesis,
@@ -150,32 +178,9 @@ impl Config {
             &mut config.keys_dir,
             &mut config.grpc.certificate,
             &mut config.grpc.key,
+            &mut config.grpc.revoked,
         ] {
             *relative = folder.join(&*relative);
-        }
-        if config.heartbeat_seconds == 0 || config.max_staleness_seconds <= config.heartbeat_seconds {
-            let (heartbeat, staleness) = (config.heartbeat_seconds, config.max_staleness_seconds);
-            return Err(ConfigError(format!(
-                "{}: heartbeat_seconds ({heartbeat}) must be at least 1 and below max_staleness_seconds ({staleness})",
-                path.display()
-            )));
-        }
-        for (key, swarm) in [("consensus", &config.consensus), ("exchange", &config.exchange)] {
-            if let Err(error) = swarm.listen.parse::<libp2p::Multiaddr>() {
-                return Err(ConfigError(format!(
-                    "{}: {key}.listen is not a multiaddr such as /ip4/127.0.0.1/tcp/7413: {error}",
-                    path.display()
-                )));
-            }
-        }
-        let rate = config.grpc.rate();
-        if rate.per_second == 0 || rate.burst == 0 {
-            return Err(ConfigError(format!(
-                "{}: grpc.requests_per_second ({}) and grpc.burst ({}) must be at least 1",
-                path.display(),
-                rate.per_second,
-                rate.burst
-            )));
         }
         Ok(config)
     }
@@ -207,8 +212,9 @@ impl NodeKeys {
     pub fn read(folder: &Path) -> Result<Self, ConfigError> {
         let key = |name: &str| {
             let path = folder.join(name);
-            let text = String::from_utf8(read_file(&path)?).unwrap_or_default();
-            from_pem(&text).map_err(|e| ConfigError(format!("{}: {e}", path.display())))
+            let bytes = read_file(&path).map_err(|e| ConfigError(format!("keys_dir: {e}")))?;
+            let text = String::from_utf8(bytes).unwrap_or_default();
+            from_pem(&text).map_err(|e| ConfigError(format!("keys_dir: {}: {e}", path.display())))
         };
         Ok(Self {
             entry: key("entry.pem")?,

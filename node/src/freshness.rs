@@ -18,7 +18,7 @@ use crate::chain::replica::TipInfo;
 use crate::health::{Condition, Health, Reason};
 
 /// Time since boot, suspended time included: `Instant` stands still while a machine sleeps.
-fn boot_time() -> Duration {
+pub(crate) fn boot_time() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 

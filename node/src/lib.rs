@@ -20,6 +20,7 @@ macro_rules! opaque_debug {
 pub mod admin;
 pub mod app;
 pub mod bft;
+pub mod certificates;
 pub mod chain;
 pub mod config;
 pub mod custodian;
@@ -29,6 +30,7 @@ pub mod fault;
 pub mod freshness;
 pub mod grpc;
 pub mod health;
+pub mod limits;
 pub mod node;
 pub mod order;
 pub mod peers;

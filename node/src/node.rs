@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Parts};
 use crate::bft::{self, memory, BftConfig, Guard};
+use crate::certificates::{self, Certificates};
 use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
 use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
 use crate::custodian::Custodian;
 use crate::exchange::{entries, server, status};
 use crate::fault::{self, Swarm};
 use crate::freshness::Freshness;
+use crate::grpc::places::Places;
 use crate::grpc::{self, GrpcConfig};
 use crate::health::Health;
 use crate::order::{single, Fatal};
@@ -161,21 +163,34 @@ fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) 
     Ok(())
 }
 
+/// The node's own pair, and its organization's list.
+fn open_certificates(config: &Config, genesis: &CheckedGenesis) -> Result<Certificates, ConfigError> {
+    let own = genesis.organizations.iter().find(|o| o.id == config.organization);
+    Certificates::open(certificates::Files {
+        certificate: config.grpc.certificate.clone(),
+        key: config.grpc.key.clone(),
+        revoked: config.grpc.revoked.clone(),
+        authority: own.map(|o| o.ca_certificate.clone()).unwrap_or_default(),
+    })
+}
+
 /// Starts a node; returns when every listener is bound.
 pub async fn start(config: Config) -> Result<Running, Stop> {
     let keys = NodeKeys::read(&config.keys_dir)?;
-    let genesis_file = read_file(&config.genesis)?;
+    let genesis_file = read_file(&config.genesis).map_err(|e| ConfigError(format!("genesis: {e}")))?;
     let genesis = check_genesis_file(&genesis_file)
-        .map_err(|e| ConfigError(format!("{}: {e}", config.genesis.display())))?;
+        .map_err(|e| ConfigError(format!("genesis: {}: {e}", config.genesis.display())))?;
     check_membership(&config, &keys, &genesis)?;
     fault::arm(&config.testnet, &genesis.chain_id).map_err(ConfigError)?;
-    let certificate_pem = read_file(&config.grpc.certificate)?;
-    let key_pem = read_file(&config.grpc.key)?;
+    let certificates = open_certificates(&config, &genesis)?;
+    let cas: Vec<_> =
+        genesis.organizations.iter().map(|o| (o.id.clone(), o.ca_certificate.clone())).collect();
+    grpc::roots(&cas)?;
 
     // Databases before the network, and off the async workers.
     let (store, vault) = tokio::task::block_in_place(|| -> Result<_, Stop> {
         std::fs::create_dir_all(&config.data_dir)
-            .map_err(|e| ConfigError(format!("{}: {e}", config.data_dir.display())))?;
+            .map_err(|e| ConfigError(format!("data_dir: {}: {e}", config.data_dir.display())))?;
         space::check(&config.data_dir, config.min_free_mib)?;
         if config.ordering == Ordering::Single {
             may_order_alone(&config)?;
@@ -201,6 +216,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         health.clone(),
         shutdown.clone(),
     ));
+    tokio::spawn(certificates.clone().follow(shutdown.clone()));
     tokio::spawn(watch_vault(vault.clone(), health.clone(), shutdown.clone()));
     let alone = config.ordering == Ordering::Single;
     let swarm = match alone {
@@ -247,6 +263,9 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         tips,
         freshness,
         vault,
+        limits: config.limits,
+        certificates: certificates.clone(),
+        places: Places::new(config.limits),
         peers: peers.clone(),
         genesis,
     });
@@ -273,16 +292,10 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     };
     let grpc_config = GrpcConfig {
         listen: config.grpc.listen,
-        certificate_pem,
-        key_pem,
+        certificates,
+        places: app.parts.places.clone(),
         rate: config.grpc.rate(),
-        cas: app
-            .parts
-            .genesis
-            .organizations
-            .iter()
-            .map(|o| (o.id.clone(), o.ca_certificate.clone()))
-            .collect(),
+        cas,
     };
     let grpc = grpc::serve(app.clone(), grpc_config, doors.clone()).await?;
     let admin = admin::serve(app.clone(), config.admin.listen, doors.clone()).await.map_err(Stop::Start)?;

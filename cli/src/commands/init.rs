@@ -171,8 +171,21 @@ min_free_mib = 128               # of data_dir's disk: with less, no permits and
 listen = "{grpc}"
 certificate = "tls/node.pem"
 key = "tls/node.key"
+revoked = "tls/revoked"          # clients' certificates that count no longer
 requests_per_second = 20000      # of each client
 burst = 20000
+
+[limits]
+grpc_connections = 1024
+grpc_connections_per_client = 128
+grpc_connections_without_certificate = 256
+grpc_handshakes = 256
+grpc_handshake_seconds = 10
+grpc_silence_seconds = 40
+grpc_calls_per_connection = 64
+watch_streams = 64
+watch_streams_per_client = 16
+control_key_calls_per_second = 50
 
 [admin]                          # HTTP: /livez /readyz /metrics
 listen = "{admin}"

@@ -27,6 +27,8 @@ pub const ROLES: [&str; 7] = ["crm", "ehr", "portal", "registrar", "officer", "a
 pub enum KeysCommand {
     /// Issue a client certificate
     Issue(IssueArgs),
+    /// Revoke a client certificate
+    Revoke(super::revoke::RevokeArgs),
     /// Show public keys: of a node's folder, or of one key file
     Show(ShowArgs),
     /// Make an Ed25519 key (PKCS#8, PEM)
@@ -76,6 +78,7 @@ impl KeysCommand {
     pub fn run(&self) -> Result<Report, Failure> {
         match self {
             Self::Issue(args) => args.run(),
+            Self::Revoke(args) => args.run(),
             Self::Show(args) => args.run(),
             Self::Generate(args) => args.run(),
         }

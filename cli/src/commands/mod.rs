@@ -25,6 +25,7 @@ mod records;
 mod replacement;
 mod request;
 mod reviews;
+mod revoke;
 mod status;
 mod verify;
 mod wallet;

@@ -8,6 +8,7 @@ use crate::connect::{self, NodeArgs};
 use crate::exit::{printable, Failure};
 use crate::output::{fields, table, time, Report};
 use crate::profile::Profile;
+use crate::text::now_ms;
 
 /// Arguments of `assent status`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,8 @@ fn text(status: &GetStatusResponse) -> String {
         true => "nobody".to_owned(),
         false => printable(&status.connected.join(", ")),
     };
+    let ends = status.certificate_ends.iter();
+    let ends = ends.map(|end| certificate(&end.which, end.end_ms, now_ms())).collect::<Vec<_>>().join("; ");
     let head = fields(&[
         ("organization", printable(&status.organization)),
         ("chain", printable(&status.chain_id)),
@@ -60,6 +63,7 @@ fn text(status: &GetStatusResponse) -> String {
         ("log size", status.log_size.to_string()),
         ("fresh", fresh),
         ("connected to", connected),
+        ("certificates", ends),
         ("version", printable(&format!("{} ({})", status.version, status.ordering))),
     ]);
     let rows = status.validators.iter().map(|v| {
@@ -69,6 +73,16 @@ fn text(status: &GetStatusResponse) -> String {
         [printable(&v.organization), v.power.to_string(), signed, format!("{}…", &key[..key.len().min(16)])]
     });
     head + &table(["validator", "power", "last signed", "vote key"], rows)
+}
+
+/// Days until a certificate ends, in capitals from 30 on.
+fn certificate(which: &str, end_ms: u64, now_ms: u64) -> String {
+    let (which, day_ms) = (printable(which), 24 * 3_600_000);
+    match end_ms.saturating_sub(now_ms) / day_ms {
+        _ if end_ms <= now_ms => format!("{which} HAS ENDED"),
+        days if days < 30 => format!("{which} ENDS IN {days} DAYS"),
+        days => format!("{which} ends in {days} days"),
+    }
 }
 
 fn json(status: &GetStatusResponse) -> Value {
@@ -98,6 +112,21 @@ fn json(status: &GetStatusResponse) -> Value {
         "fresh": status.fresh,
         "not_fresh_reason": status.not_fresh_reason,
         "connected": status.connected,
+        "certificate_ends": status.certificate_ends.iter()
+            .map(|end| json!({ "which": end.which, "end_ms": end.end_ms })).collect::<Vec<_>>(),
         "validators": validators,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_near_is_in_capitals() {
+        let day = 24 * 3_600_000;
+        assert_eq!(certificate("node", 100 * day, 0), "node ends in 100 days");
+        assert_eq!(certificate("node", 30 * day, 1), "node ENDS IN 29 DAYS");
+        assert_eq!(certificate("client", day, day), "client HAS ENDED");
+    }
 }

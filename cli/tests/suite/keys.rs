@@ -233,3 +233,46 @@ fn single_makes_a_network_of_one_and_a_client_for_every_role() {
     let run = assent(&["status", "--profile", text(&profile), "--node", "https://127.0.0.1:1"]).exits(7);
     assert!(run.err.contains("assentd"), "{run:?}");
 }
+
+#[test]
+fn a_revoked_clients_certificate_stands_on_the_list_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("cedar");
+    init(&dir, "cedar", &["--single"]).exits(0);
+    let (cert, list) = (dir.join("clients/crm-local/cert.pem"), dir.join("tls/revoked"));
+    let revoke =
+        |cert: &Path| assent(&["keys", "revoke", "--dir", text(&dir), text(cert), "--output", "json"]);
+    let json = revoke(&cert).exits(0).json();
+    assert_eq!(
+        (json["id"].as_str(), json["listed_before"].as_bool()),
+        (Some("spiffe://t-1/org/cedar/crm/local"), Some(false))
+    );
+    let fingerprint = json["fingerprint"].as_str().unwrap().to_owned();
+    if let Some(shown) = openssl(&["x509", "-in", text(&cert), "-noout", "-fingerprint", "-sha256"]) {
+        let shown = shown.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase();
+        assert_eq!(shown, fingerprint);
+    }
+    let written = std::fs::read_to_string(&list).unwrap();
+    assert!(written
+        .lines()
+        .any(|line| line.starts_with(&format!("{fingerprint}  # spiffe://t-1/org/cedar/crm/local, "))));
+    assert_eq!(revoke(&cert).exits(0).json()["listed_before"], true);
+    assert_eq!(std::fs::read_to_string(&list).unwrap(), written);
+    // A line that an operator wrote without an end stays a line of its own.
+    std::fs::write(&list, "0a:17").unwrap();
+    revoke(&cert).exits(0);
+    assert!(std::fs::read_to_string(&list).unwrap().starts_with(&format!("0a:17\n{fingerprint}")));
+    // What is no client of this organization's gets on no list.
+    let before = tree(&dir);
+    let other = folder.path().join("birch");
+    init(&other, "birch", &["--single"]).exits(0);
+    for wrong in [
+        other.join("clients/crm-local/cert.pem"),
+        dir.join("tls/ca.pem"),
+        dir.join("tls/node.key"),
+        dir.join("none"),
+    ] {
+        revoke(&wrong).exits(2);
+    }
+    assert_eq!(tree(&dir), before);
+}

@@ -8,6 +8,7 @@ const COMMANDS: &[&[&str]] = &[
     &["genesis"],
     &["keys"],
     &["keys", "issue"],
+    &["keys", "revoke"],
     &["keys", "show"],
     &["keys", "generate"],
     &["status"],

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use assent_ledger::block::{next_time, MAX_BLOCK_ENTRY_BYTES, MAX_BLOCK_OPERATIONS};
+use assent_ledger::block::{next_time, Tip, MAX_BLOCK_ENTRY_BYTES, MAX_BLOCK_OPERATIONS};
 use assent_ledger::encoding::EncodingError;
-use assent_ledger::entry::{check_entry, CheckedEntry};
+use assent_ledger::entry::{check_entry, CheckedEntry, MAX_NOT_AFTER_MS};
 use assent_ledger::execute::{execute_entry, ExecuteError, Moment, Signatures, SEQUENCE_WINDOW};
 use assent_ledger::keys::{verify_batch, Check};
 use assent_ledger::state::Overlay;
@@ -118,6 +118,15 @@ struct Inner {
     /// Ids of the signatures of waiting entries: found to hold when they were admitted.
     verified: BTreeSet<Hash>,
     turn: usize,
+    /// None until a block was committed since the start.
+    newest: Option<Newest>,
+}
+
+/// When the newest block came, by a clock that nobody sets.
+#[derive(Clone, Copy)]
+struct Newest {
+    time_ms: u64,
+    steady_ms: u64,
 }
 
 /// The mempool. Cheap to clone.
@@ -144,6 +153,24 @@ impl Mempool {
         self.clock.now_ms()
     }
 
+    /// The ledger's time, by which entries are signed and judged here: that of the newest block, and what has passed since. This
+    /// machine's clock, which may be an hour ahead of everybody's, only until a block was committed since the start.
+    pub fn ledger_ms(&self, tip: &Tip) -> u64 {
+        let newest = self.lock().newest;
+        let now_ms = newest.map_or_else(
+            || self.now_ms(),
+            |newest| newest.time_ms.saturating_add(self.clock.steady_ms().saturating_sub(newest.steady_ms)),
+        );
+        next_time(tip, now_ms)
+    }
+
+    /// True when something waits that the next block can hold. What lies too far ahead for the ledger asks for none: nobody could
+    /// commit it, and all would be woken for empty blocks.
+    pub fn has_work(&self, tip: &Tip) -> bool {
+        let latest = self.ledger_ms(tip).saturating_add(MAX_NOT_AFTER_MS);
+        self.lock().queues.values().flat_map(|q| &q.entries).any(|e| e.body.not_after_ms <= latest)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A poisoned lock means that another thread panicked while holding plain data: the data is still consistent.
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -167,7 +194,7 @@ impl Mempool {
             Ok(view) => view,
             Err(fatal) => return entries.iter().map(|_| Err(fatal.clone().into())).collect(),
         };
-        let time = next_time(&view.tip, self.now_ms());
+        let time = self.ledger_ms(&view.tip);
         let judged: Vec<_> = entries.iter().map(|bytes| self.judge(&view, time, chain_id, bytes)).collect();
         let signatures = |found: &Found| match found {
             Found::New(judged) => judged.checks.clone(),
@@ -346,7 +373,7 @@ impl Mempool {
             let all = inner.queues.values().flat_map(|q| &q.entries);
             all.filter(|e| hashes.contains(&e.hash)).cloned().collect()
         };
-        let time = next_time(&view.tip, self.now_ms());
+        let time = self.ledger_ms(&view.tip);
         let mut given_up = Vec::new();
         for entry in entries {
             let error = match entry.body.author == author {
@@ -368,6 +395,8 @@ impl Mempool {
         empty: bool,
     ) -> Result<Vec<(Hash, ExecuteError)>, Fatal> {
         let view = store.view()?;
+        let newest = Newest { time_ms: view.tip.time_ms, steady_ms: self.clock.steady_ms() };
+        self.lock().newest = Some(newest);
         let mut dropped = Vec::new();
         let mut own = Vec::new();
         let mut others = Vec::new();
@@ -392,7 +421,7 @@ impl Mempool {
         for entry in own {
             dropped.extend(dead(&view, &entry)?.map(|error| (entry.hash, error)));
         }
-        let time = next_time(&view.tip, self.now_ms());
+        let time = self.ledger_ms(&view.tip);
         for entry in others {
             dropped.extend(alone(&view, time, &entry)?.map(|error| (entry.hash, error)));
         }

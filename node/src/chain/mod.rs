@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::freshness::boot_time;
+
 /// Wall clock in milliseconds since the Unix epoch. The only place where the node reads it.
 pub fn now_ms() -> u64 {
     crate::fault::shifted(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
@@ -36,5 +38,11 @@ impl Clock {
     /// Milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> u64 {
         self.0.as_ref().map_or_else(now_ms, |time_ms| time_ms.load(Ordering::Relaxed))
+    }
+
+    /// Milliseconds since the machine was started, suspended time included: whatever the wall clock is set to, they pass evenly.
+    pub fn steady_ms(&self) -> u64 {
+        let boot_ms = || boot_time().as_millis() as u64;
+        self.0.as_ref().map_or_else(boot_ms, |time_ms| time_ms.load(Ordering::Relaxed))
     }
 }

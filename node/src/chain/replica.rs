@@ -297,7 +297,7 @@ impl Replica for LedgerReplica {
     }
 
     fn has_work(&self) -> bool {
-        !self.mempool.is_empty() || self.committed_at.elapsed() >= self.heartbeat
+        self.mempool.has_work(&self.tip) || self.committed_at.elapsed() >= self.heartbeat
     }
 
     fn wake(&self) -> Arc<Notify> {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, Semaphore};
 
 use super::mempool::{dead, AdmitError, Admitted, Mempool};
 use super::replica::Outcome;
-use super::{now_ms, Store};
+use super::Store;
 use crate::order::Fatal;
 
 /// Entries of this organization in flight: well inside the sequence window of 1,024, so that a lost one blocks nothing.
@@ -186,7 +186,7 @@ impl Submitter {
         let inner = &self.0;
         let view = inner.store.view()?;
         let state = view.organization(&inner.organization)?.unwrap_or_default();
-        let not_after_ms = now_ms() + ENTRY_LIFE_MS;
+        let not_after_ms = inner.mempool.ledger_ms(&view.tip).saturating_add(ENTRY_LIFE_MS);
         let withdraws = |o: &Operation| matches!(o.kind, Some(Kind::Withdraw(_)));
         let reserved = match operations.first().is_some_and(withdraws) {
             true => 0,

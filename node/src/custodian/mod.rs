@@ -217,7 +217,8 @@ impl From<VaultError> for Refusal {
 impl Custodian {
     /// Over the parts of a node.
     pub fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, preparing: Arc::default(), charts: Arc::default(), gate: Arc::default() }
+        let gate = Arc::new(Gate::new(parts.limits.control_key_calls()));
+        Self { parts, preparing: Arc::default(), charts: Arc::default(), gate }
     }
 
     fn organization(&self) -> &str {

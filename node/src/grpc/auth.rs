@@ -18,6 +18,7 @@ use rustls::{CertificateError, RootCertStore};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::known::KnownClients;
+use crate::certificates::Certificates;
 use crate::refusal::{Kind, Refusal};
 
 /// Longest name of a client, in bytes.
@@ -123,7 +124,13 @@ pub struct Authority {
     chain_id: String,
     organization: String,
     verifiers: BTreeMap<String, Arc<dyn ClientCertVerifier>>,
+    certificates: Certificates,
     known: KnownClients,
+}
+
+fn revoked() -> Refusal {
+    let message = "this client certificate was revoked by its organization: ask its operator for a new one";
+    Refusal::new(Kind::Unauthenticated, "CERTIFICATE_REVOKED", message)
 }
 
 fn bad(what: &str) -> Refusal {
@@ -180,7 +187,12 @@ fn spiffe_id(leaf: &[u8]) -> Result<(String, u64), Refusal> {
 impl Authority {
     /// Over every organization's id and CA certificate (DER) in genesis, for the node of `organization`. A CA certificate that
     /// can't be used is an error.
-    pub fn new(chain_id: &str, organization: &str, cas: &[(String, Vec<u8>)]) -> Result<Self, String> {
+    pub fn new(
+        chain_id: &str,
+        organization: &str,
+        cas: &[(String, Vec<u8>)],
+        certificates: Certificates,
+    ) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut verifiers = BTreeMap::new();
         for (id, der) in cas {
@@ -194,7 +206,7 @@ impl Authority {
             verifiers.insert(id.clone(), verifier);
         }
         let (chain_id, organization) = (chain_id.to_owned(), organization.to_owned());
-        Ok(Self { chain_id, organization, verifiers, known: KnownClients::default() })
+        Ok(Self { chain_id, organization, verifiers, certificates, known: KnownClients::default() })
     }
 
     /// Who presents this chain of certificates, leaf first.
@@ -209,7 +221,8 @@ impl Authority {
                 ),
             )
         })?;
-        if let Some(client) = self.known.get(leaf, now_ms) {
+        let list = self.certificates.revoked();
+        if let Some(client) = self.known.get(leaf, now_ms, &list) {
             return Ok(client);
         }
         let (id, end_ms) = spiffe_id(leaf)?;
@@ -239,8 +252,23 @@ impl Authority {
         let role = Role::ALL.into_iter().find(|role| role.name() == name.role);
         let role = role.ok_or_else(|| bad(&format!("has the role {:?}, which no client has", name.role)))?;
         let client = Client { organization: name.organization.to_owned(), role, id: id.clone() };
-        self.known.put(leaf, &client, now_ms, end_ms);
+        // Serial numbers are the authority's own: who issued it comes first.
+        if list.holds(leaf) {
+            return Err(revoked());
+        }
+        self.known.put(leaf, &client, now_ms, end_ms, &list);
+        self.certificates.ends().saw(leaf, end_ms);
         Ok(client)
+    }
+
+    /// Refuses who shows a revoked certificate where none is needed: it comes from somebody else's hands.
+    pub fn not_revoked(&self, chain: &[CertificateDer<'_>], now_ms: u64) -> Result<(), Refusal> {
+        let list = self.certificates.revoked();
+        let Some(leaf) = chain.first().filter(|_| !list.is_empty()) else { return Ok(()) };
+        match self.known.get(leaf, now_ms, &list).is_none() && list.holds(leaf) {
+            true => Err(revoked()),
+            false => Ok(()),
+        }
     }
 
     /// The organization that a certificate names must be the one whose CA issued it. Judged for requests, not for connections:
@@ -331,13 +359,17 @@ mod tests {
         cedar: Ca,
         birch: Ca,
         authority: Authority,
+        certificates: Certificates,
+        folder: tempfile::TempDir,
     }
 
     fn world() -> World {
         let (cedar, birch) = (ca(), ca());
         let cas = [("cedar".to_owned(), cedar.der().to_vec()), ("birch".to_owned(), birch.der().to_vec())];
-        let authority = Authority::new("net-1", "cedar", &cas).unwrap();
-        World { cedar, birch, authority }
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = crate::certificates::tests::opened(folder.path(), &cedar);
+        let authority = Authority::new("net-1", "cedar", &cas, certificates.clone()).unwrap();
+        World { cedar, birch, authority, certificates, folder }
     }
 
     /// 2026-01-01.
@@ -403,6 +435,31 @@ mod tests {
         }
         let refusal = world.authority.identify(&chain, NOW_MS + 1_000).unwrap_err();
         assert_eq!(refusal.reason, "BAD_CLIENT_CERTIFICATE");
+    }
+
+    #[test]
+    fn a_revoked_client_is_refused_also_when_it_is_known_and_where_no_certificate_is_needed() {
+        let world = world();
+        let chain = [leaf(&world.cedar, &["spiffe://net-1/org/cedar/crm/a"])];
+        let other = [leaf(&world.cedar, &["spiffe://net-1/org/cedar/crm/b"])];
+        world.authority.identify(&chain, NOW_MS).unwrap();
+        world.authority.not_revoked(&chain, NOW_MS).unwrap();
+        let list = |text: String| {
+            std::fs::write(world.folder.path().join("revoked"), text).unwrap();
+            world.certificates.look(true);
+        };
+        list(hex::encode(crate::certificates::fingerprint(&chain[0])));
+        for refused in [
+            world.authority.identify(&chain, NOW_MS).err(),
+            world.authority.not_revoked(&chain, NOW_MS).err(),
+        ] {
+            let refused = refused.unwrap();
+            assert_eq!((refused.kind, refused.reason), (Kind::Unauthenticated, "CERTIFICATE_REVOKED"));
+        }
+        world.authority.identify(&other, NOW_MS).unwrap();
+        world.authority.not_revoked(&other, NOW_MS).unwrap();
+        list(String::new());
+        world.authority.identify(&chain, NOW_MS).unwrap();
     }
 
     #[test]

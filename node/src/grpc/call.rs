@@ -41,24 +41,30 @@ pub struct Caller {
     certificates: Option<Arc<Vec<CertificateDer<'static>>>>,
 }
 
+impl Caller {
+    /// Its certificates, leaf first; none without.
+    fn chain(&self) -> &[CertificateDer<'static>] {
+        self.certificates.as_deref().map_or(&[][..], Vec::as_slice)
+    }
+}
+
 impl Api {
     /// Over the node's parts.
     pub(super) fn new(
         app: App,
-        authority: Authority,
+        authority: Arc<Authority>,
         quota: Quota,
         last_signed: LastSigned,
         stopping: CancellationToken,
     ) -> Self {
-        let (authority, quota) = (Arc::new(authority), Arc::new(quota));
-        let (watches, gate) = (Watches::default(), app.custodian.gate.clone());
+        let (quota, watches) = (Arc::new(quota), Watches::new(&app.parts.limits));
+        let gate = app.custodian.gate.clone();
         Self { app, authority, quota, gate, last_signed, watches, stopping }
     }
 
     /// The client behind a request, when its quota lasts and its role may call the method.
     pub(super) fn client(&self, caller: &Caller) -> Result<Client, Refusal> {
-        let chain = caller.certificates.as_deref().map_or(&[][..], Vec::as_slice);
-        let client = self.authority.identify(chain, now_ms())?;
+        let client = self.authority.identify(caller.chain(), now_ms())?;
         self.quota.take(&client.id)?;
         self.authority.authorize(caller.method, &client)?;
         Ok(client)
@@ -66,8 +72,7 @@ impl Api {
 
     /// Whether the client behind a request that goes on for long would still be taken. Costs no token of its quota.
     pub(super) fn still_client(&self, caller: &Caller) -> Result<(), Refusal> {
-        let chain = caller.certificates.as_deref().map_or(&[][..], Vec::as_slice);
-        let client = self.authority.identify(chain, now_ms())?;
+        let client = self.authority.identify(caller.chain(), now_ms())?;
         self.authority.authorize(caller.method, &client)
     }
 
@@ -100,7 +105,10 @@ impl Api {
     {
         let started = Instant::now();
         let caller = Caller { method, certificates: request.peer_certs() };
-        let outcome = work(self.clone(), caller, request.into_inner()).await;
+        let outcome = match self.authority.not_revoked(caller.chain(), now_ms()) {
+            Ok(()) => work(self.clone(), caller, request.into_inner()).await,
+            Err(refusal) => Err(refusal),
+        };
         let ms = started.elapsed().as_millis() as u64;
         match outcome {
             Ok(answer) => {

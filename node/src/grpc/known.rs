@@ -2,9 +2,10 @@
 //! a chain.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::auth::Client;
+use crate::certificates::Revoked;
 
 /// How long a verification counts. The leaf's own end is watched at every request; this is for that of the authority.
 const TRUST_MS: u64 = 10_000;
@@ -15,6 +16,8 @@ struct Known {
     client: Client,
     verified_ms: u64,
     until_ms: u64,
+    /// It isn't on this list.
+    list: Arc<Revoked>,
 }
 
 /// Verified leaves, by their exact bytes. That a connection has the key of its leaf is TLS's to show, once for each connection.
@@ -22,22 +25,24 @@ struct Known {
 pub(super) struct KnownClients(Mutex<HashMap<Vec<u8>, Known>>);
 
 impl KnownClients {
-    /// The client with this leaf, if it was verified lately and neither end has come.
-    pub(super) fn get(&self, leaf: &[u8], now_ms: u64) -> Option<Client> {
+    /// The client with this leaf, if it was verified lately, by this list of revoked ones, and neither end has come.
+    pub(super) fn get(&self, leaf: &[u8], now_ms: u64, list: &Arc<Revoked>) -> Option<Client> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.get(leaf)?;
         // A clock that was set back proves nothing: verify again.
-        (found.verified_ms..found.until_ms).contains(&now_ms).then(|| found.client.clone())
+        let lasts = (found.verified_ms..found.until_ms).contains(&now_ms) && Arc::ptr_eq(&found.list, list);
+        lasts.then(|| found.client.clone())
     }
 
     /// Remembers a leaf that was verified now and ends at `end_ms`.
-    pub(super) fn put(&self, leaf: &[u8], client: &Client, now_ms: u64, end_ms: u64) {
+    pub(super) fn put(&self, leaf: &[u8], client: &Client, now_ms: u64, end_ms: u64, list: &Arc<Revoked>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
         let until_ms = end_ms.min(now_ms.saturating_add(TRUST_MS));
-        known.insert(leaf.to_vec(), Known { client: client.clone(), verified_ms: now_ms, until_ms });
+        let (client, list) = (client.clone(), list.clone());
+        known.insert(leaf.to_vec(), Known { client, verified_ms: now_ms, until_ms, list });
     }
 }
 
@@ -50,14 +55,17 @@ mod tests {
     fn a_verification_counts_for_a_moment_and_never_past_the_leafs_end() {
         let known = KnownClients::default();
         let client = Client { id: "a".into(), organization: "cedar".into(), role: Role::Crm };
-        known.put(b"leaf", &client, 100, 1_000);
-        known.put(b"long", &client, 100, u64::MAX);
-        let lasts = |leaf: &[u8], now_ms| known.get(leaf, now_ms).is_some();
+        let list = Arc::new(Revoked::default());
+        known.put(b"leaf", &client, 100, 1_000, &list);
+        known.put(b"long", &client, 100, u64::MAX, &list);
+        let lasts = |leaf: &[u8], now_ms| known.get(leaf, now_ms, &list).is_some();
         assert!(lasts(b"leaf", 100) && lasts(b"leaf", 999) && lasts(b"long", 99 + TRUST_MS));
         assert!(!lasts(b"leaf", 99) && !lasts(b"leaf", 1_000) && !lasts(b"long", 100 + TRUST_MS));
         assert!(!lasts(b"lea", 100));
+        // Another list, another verification.
+        assert!(known.get(b"leaf", 100, &Arc::default()).is_none());
         for n in 0..2 * MAX_KNOWN {
-            known.put(&n.to_be_bytes(), &client, 100, 1_000);
+            known.put(&n.to_be_bytes(), &client, 100, 1_000, &list);
             assert!(known.0.lock().unwrap().len() <= MAX_KNOWN);
         }
     }

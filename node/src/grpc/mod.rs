@@ -5,6 +5,7 @@
 //! border     form of what comes in         call       identity, quota and role of each call
 //! quota      calls that a client may make  deadline   time that a call may take
 //! answer     state that an answer is from  proof      a patient's control key
+//! door       TCP, TLS and their limits     places     for connections and handshakes
 //! custodian, consents, exchange, decision, review, patient, wallet, notices, audit, node: the services
 //! ```
 //! Shutdown: health says NOT_SERVING, no new connection, calls under way have five seconds.
@@ -18,18 +19,21 @@ pub mod consents;
 pub mod custodian;
 pub mod deadline;
 pub mod decision;
+mod door;
 pub mod error;
 pub mod exchange;
 mod known;
 pub mod node;
 mod notices;
 pub mod patient;
+pub mod places;
 pub mod proof;
 pub mod quota;
 pub mod review;
 mod wallet;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use assent_proto::v1::audit_service_server::{self, AuditServiceServer};
@@ -42,35 +46,36 @@ use assent_proto::v1::policy_service_server::{self, PolicyServiceServer};
 use assent_proto::v1::record_service_server::{self, RecordServiceServer};
 use assent_proto::v1::review_service_server::{self, ReviewServiceServer};
 use assent_proto::v1::subject_service_server::{self, SubjectServiceServer};
-use pkcs8::der::pem;
+use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 use tonic_health::ServingStatus;
 
 use crate::app::App;
+use crate::certificates::Certificates;
 use crate::freshness::Freshness;
 use auth::Authority;
 use call::Api;
 use deadline::{Deadlines, Timed};
+use door::Door;
+use places::Places;
 use quota::{Quota, Rate};
 
 /// Longest message of ImportSubjects, LoadRecords and of the exchange service, in bytes.
 pub const MAX_LARGE_MESSAGE_BYTES: usize = 32 << 20;
 /// Longest message of every other method, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 10;
-/// Most calls at once on one connection.
-pub const MAX_CALLS_PER_CONNECTION: usize = 64;
 /// Longest list of headers, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// Longest TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that answers no ping in the half of this is closed.
-const KEEPALIVE: Duration = Duration::from_secs(40);
+/// Streams that a client opened and reset before they were looked at; beyond, the connection is closed (a reset flood).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that this node reset because of what a client did wrong; beyond, the connection is closed.
+const MAX_ERROR_RESETS: usize = 1_024;
 /// How long calls under way may go on after the shutdown began.
 const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 /// How often health follows freshness.
@@ -95,10 +100,10 @@ const SERVICES: [&str; 11] = [
 pub struct GrpcConfig {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// The node's certificate, and intermediates if any.
-    pub certificate_pem: Vec<u8>,
-    /// The certificate's key, PKCS#8.
-    pub key_pem: Vec<u8>,
+    /// The node's certificate of the moment, and who is revoked.
+    pub certificates: Certificates,
+    /// Places for connections.
+    pub places: Places,
     /// Every organization's id and CA certificate (DER), as genesis has them.
     pub cas: Vec<(String, Vec<u8>)>,
     /// What each client may ask for.
@@ -151,19 +156,15 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// TLS with the node's certificate; client certificates are optional, from any organization's CA.
-fn tls(config: &GrpcConfig) -> Result<ServerTlsConfig, ServeError> {
-    let mut roots = String::new();
-    for (organization, der) in &config.cas {
-        let text = pem::encode_string("CERTIFICATE", pem::LineEnding::LF, der)
+/// Every organization's authority; one that can't be used is an error.
+pub fn roots(cas: &[(String, Vec<u8>)]) -> Result<RootCertStore, ServeError> {
+    let mut roots = RootCertStore::empty();
+    for (organization, der) in cas {
+        roots
+            .add(CertificateDer::from(der.clone()))
             .map_err(|e| ServeError::Tls(format!("genesis: CA certificate of {organization}: {e}")))?;
-        roots.push_str(&text);
     }
-    Ok(ServerTlsConfig::new()
-        .identity(Identity::from_pem(&config.certificate_pem, &config.key_pem))
-        .client_ca_root(Certificate::from_pem(roots))
-        .client_auth_optional(true)
-        .timeout(HANDSHAKE_TIMEOUT))
+    Ok(roots)
 }
 
 fn routes(api: Api) -> Routes {
@@ -215,12 +216,13 @@ pub async fn serve(
     config: GrpcConfig,
     shutdown: CancellationToken,
 ) -> Result<ServeHandle, ServeError> {
-    // tonic takes the process-wide provider; another one may stand there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let parts = app.parts.clone();
-    let tls = tls(&config)?;
+    let limits = parts.limits;
+    let roots = roots(&config.cas)?;
     let authority =
-        Authority::new(parts.chain_id(), &parts.organization, &config.cas).map_err(ServeError::Tls)?;
+        Authority::new(parts.chain_id(), &parts.organization, &config.cas, config.certificates.clone())
+            .map_err(ServeError::Tls)?;
+    let authority = Arc::new(authority);
     let bind = |e: std::io::Error| ServeError::Bind { listen: config.listen, reason: e.to_string() };
     let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
     let local_addr = listener.local_addr().map_err(bind)?;
@@ -229,25 +231,34 @@ pub async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     let broken = |e: tonic_reflection::server::Error| ServeError::Reflection(e.to_string());
     let (quota, stopping) = (Quota::new(config.rate), shutdown.child_token());
-    let routes = routes(Api::new(app, authority, quota, last_signed.clone(), stopping))
+    let routes = routes(Api::new(app, authority.clone(), quota, last_signed.clone(), stopping))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?);
+    let calls = limits.grpc_calls_per_connection;
     let server = Server::builder()
-        .tls_config(tls)
-        .map_err(|e| ServeError::Tls(with_causes(&e)))?
-        .concurrency_limit_per_connection(MAX_CALLS_PER_CONNECTION)
-        .max_concurrent_streams(2 * MAX_CALLS_PER_CONNECTION as u32)
+        .concurrency_limit_per_connection(calls as usize)
+        .max_concurrent_streams(2 * calls)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE / 2))
-        .http2_keepalive_timeout(Some(KEEPALIVE / 2))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .http2_keepalive_interval(Some(limits.silence() / 2))
+        .http2_keepalive_timeout(Some(limits.silence() / 2))
         .layer(tower::layer::layer_fn(|service| Timed::new(service, Deadlines::default())))
         .add_routes(routes);
 
     tokio::spawn(last_signed.follow(parts.tips.clone()));
     let stop_health = shutdown.child_token();
     let health = tokio::spawn(follow_freshness(reporter, parts.freshness.clone(), stop_health.clone()));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+    let door = Door {
+        listener,
+        certificates: config.certificates,
+        authority,
+        roots,
+        places: config.places,
+        time: limits.handshake(),
+    };
+    let incoming = door.open(shutdown.clone()).map_err(ServeError::Tls)?;
     let task = tokio::spawn(async move {
         let serving = server.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
         let bound = async {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use assent_proto::v1::node_service_server::NodeService;
-use assent_proto::v1::{GetStatusRequest, GetStatusResponse, ValidatorStatus};
+use assent_proto::v1::{CertificateEnd, GetStatusRequest, GetStatusResponse, ValidatorStatus};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::{answer, Api};
+use crate::chain::now_ms;
 use crate::chain::replica::TipInfo;
 
 /// Highest height, by validator address, of which this node holds a certificate with the validator's precommit. Since start:
@@ -79,6 +80,13 @@ impl Api {
             connected: parts.peers.as_ref().map(|peers| peers.connected()).unwrap_or_default(),
             // Every leaf of the log is an entry or one block's header.
             entries: tip.log.size().saturating_sub(tip.height),
+            certificate_ends: parts
+                .certificates
+                .ends()
+                .list(now_ms())
+                .into_iter()
+                .map(|end| CertificateEnd { which: end.which.into(), end_ms: end.end_ms })
+                .collect(),
         }
     }
 }

@@ -26,15 +26,12 @@ use crate::refusal::{Kind, Refusal};
 const MAX_PROOF_DISTANCE_MS: u64 = 5 * 60 * 1000;
 /// How long a nonce is remembered: as long as its proof can count, from the earliest clock to the latest.
 const NONCE_LIFE: Duration = Duration::from_secs(11 * 60);
-/// Most nonces remembered: more than the rate lets through in their life.
-const MAX_NONCES: usize = 40_000;
-/// Calls without a certificate that this process takes in a second; reads and withdrawals have as much each.
-const CALLS_PER_SECOND: u32 = 50;
-const RATE: Rate = Rate { per_second: CALLS_PER_SECOND, burst: CALLS_PER_SECOND };
+/// Most nonces remembered for each call a second: more than the rate lets through in their life.
+const NONCES_PER_CALL_A_SECOND: usize = 800;
 
 /// Nonces of proofs that counted. In memory: a restart forgets them.
-#[derive(Default)]
 struct Nonces {
+    most: usize,
     used: BTreeSet<[u8; 48]>,
     order: VecDeque<(Instant, [u8; 48])>,
 }
@@ -48,6 +45,10 @@ enum Nonce {
 }
 
 impl Nonces {
+    fn new(most: usize) -> Self {
+        Self { most, used: BTreeSet::new(), order: VecDeque::new() }
+    }
+
     fn take(&mut self, now: Instant, handle: &[u8; 32], nonce: &[u8; 16]) -> Nonce {
         while let Some((_, old)) =
             self.order.front().filter(|(at, _)| now.saturating_duration_since(*at) > NONCE_LIFE)
@@ -61,7 +62,7 @@ impl Nonces {
         if self.used.contains(&key) {
             return Nonce::Used;
         }
-        if self.used.len() >= MAX_NONCES {
+        if self.used.len() >= self.most {
             return Nonce::Full;
         }
         self.used.insert(key);
@@ -73,35 +74,36 @@ impl Nonces {
 /// What stands between callers without a certificate and this node, asked directly or through another node. Withdrawals have
 /// their own bucket: no flood of questions holds up a patient's "no".
 pub struct Gate {
+    rate: Rate,
     reads: Mutex<Bucket>,
     withdrawals: Mutex<Bucket>,
     nonces: Mutex<Nonces>,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
+impl Gate {
+    /// Calls without a certificate that this process takes; reads and withdrawals have as much each.
+    pub fn new(rate: Rate) -> Self {
         let now = Instant::now();
         Self {
-            reads: Mutex::new(Bucket::new(RATE, now)),
-            withdrawals: Mutex::new(Bucket::new(RATE, now)),
-            nonces: Mutex::default(),
+            rate,
+            reads: Mutex::new(Bucket::new(rate, now)),
+            withdrawals: Mutex::new(Bucket::new(rate, now)),
+            nonces: Mutex::new(Nonces::new(NONCES_PER_CALL_A_SECOND * rate.per_second as usize)),
         }
     }
-}
 
-impl Gate {
-    fn admit(bucket: &Mutex<Bucket>) -> Result<(), Refusal> {
-        lock(bucket).take(RATE, Instant::now()).map_err(|_| rate_limited())
+    fn admit(&self, bucket: &Mutex<Bucket>) -> Result<(), Refusal> {
+        lock(bucket).take(self.rate, Instant::now()).map_err(|_| rate_limited(self.rate))
     }
 
     /// Takes one call's place among the reads and grants.
     pub fn admit_read(&self) -> Result<(), Refusal> {
-        Self::admit(&self.reads)
+        self.admit(&self.reads)
     }
 
     /// Takes one call's place among the withdrawals and cancellations.
     pub fn admit_withdrawal(&self) -> Result<(), Refusal> {
-        Self::admit(&self.withdrawals)
+        self.admit(&self.withdrawals)
     }
 }
 
@@ -109,8 +111,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn rate_limited() -> Refusal {
-    let message = format!("this node takes {CALLS_PER_SECOND} such calls a second: retry in a second");
+fn rate_limited(rate: Rate) -> Refusal {
+    let calls = rate.per_second;
+    let message = format!("this node takes {calls} such calls a second: retry in a second");
     Refusal::new(Kind::ResourceExhausted, "RATE_LIMITED", message)
 }
 
@@ -194,7 +197,7 @@ pub fn prove(
                 Refusal::new(Kind::Unauthenticated, "NONCE_USED", message).with("field", "proof.nonce")
             );
         }
-        Nonce::Full => return Err(rate_limited()),
+        Nonce::Full => return Err(rate_limited(gate.rate)),
     }
     let slot = settled(slot.ok_or_else(slot_not_found)?, view.tip.time_ms);
     Ok(Proven { custodian: proof.custodian, handle, slot, answer: answer::at(&view.tip) })
@@ -209,7 +212,7 @@ mod tests {
     #[test]
     fn a_nonce_counts_once_and_is_forgotten_when_its_proof_is_void() {
         let start = Instant::now();
-        let mut nonces = Nonces::default();
+        let mut nonces = Nonces::new(40_000);
         assert_eq!(nonces.take(start, &[1; 32], &[2; 16]), Nonce::New);
         assert_eq!(nonces.take(start, &[1; 32], &[2; 16]), Nonce::Used);
         assert_eq!(nonces.take(start, &[3; 32], &[2; 16]), Nonce::New);
@@ -222,11 +225,13 @@ mod tests {
     #[test]
     fn the_set_of_nonces_is_bounded() {
         let start = Instant::now();
-        let mut nonces = Nonces::default();
-        for n in 0..MAX_NONCES as u128 {
+        let mut nonces = Nonces::new(1_000);
+        for n in 0..1_000u128 {
             assert_eq!(nonces.take(start, &[0; 32], &n.to_be_bytes()), Nonce::New);
         }
         assert_eq!(nonces.take(start, &[0; 32], &[0xff; 16]), Nonce::Full);
+        // What the rate lets through in a nonce's life always fits.
+        assert!(NONCES_PER_CALL_A_SECOND as u64 > NONCE_LIFE.as_secs());
     }
 
     #[test]

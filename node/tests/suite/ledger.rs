@@ -10,7 +10,7 @@ use assent_ledger::keys::{sign, SigningKey};
 use assent_ledger::Hash;
 use assent_node::chain::mempool::{AdmitError, Admitted};
 use assent_node::chain::replica::Outcome;
-use assent_node::chain::{now_ms, LedgerReplica, Mempool, Store};
+use assent_node::chain::{now_ms, Clock, LedgerReplica, Mempool, Store};
 use assent_node::order::{Candidate, Replica};
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
@@ -81,12 +81,17 @@ fn operation(kind: Kind) -> Operation {
 impl Ledger {
     /// Four organizations at genesis, seen by one of them.
     pub fn new(organization: &str) -> Self {
+        Self::with_clock(organization, Clock::default())
+    }
+
+    /// The same, by a clock that the test sets.
+    pub fn with_clock(organization: &str, clock: Clock) -> Self {
         let net = Net::new(4);
         let i = net.index(organization);
         let file = std::fs::read(net.members[i].dir.join("genesis.bin")).unwrap();
         let store = Store::open(&net.members[i].dir.join("by-hand"), &file, &net.genesis).unwrap();
         let wake = Arc::new(Notify::new());
-        let mempool = Mempool::new(wake.clone());
+        let mempool = Mempool::with_clock(wake.clone(), clock);
         let address = key(&net, organization, "vote").verifying_key().to_bytes();
         let (replica, _, outcomes) = LedgerReplica::new(
             store.clone(),

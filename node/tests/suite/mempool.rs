@@ -1,5 +1,8 @@
 //! The mempool: bounded, fair between organizations, and honest about what can still be committed.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 use std::time::Duration;
 
 use assent_ledger::entry::check_entry;
@@ -8,8 +11,8 @@ use assent_ledger::Hash;
 use assent_node::chain::mempool::{
     AdmitError, Admitted, MAX_BYTES_PER_ORGANIZATION, MAX_ENTRIES_PER_ORGANIZATION,
 };
-use assent_node::chain::now_ms;
 use assent_node::chain::replica::Outcome;
+use assent_node::chain::{now_ms, Clock};
 use assent_node::order::Replica;
 use assent_proto::ledger::v1::Block;
 use prost::Message;
@@ -250,4 +253,36 @@ fn an_empty_block_clears_what_has_no_effect() {
         ["STALE_CONSENT_SEQUENCE"]
     );
     assert!(ledger.mempool.contains(&good) && ledger.mempool.len() == 1);
+}
+
+/// Found by chaos D1: a node whose clock is an hour ahead signed entries that nobody could commit, and woke everybody for them.
+#[test]
+fn an_entry_that_lies_too_far_ahead_for_the_ledger_waits_nowhere_and_wakes_nobody() {
+    const HOUR_MS: u64 = 3_600_000;
+    let begin = now_ms();
+    let shown = Arc::new(AtomicU64::new(begin));
+    let mut ledger = Ledger::with_clock("cedar", Clock::simulated(shown.clone()));
+    let entry = |ledger: &Ledger, author: &str, number: u64, until: u64| {
+        ledger.entry_until(author, number, until, vec![set_consent(author, handle(number), 0, None)])
+    };
+    // Before anything was committed nobody knows how far the ledger is behind: this machine's clock counts.
+    let far = entry(&ledger, "cedar", 1, begin + HOUR_MS + 60_000);
+    shown.store(begin + HOUR_MS, Relaxed);
+    let (far_hash, _) = ledger.admit(&far).unwrap();
+    assert!(ledger.replica.has_work());
+    shown.store(begin, Relaxed);
+    let candidate = ledger.build(0);
+    ledger.decide(&candidate);
+    // The ledger's time is known now. What can't be applied now may stay, but asks for no block.
+    assert!(ledger.mempool.contains(&far_hash) && !ledger.replica.has_work());
+    shown.store(begin + 100, Relaxed);
+    let too_far = entry(&ledger, "cedar", 2, begin + HOUR_MS);
+    assert_eq!(reason(ledger.admit(&too_far).unwrap_err()), "NOT_AFTER_TOO_FAR");
+    let good = entry(&ledger, "cedar", 3, ledger.mempool.ledger_ms(&ledger.store.tip().unwrap()) + 60_000);
+    ledger.admit(&good).unwrap();
+    assert!(ledger.replica.has_work());
+    // Time that passes is counted from the newest block on.
+    let tip = ledger.store.tip().unwrap();
+    shown.store(begin + 5_100, Relaxed);
+    assert_eq!(ledger.mempool.ledger_ms(&tip), tip.time_ms + 5_100);
 }

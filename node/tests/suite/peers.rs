@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use assent_node::peers::{
-    start, Inbound, KnownPeer, PeerStream, Peers, PeersConfig, PeersError, Protocol, MAX_INBOUND_STREAMS,
-    MAX_OUTBOUND_STREAMS, MAX_STRANGERS,
+    start, Inbound, KnownPeer, PeerStream, Peers, PeersConfig, PeersError, Protocol,
+    MAX_CONNECTIONS_PER_PEER, MAX_INBOUND_STREAMS, MAX_OUTBOUND_STREAMS, MAX_STRANGERS,
 };
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::identity::Keypair;
@@ -237,6 +237,25 @@ async fn strangers_do_not_take_the_room_of_known_peers() {
     let birch = node("birch", BIRCH, ANY, vec![known("cedar", CEDAR, cedar.peers.listening())]).await;
     connected(&cedar.peers, &["birch"]).await;
     birch.peers.open("cedar", Protocol::Status).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_one_stranger_and_of_one_member_are_bounded() {
+    let cedar = node("cedar", CEDAR, ANY, vec![known("birch", BIRCH, "")]).await;
+    let mut open = Vec::new();
+    for (secret, most) in [(STRANGER, 2), (BIRCH, MAX_CONNECTIONS_PER_PEER)] {
+        for _ in 0..most {
+            let mut node = plain(secret, cedar.peers.listening()).await.unwrap();
+            while node.sees().await != Saw::Pinged {}
+            open.push(node);
+        }
+    }
+    // Of a stranger the newest is closed, of a member the oldest: a restart leaves old ones behind.
+    let mut one_more = plain(STRANGER, cedar.peers.listening()).await.unwrap();
+    while one_more.sees().await != Saw::Closed {}
+    let mut newest = plain(BIRCH, cedar.peers.listening()).await.unwrap();
+    while newest.sees().await != Saw::Pinged {}
+    while open[2].sees().await != Saw::Closed {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -204,7 +204,7 @@ async fn each_change_comes_once_however_often_the_stream_is_taken_up_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn heartbeats_come_a_slow_reader_waits_and_the_end_is_said() {
-    let mut net = Net::started(1).await;
+    let mut net = crate::limits::limited("watch_streams_per_client = 64").await;
     let portal = net.client(0, "portal");
     let mut slow = watch(&portal, "", None).await.unwrap();
     let mut beating = watch(&portal, "", None).await.unwrap();

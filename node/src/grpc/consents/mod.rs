@@ -142,8 +142,8 @@ impl ConsentService for Api {
     ) -> Result<Response<Self::WatchConsentsStream>, Status> {
         let limit = deadline::asked(request.metadata());
         let work = |api: Self, caller, body| async move {
-            api.client(&caller)?;
-            api.watch_consents_for(caller, body, limit).await
+            let client = api.client(&caller)?;
+            api.watch_consents_for(caller, client, body, limit).await
         };
         self.open("ConsentService/WatchConsents", request, work).await
     }

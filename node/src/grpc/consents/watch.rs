@@ -8,23 +8,24 @@
 //! Nothing runs unless the client reads: a slow reader costs a place among the watches and no memory. A watch may go on for hours;
 //! what ends it is the client's own `grpc-timeout`, its certificate, and the end of the node.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use assent_proto::v1::{ConsentChange, WatchConsentsRequest, WatchConsentsResponse};
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::{watch, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::chain::replica::TipInfo;
 use crate::custodian::{blocking, patient_not_found, Found, Watch, WatchPlace};
+use crate::grpc::auth::Client;
 use crate::grpc::call::Caller;
 use crate::grpc::{border, error, Api};
+use crate::limits::Limits;
 use crate::refusal::{Kind, Refusal};
 
-/// Most watches at once.
-pub const MAX_WATCHES: usize = 64;
 /// When the client names no interval.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 /// Shortest and longest interval of heartbeats, in milliseconds.
@@ -32,21 +33,52 @@ const HEARTBEAT_MS: std::ops::RangeInclusive<u32> = 1_000..=3_600_000;
 
 /// The places for watches. Cheap to clone.
 #[derive(Clone)]
-pub struct Watches(Arc<Semaphore>);
+pub struct Watches {
+    most: u32,
+    most_of_client: u32,
+    held: Arc<Mutex<BTreeMap<String, u32>>>,
+}
 
-impl Default for Watches {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_WATCHES)))
-    }
+/// One watch's place, until it is dropped.
+struct WatchHeld {
+    watches: Watches,
+    client: String,
 }
 
 impl Watches {
-    fn take(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.0.clone().try_acquire_owned().map_err(|_| {
-            let message =
-                format!("{MAX_WATCHES} watches are open, as many as this node takes: close one, or wait");
-            Refusal::new(Kind::ResourceExhausted, "TOO_MANY_WATCHES", message)
-        })
+    /// All free.
+    pub fn new(limits: &Limits) -> Self {
+        let (most, most_of_client) = (limits.watch_streams, limits.watch_streams_per_client);
+        Self { most, most_of_client, held: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, client: &str) -> Result<WatchHeld, Refusal> {
+        let mut held = self.lock();
+        let of_client = held.get(client).copied().unwrap_or_default();
+        let full = match (of_client >= self.most_of_client, held.values().sum::<u32>() >= self.most) {
+            (true, _) => format!("{of_client} watches of this client are open, as many as one may have"),
+            (_, true) => format!("{} watches are open, as many as this node takes", self.most),
+            (false, false) => {
+                held.insert(client.to_owned(), of_client + 1);
+                return Ok(WatchHeld { watches: self.clone(), client: client.to_owned() });
+            }
+        };
+        let message = format!("{full}: close one, or wait");
+        Err(Refusal::new(Kind::ResourceExhausted, "TOO_MANY_WATCHES", message))
+    }
+}
+
+impl Drop for WatchHeld {
+    fn drop(&mut self) {
+        let mut held = self.watches.lock();
+        match held.get_mut(&self.client) {
+            Some(of_client) if *of_client > 1 => *of_client -= 1,
+            _ => drop(held.remove(&self.client)),
+        }
     }
 }
 
@@ -61,7 +93,7 @@ struct Open {
     heartbeat: Duration,
     due: Instant,
     deadline: Option<Instant>,
-    _place: OwnedSemaphorePermit,
+    _place: WatchHeld,
 }
 
 fn heartbeat(ms: u32) -> Result<Duration, Refusal> {
@@ -80,6 +112,7 @@ impl Api {
     pub(in crate::grpc) async fn watch_consents_for(
         &self,
         caller: Caller,
+        client: Client,
         body: WatchConsentsRequest,
         limit: Option<Duration>,
     ) -> Result<BoxStream<'static, Result<WatchConsentsResponse, Status>>, Refusal> {
@@ -102,7 +135,7 @@ impl Api {
         };
         let now = Instant::now();
         let open = Open {
-            _place: self.watches.take()?,
+            _place: self.watches.take(&client.id)?,
             api: self.clone(),
             caller,
             watch: Watch::new(self.app.custodian.clone(), only, place),
@@ -207,10 +240,17 @@ mod tests {
 
     #[test]
     fn places_are_given_back() {
-        let watches = Watches::default();
-        let mut taken: Vec<_> = (0..MAX_WATCHES).map(|_| watches.take().unwrap()).collect();
-        assert_eq!(watches.take().unwrap_err().reason, "TOO_MANY_WATCHES");
-        taken.pop();
-        assert!(watches.take().is_ok());
+        let limits = Limits { watch_streams: 5, watch_streams_per_client: 3, ..Limits::default() };
+        let watches = Watches::new(&limits);
+        let mut taken: Vec<_> = (0..3).map(|_| watches.take("a").unwrap()).collect();
+        let refused = watches.take("a").err().unwrap();
+        assert!(refused.reason == "TOO_MANY_WATCHES" && refused.message.contains("of this client"));
+        taken.extend((0..2).map(|_| watches.take("b").unwrap()));
+        assert!(watches.take("c").err().unwrap().message.contains("this node"));
+        taken.remove(0);
+        taken.push(watches.take("c").unwrap());
+        assert_eq!(watches.take("a").err().unwrap().reason, "TOO_MANY_WATCHES");
+        drop(taken);
+        assert!(watches.lock().is_empty());
     }
 }

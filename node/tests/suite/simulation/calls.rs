@@ -58,10 +58,11 @@ impl World {
     /// Signs at the author's node, with what that node shows.
     fn signed(&mut self, request: usize, life_ms: u64, wrong: bool) -> Result<Option<Signed>, Broken> {
         let author = self.clients.requests[request].author;
-        let time_ms = self.validators[author].set_clock(&self.consortium, self.now);
+        self.validators[author].set_clock(&self.consortium, self.now);
         let Some(running) = &self.validators[author].running else { return Ok(None) };
         let view = running.store.view().or_else(failed)?;
-        let until = time_ms + life_ms;
+        // As `Submitter::sign` does.
+        let until = running.mempool.ledger_ms(&view.tip) + life_ms;
         let entry = self.clients.sign(&self.consortium, &mut self.rng, request, &view, until, wrong);
         let entry = entry.or_else(failed)?;
         Ok(Some((assent_ledger::entry::entry_hash(CHAIN, &entry), entry)))

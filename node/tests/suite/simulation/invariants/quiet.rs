@@ -2,15 +2,11 @@
 //! validators busy with empty blocks.
 //!
 //! Known to break it: a good entry whose author forgot it in a crash, in the mempool of one validator alone, while that one is benched.
-//! Not looked at where a clock is far ahead: what that node signs lies too far in the future for the others, who refuse it, but it
-//! waits at that node, which wakes them again and again.
 
 /// Empty blocks may come at most this often while nobody writes, beside [`SPARE`].
 const BLOCK_MS: u64 = 5_000;
 /// Heights that began for an entry which another block held already, or that turned out to be stale.
 const SPARE: u64 = 6;
-/// A clock further ahead than this makes entries that others refuse.
-pub const FAR_AHEAD_MS: i64 = 60_000;
 
 /// Judged after healing, when this many empty blocks were made in `passed_ms` of virtual time.
 pub fn check(blocks: u64, passed_ms: u64) -> Result<(), String> {
