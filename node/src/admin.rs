@@ -50,7 +50,8 @@ async fn metrics(State(app): State<App>) -> String {
     let connected = app.parts.peers.as_ref().map_or(0, |p| p.connected().len());
     let reasons = app.parts.freshness.reasons();
     let fresh = u8::from(reasons.is_empty());
-    let figures: [(&str, &str, &str, u64); 7] = [
+    let lacking = app.parts.lacks.now();
+    let figures: [(&str, &str, &str, u64); 9] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
         (
@@ -62,6 +63,13 @@ async fn metrics(State(app): State<App>) -> String {
         ("assent_exchange_peers", "gauge", "Connected organizations", connected as u64),
         ("assent_fresh", "gauge", "1 when permits may be given", u64::from(fresh)),
         ("assent_grpc_connections", "gauge", "Clients' connections", app.parts.places.connections().into()),
+        (
+            "assent_vault_missing_consents",
+            "gauge",
+            "Patients whose consents the vault lacks",
+            lacking.consents,
+        ),
+        ("assent_vault_missing_accesses", "gauge", "Accesses whose events the vault lacks", lacking.accesses),
         ("assent_store_syncs_total", "counter", "Synced writes of the ledger store", app.parts.store.syncs()),
     ];
     let mut text = String::new();

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::certificates::Certificates;
 use crate::chain::replica::TipInfo;
 use crate::chain::{Mempool, Store, Submitter};
-use crate::custodian::Custodian;
+use crate::custodian::{Custodian, Lacks};
 use crate::freshness::Freshness;
 use crate::grpc::places::Places;
 use crate::limits::Limits;
@@ -49,6 +49,8 @@ pub struct Parts {
     pub certificates: Certificates,
     /// Places for clients' connections.
     pub places: Places,
+    /// What it lacks of what the ledger commits to.
+    pub lacks: Lacks,
     /// Connections to other organizations' nodes; none when ordering alone.
     pub peers: Option<Peers>,
 }

@@ -4,9 +4,10 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::backup;
 use crate::config::{Config, Ordering};
 use crate::node::{start, Stop};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Consent ledger and record exchange node of one organization.
@@ -27,11 +28,24 @@ struct Arguments {
     log_json: bool,
     #[command(flatten)]
     testnet: crate::fault::Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else the program does than to run a node.
+#[derive(Subcommand)]
+enum Command {
+    /// Back up ledger and vault, check a backup, put one back.
+    #[command(subcommand)]
+    Backup(backup::Command),
 }
 
 /// Runs the daemon until it is told to stop; the exit codes are those of INTERFACES.md.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if let Some(Command::Backup(command)) = arguments.command.take() {
+        return backup::main(command);
+    }
     let filter = EnvFilter::try_from_env("ASSENTD_LOG")
         .unwrap_or_else(|_| EnvFilter::new("info,arc_malachitebft=warn,libp2p=warn,libp2p_gossipsub=error"));
     let log = tracing_subscriber::fmt()

@@ -19,6 +19,7 @@ macro_rules! opaque_debug {
 
 pub mod admin;
 pub mod app;
+pub mod backup;
 pub mod bft;
 pub mod certificates;
 pub mod chain;

@@ -19,7 +19,7 @@ use crate::bft::{self, memory, BftConfig, Guard};
 use crate::certificates::{self, Certificates};
 use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
 use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
-use crate::custodian::Custodian;
+use crate::custodian::{Custodian, Lacks};
 use crate::exchange::{entries, server, status};
 use crate::fault::{self, Swarm};
 use crate::freshness::Freshness;
@@ -31,10 +31,10 @@ use crate::peers::{self, Inbound, KnownPeer, Peers, PeersConfig, Protocol};
 use crate::recipient::Recipient;
 use crate::reports::Reports;
 use crate::vault::{Vault, VaultError};
-use crate::{admin, chain, space, watchdog};
+use crate::{admin, backup, chain, space, watchdog};
 
 /// In the data folder of a validator that never voted: `assent init` makes it.
-const NEVER_VOTED: &str = "never-voted";
+pub(crate) const NEVER_VOTED: &str = "never-voted";
 
 /// How often requests that are over a day old are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -126,7 +126,12 @@ fn ended(outcome: Result<Result<(), Fatal>, JoinError>) -> Result<(), Fatal> {
     outcome.unwrap_or_else(|panic| Err(Fatal::Engine(format!("its task ended: {panic}"))))
 }
 
-fn check_membership(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis) -> Result<(), ConfigError> {
+/// Whether genesis has this organization, with these keys.
+pub(crate) fn check_membership(
+    config: &Config,
+    keys: &NodeKeys,
+    genesis: &CheckedGenesis,
+) -> Result<(), ConfigError> {
     let own = genesis.organizations.iter().find(|o| o.id == config.organization);
     let own = own.ok_or_else(|| {
         let known: Vec<&str> = genesis.organizations.iter().map(|o| o.id.as_str()).collect();
@@ -209,6 +214,10 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let doors = CancellationToken::new();
     // A start that fails half way stops what it has started.
     let half_started = (shutdown.clone().drop_guard(), doors.clone().drop_guard());
+    if let Err(error) = backup::serve(&config.data_dir, store.clone(), vault.clone(), shutdown.clone()) {
+        // A path of over 100 bytes does this, for one. Nothing else needs it.
+        tracing::warn!(%error, "no control socket: no backup while the node runs");
+    }
     tokio::spawn(prune_hourly(vault.clone(), shutdown.clone()));
     tokio::spawn(space::watch(
         config.data_dir.clone(),
@@ -266,12 +275,14 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         limits: config.limits,
         certificates: certificates.clone(),
         places: Places::new(config.limits),
+        lacks: Lacks::default(),
         peers: peers.clone(),
         genesis,
     });
     let custodian = Custodian::new(parts.clone());
     let recipient = Recipient::new(parts.clone(), custodian.clone());
     tokio::spawn(custodian.clone().pay_late_accesses(shutdown.clone()));
+    tokio::spawn(custodian.clone().look_for_lacks(shutdown.clone()));
     let app = App { parts, custodian, recipient };
     if let (Some(peers), Some(inbound)) = (peers, inbound) {
         wire_peers(&app, &peers, inbound, gossip_rx, &reports, &shutdown);

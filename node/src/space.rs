@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const LAST_PART: u64 = 8;
 
 /// MiB that an unprivileged process may still write below a folder.
-fn free_mib(folder: &Path) -> Result<u64, Fatal> {
+pub fn free_mib(folder: &Path) -> Result<u64, Fatal> {
     let stat =
         statvfs(folder).map_err(|e| Fatal::Storage(format!("{}: free space: {e}", folder.display())))?;
     // Their widths differ between systems.

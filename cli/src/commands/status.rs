@@ -52,7 +52,7 @@ fn text(status: &GetStatusResponse) -> String {
     };
     let ends = status.certificate_ends.iter();
     let ends = ends.map(|end| certificate(&end.which, end.end_ms, now_ms())).collect::<Vec<_>>().join("; ");
-    let head = fields(&[
+    let mut head = vec![
         ("organization", printable(&status.organization)),
         ("chain", printable(&status.chain_id)),
         ("genesis hash", hex::encode(&status.genesis_hash)),
@@ -65,14 +65,22 @@ fn text(status: &GetStatusResponse) -> String {
         ("connected to", connected),
         ("certificates", ends),
         ("version", printable(&format!("{} ({})", status.version, status.ordering))),
-    ]);
+    ];
+    head.extend(lacks(status).map(|lacks| ("vault lacks", lacks)));
     let rows = status.validators.iter().map(|v| {
         let signed =
             if v.last_signed_height == 0 { "-".to_owned() } else { v.last_signed_height.to_string() };
         let key = hex::encode(&v.vote_key);
         [printable(&v.organization), v.power.to_string(), signed, format!("{}…", &key[..key.len().min(16)])]
     });
-    head + &table(["validator", "power", "last signed", "vote key"], rows)
+    fields(&head) + &table(["validator", "power", "last signed", "vote key"], rows)
+}
+
+/// Said only when there is something to say.
+fn lacks(status: &GetStatusResponse) -> Option<String> {
+    let (consents, accesses) = (status.vault_missing_consents, status.vault_missing_accesses);
+    (consents + accesses > 0)
+        .then(|| format!("the consents of {consents} patients, {accesses} accesses: an old backup?"))
 }
 
 /// Days until a certificate ends, in capitals from 30 on.
@@ -114,6 +122,8 @@ fn json(status: &GetStatusResponse) -> Value {
         "connected": status.connected,
         "certificate_ends": status.certificate_ends.iter()
             .map(|end| json!({ "which": end.which, "end_ms": end.end_ms })).collect::<Vec<_>>(),
+        "vault_missing_consents": status.vault_missing_consents,
+        "vault_missing_accesses": status.vault_missing_accesses,
         "validators": validators,
     })
 }

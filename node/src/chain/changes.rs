@@ -105,6 +105,24 @@ impl View<'_> {
         self.change_as_of(&policy_key(&self.tip.chain_id, own), height)
     }
 
+    /// The newest change of each of this organization's slots, its policy slot's among them, by state key.
+    pub fn newest_changes<E: From<Fatal>>(
+        &self,
+        mut each: impl FnMut(&Hash, Change) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut newest: Option<(Hash, Change)> = None;
+        for item in self.iterate("changes", IteratorMode::Start)? {
+            let (place, value) = item.map_err(|e| Fatal::Storage(e.to_string()))?;
+            let key = place.first_chunk::<32>().copied();
+            let key = key.ok_or_else(|| Fatal::Corrupt("a change of a slot has no key".into()))?;
+            let earlier = newest.replace((key, decode(&value)?));
+            if let Some((other, change)) = earlier.filter(|(other, _)| *other != key) {
+                each(&other, change)?;
+            }
+        }
+        newest.map_or(Ok(()), |(key, change)| each(&key, change))
+    }
+
     fn change(&self, key: &Hash, sequence: u64) -> Result<Option<Change>, Fatal> {
         let stored = self.get("changes", &sequence_key(key, sequence))?;
         stored.map(|bytes| decode(&bytes)).transpose()

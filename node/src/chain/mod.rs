@@ -7,6 +7,7 @@ pub mod store;
 pub mod stored;
 pub mod submit;
 pub mod view;
+pub mod whole;
 
 pub use mempool::Mempool;
 pub use replica::LedgerReplica;

@@ -24,6 +24,7 @@ use assent_ledger::state::slot_key;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind, Certificate};
 use prost::Message;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Options, WriteBatch, WriteOptions,
     DB,
@@ -74,6 +75,36 @@ fn storage(error: rocksdb::Error) -> Fatal {
     }
 }
 
+/// How the database is laid out: its options, and its families with theirs.
+fn layout(write_buffer_bytes: usize) -> (Options, Vec<ColumnFamilyDescriptor>) {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.enable_statistics();
+    options.set_keep_log_file_num(2);
+    options.set_max_total_wal_size(64 << 20);
+    // Statistics are served as metrics; dumps of them would be most of what an idle node writes.
+    options.set_stats_dump_period_sec(0);
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    // RocksDB's own family is empty; with its default buffer of 64 MiB as much would be preallocated for each log file.
+    let families = FAMILIES.iter().chain(&["default"]).map(|name| {
+        let mut options = Options::default();
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_write_buffer_size(write_buffer_bytes);
+        // Most looks are for what is not there: a new entry, a new slot.
+        let mut table = BlockBasedOptions::default();
+        table.set_bloom_filter(10.0, false);
+        table.set_block_cache(&cache);
+        options.set_block_based_table_factory(&table);
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(0.1);
+        ColumnFamilyDescriptor::new(*name, options)
+    });
+    (options, families.collect())
+}
+
 fn synced() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(true);
@@ -118,31 +149,7 @@ impl Store {
         genesis: &CheckedGenesis,
         write_buffer_bytes: usize,
     ) -> Result<Self, Fatal> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_paranoid_checks(true);
-        options.set_compression_type(DBCompressionType::Lz4);
-        options.enable_statistics();
-        options.set_keep_log_file_num(2);
-        options.set_max_total_wal_size(64 << 20);
-        // Statistics are served as metrics; dumps of them would be most of what an idle node writes.
-        options.set_stats_dump_period_sec(0);
-        let cache = Cache::new_lru_cache(CACHE_BYTES);
-        // RocksDB's own family is empty; with its default buffer of 64 MiB as much would be preallocated for each log file.
-        let families = FAMILIES.iter().chain(&["default"]).map(|name| {
-            let mut options = Options::default();
-            options.set_compression_type(DBCompressionType::Lz4);
-            options.set_write_buffer_size(write_buffer_bytes);
-            // Most looks are for what is not there: a new entry, a new slot.
-            let mut table = BlockBasedOptions::default();
-            table.set_bloom_filter(10.0, false);
-            table.set_block_cache(&cache);
-            options.set_block_based_table_factory(&table);
-            options.set_memtable_whole_key_filtering(true);
-            options.set_memtable_prefix_bloom_ratio(0.1);
-            ColumnFamilyDescriptor::new(*name, options)
-        });
+        let (options, families) = layout(write_buffer_bytes);
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| match storage(error) {
             Fatal::Storage(text) if text.contains("LOCK") => Fatal::Storage(format!(
                 "{}: another process has it open; stop the assentd that runs on this folder first",
@@ -163,6 +170,22 @@ impl Store {
             }
         }
         Ok(store)
+    }
+
+    /// Opens a copy that nobody writes to, without changing a byte of it; a copy of another genesis is refused.
+    pub fn open_copy(path: &Path, genesis_file: &[u8]) -> Result<Self, Fatal> {
+        let (options, families) = layout(WRITE_BUFFER_BYTES);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false).map_err(storage)?;
+        let store = Self { db: Arc::new(db), options: Arc::new(options), decoded: Arc::default() };
+        match store.get("meta", b"genesis")?.as_deref() == Some(genesis_file) {
+            true => Ok(store),
+            false => Err(Fatal::Corrupt(format!("{} holds another chain", path.display()))),
+        }
+    }
+
+    /// Everything that is committed now, as files in a new folder: links to those that never change, copies of the others.
+    pub fn checkpoint(&self, into: &Path) -> Result<(), Fatal> {
+        Checkpoint::new(&self.db).and_then(|now| now.create_checkpoint(into)).map_err(storage)
     }
 
     fn write_genesis(&self, genesis_file: &[u8], genesis: &CheckedGenesis) -> Result<(), Fatal> {

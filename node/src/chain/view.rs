@@ -11,7 +11,7 @@ use assent_proto::ledger::v1::{
     AccessReceipt, Block, Certificate, Header, InclusionProof, OrganizationState, PolicySlot, Slot,
 };
 use prost::Message;
-use rocksdb::{DBIteratorWithThreadMode, IteratorMode, SnapshotWithThreadMode, DB};
+use rocksdb::{DBIteratorWithThreadMode, Direction, IteratorMode, SnapshotWithThreadMode, DB};
 
 use super::store::{access_key, height_key, log_key, Store};
 use super::stored::{AccessPlace, EntryPlace};
@@ -116,6 +116,20 @@ impl<'a> View<'a> {
         bytes
             .map(|b| AccessPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string())))
             .transpose()
+    }
+
+    /// Commitments of all accesses on a slot, by its state key, in order.
+    pub fn access_commitments(&self, slot: &Hash) -> Result<Vec<Vec<u8>>, Fatal> {
+        let mut found = Vec::new();
+        for item in self.iterate("accesses", IteratorMode::From(slot, Direction::Forward))? {
+            let (key, value) = item.map_err(|e| Fatal::Storage(e.to_string()))?;
+            if !key.starts_with(slot) {
+                break;
+            }
+            let place = AccessPlace::decode(&*value).map_err(|e| Fatal::Corrupt(e.to_string()))?;
+            found.push(place.commitment);
+        }
+        Ok(found)
     }
 
     /// The receipt of an access, given the opening of its commitment. Genesis is left empty.

@@ -5,6 +5,8 @@
 //!                                                               ╲▶ preview: decided on, and dropped
 //! ```
 
+use std::collections::BTreeSet;
+
 use assent_ledger::replacement::control_key_at;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind as OperationKind, ConsentBody, Operation, SetConsent, Slot};
@@ -22,6 +24,8 @@ pub(super) struct Opened {
     pub set: ConsentSet,
     /// Block time in milliseconds since 1970.
     pub time_ms: i64,
+    /// The set is empty in the place of one that the vault has lost: ids of all consents in earlier ones that it still has.
+    pub lost: Option<BTreeSet<String>>,
 }
 
 /// Who names a write how, and the hash of all that it asks for.
@@ -103,8 +107,7 @@ impl Opened {
 }
 
 impl Custodian {
-    /// A patient's slot in a view, and the consents that it commits to.
-    pub(super) fn open_patient(&self, view: &View<'_>, patient: &PatientName) -> Result<Opened, Refusal> {
+    fn slot_of(&self, view: &View<'_>, patient: &PatientName) -> Result<(Subject, Slot), Refusal> {
         let vault = &self.parts.vault;
         let subject = vault
             .subject_by_identifier(&patient.system, &patient.value, &patient.birth_date)?
@@ -116,9 +119,40 @@ impl Custodian {
                 "the patient's registration is not committed yet",
             )
         })?;
+        Ok((subject, slot))
+    }
+
+    /// A patient's slot in a view, and the consents that it commits to.
+    pub(super) fn open_patient(&self, view: &View<'_>, patient: &PatientName) -> Result<Opened, Refusal> {
+        let (subject, slot) = self.slot_of(view, patient)?;
         let set = self.open_set(&subject.handle, &slot.commitment)?;
         let time_ms = i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX);
-        Ok(Opened { subject, slot, set, time_ms })
+        Ok(Opened { subject, slot, set, time_ms, lost: None })
+    }
+
+    /// A patient's slot whose consents the vault has lost, with none in their place: whatever they permitted or denied, an officer
+    /// says anew, and the consent that does names [`LOST_CONSENTS`](super::LOST_CONSENTS).
+    pub(super) fn open_lost(&self, view: &View<'_>, patient: &PatientName) -> Result<Opened, Refusal> {
+        let (subject, slot) = self.slot_of(view, patient)?;
+        match self.open_set(&subject.handle, &slot.commitment) {
+            Err(refusal) if refusal.reason == "VAULT_MISMATCH" => {}
+            Err(other) => return Err(other),
+            Ok(_) => {
+                let message = "the vault has this patient's consents: name those whose place it takes";
+                return Err(Refusal::new(Kind::FailedPrecondition, "NOTHING_LOST", message));
+            }
+        }
+        // Their revisions count on, and nobody knows how far they got.
+        let mut ids = BTreeSet::new();
+        for consent_seq in 1..slot.consent_seq {
+            let change = view.slot_change(self.organization(), &subject.handle, consent_seq)?;
+            let commitment = change.and_then(|change| Hash::try_from(change.commitment.as_slice()).ok());
+            let Some(commitment) = commitment else { continue };
+            let set = self.parts.vault.consent_set(&subject.handle, &commitment)?;
+            ids.extend(set.into_iter().flat_map(|set| set.consents).map(|record| record.body.id));
+        }
+        let time_ms = i64::try_from(view.tip.time_ms).unwrap_or(i64::MAX);
+        Ok(Opened { subject, slot, set: ConsentSet::empty(fresh_bytes()), time_ms, lost: Some(ids) })
     }
 
     /// Signs a SetConsent to the changed set, and stores set, entry and reply in one batch. Nothing is submitted yet. The reply

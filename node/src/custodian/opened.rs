@@ -16,6 +16,10 @@ use crate::vault::{ConsentSet, Subject};
 /// made of an identifier hold a bar.
 pub const CONTACT_PREFERENCES: &str = "urn:assent:contact-preferences";
 
+/// What a consent names among those that it supersedes when an officer begins a patient's consents anew, because the vault has lost
+/// what the slot commits to (an old backup): committed to, and listed, with the consent. No consent has this id either.
+pub const LOST_CONSENTS: &str = "urn:assent:lost-consents";
+
 /// A custodian's own rules, as one version of its policy slot has them.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {

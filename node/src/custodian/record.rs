@@ -12,6 +12,7 @@ use assent_proto::ledger::v1::{
 use super::changing::{Opened, Reply, Write};
 use super::checks::{check_elements, check_grantor, check_subject};
 use super::consents::{id_of, refused};
+use super::opened::LOST_CONSENTS;
 use super::{fresh_bytes, Custodian, PatientName, Queued, RecordedConsent};
 use crate::refusal::{Kind, Refusal};
 
@@ -77,7 +78,12 @@ impl Custodian {
         new: &NewConsent,
         control_key: Option<[u8; 32]>,
     ) -> Result<Queued, Refusal> {
-        let mut opened = self.open_patient(&self.parts.store.view()?, patient)?;
+        let view = self.parts.store.view()?;
+        let mut opened = match new.supersedes.iter().any(|id| id == LOST_CONSENTS) {
+            false => self.open_patient(&view, patient)?,
+            true if new.by_officer => self.open_lost(&view, patient)?,
+            true => return Err(officer_needed("only an officer can begin a patient's consents anew")),
+        };
         let Applied { id: consent_id, revision, imported } = self.apply_new(&mut opened, new)?;
         let key = opened.new_key(control_key)?;
         let reply = Reply { consent_id, revision, rules: imported.sentences, ..Reply::default() };
@@ -121,6 +127,9 @@ impl Custodian {
             ));
         }
         for (n, superseded) in new.supersedes.iter().enumerate() {
+            if opened.lost.is_some() && superseded == LOST_CONSENTS {
+                continue;
+            }
             supersede(opened, superseded, new)
                 .map_err(|refusal| refusal.with("field", format!("supersedes[{n}]")))?;
         }
@@ -163,11 +172,13 @@ pub(super) fn read_fhir(fhir: &[u8], lenient: bool) -> Result<Imported, Vec<asse
 
 /// A new consent takes a free id, or the id of one that it supersedes: then as its next revision.
 fn next_revision(opened: &Opened, id: &str, supersedes: &[String]) -> Result<u64, Refusal> {
-    let Some(present) = opened.find(id).and_then(|place| opened.set.consents.get(place)) else {
-        return Ok(1);
-    };
-    if supersedes.iter().any(|superseded| superseded == id) {
-        return Ok(present.body.revision + 1);
+    let present = opened.find(id).and_then(|place| opened.set.consents.get(place));
+    match present {
+        None if !opened.lost.as_ref().is_some_and(|earlier| earlier.contains(id)) => return Ok(1),
+        Some(present) if supersedes.iter().any(|superseded| superseded == id) => {
+            return Ok(present.body.revision + 1)
+        }
+        _ => {}
     }
     Err(Refusal::new(
         Kind::AlreadyExists,
@@ -191,6 +202,10 @@ pub(super) fn in_state(body: &ConsentBody, state: ConsentState) -> ConsentBody {
     ConsentBody { revision: body.revision + 1, state: RecordedState::from(state).into(), ..body.clone() }
 }
 
+fn officer_needed(message: &str) -> Refusal {
+    Refusal::new(Kind::PermissionDenied, "OFFICER_NEEDED", message)
+}
+
 fn supersede(opened: &mut Opened, id: &str, new: &NewConsent) -> Result<(), Refusal> {
     let found = opened.find(id).and_then(|place| opened.set.consents.get(place));
     // For a representative a minor's own consent isn't there.
@@ -200,11 +215,7 @@ fn supersede(opened: &mut Opened, id: &str, new: &NewConsent) -> Result<(), Refu
         Refusal::new(Kind::NotFound, "SUPERSEDES_NOT_FOUND", message)
     })?;
     if body.unresolved && !new.by_officer {
-        return Err(Refusal::new(
-            Kind::PermissionDenied,
-            "OFFICER_NEEDED",
-            "the consent can't be read, so only an officer can resolve it",
-        ));
+        return Err(officer_needed("the consent can't be read, so only an officer can resolve it"));
     }
     let state = recorded_state(&body).unwrap_or(ConsentState::Active);
     let state = state.after(Step::Supersede).map_err(step_refused)?;

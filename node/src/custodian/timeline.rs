@@ -9,7 +9,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 
 use assent_ledger::Hash;
 
-use super::opened::alarm;
+use super::opened::{alarm, LOST_CONSENTS};
 use super::Custodian;
 use crate::chain::changes::Change;
 use crate::chain::View;
@@ -57,12 +57,28 @@ impl<'a> Timeline<'a> {
         let (mut low, mut high) = (1, self.last_seq);
         while low < high {
             let middle = low + (high - low) / 2;
-            match revision_in(self.at(middle)?.1, id) >= revision {
+            match self.known(middle)?.is_some_and(|set| revision_in(set, id) >= revision) {
                 true => high = middle,
                 false => low = middle + 1,
             }
         }
+        if low > 1 && self.known(low - 1)?.is_none() {
+            // The consents began anew here, and the new one says so; else it may have been recorded before, and nobody knows where.
+            let anew = |record: &ConsentRecord| record.body.supersedes.iter().any(|id| id == LOST_CONSENTS);
+            if !self.at(low)?.1.consents.iter().any(anew) {
+                return Err(alarm("the vault lacks a set between those that it has"));
+            }
+        }
         Ok(low)
+    }
+
+    /// The set after a sequence number; none when the vault has lost it.
+    fn known(&mut self, consent_seq: u64) -> Result<Option<&ConsentSet>, Refusal> {
+        match self.at(consent_seq) {
+            Ok((_, set)) => Ok(Some(set)),
+            Err(refusal) if refusal.reason == "VAULT_MISMATCH" => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// A revision with the change that recorded it; none when no set ever held it.

@@ -56,7 +56,7 @@ impl Api {
     fn status(&self) -> GetStatusResponse {
         let parts = &self.app.parts;
         let tip = parts.tip();
-        let stale = parts.freshness.stale();
+        let (stale, lacking) = (parts.freshness.stale(), parts.lacks.now());
         let validators = tip.validators.validators.iter().map(|validator| ValidatorStatus {
             organization: validator.organization.clone(),
             vote_key: validator.vote_key.clone(),
@@ -87,6 +87,8 @@ impl Api {
                 .into_iter()
                 .map(|end| CertificateEnd { which: end.which.into(), end_ms: end.end_ms })
                 .collect(),
+            vault_missing_consents: lacking.consents,
+            vault_missing_accesses: lacking.accesses,
         }
     }
 }

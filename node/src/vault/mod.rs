@@ -38,6 +38,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prost::Message;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::statistics::Ticker;
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, DB,
@@ -112,6 +113,19 @@ impl Vault {
         })?;
         let options = options();
         let db = DB::open(&options, dir).map_err(|error| VaultError::from_store("open", error))?;
+        Self::over(db, options, secret)
+    }
+
+    /// Opens a copy that nobody writes to, without changing a byte of it.
+    pub fn open_copy(dir: &Path, secret: &[u8; 32]) -> Result<Self> {
+        let mut options = options();
+        options.create_if_missing(false);
+        let db = DB::open_cf_for_read_only(&options, dir, ["default"], false)
+            .map_err(|error| VaultError::from_store("open", error))?;
+        Self::over(db, options, secret)
+    }
+
+    fn over(db: DB, options: Options, secret: &[u8; 32]) -> Result<Self> {
         let db = Arc::new(db);
         let (sealer, syncer) = (Sealer::new(secret), Syncer::start(db.clone())?);
         let vault = Self {
@@ -127,6 +141,13 @@ impl Vault {
         };
         vault.check_key()?;
         Ok(vault)
+    }
+
+    /// Everything that was written so far, as files in a new folder: links to those that never change, copies of the others.
+    pub fn checkpoint(&self, into: &Path) -> Result<()> {
+        Checkpoint::new(&self.inner.db)
+            .and_then(|now| now.create_checkpoint(into))
+            .map_err(|error| VaultError::from_store("checkpoint", error))
     }
 
     /// How often the store has synced its write-ahead log since it was opened.

@@ -116,6 +116,16 @@ impl Vault {
         found.map(|handle| self.subject_at(&handle)).transpose()
     }
 
+    /// The handle of every subject, the decoy's among them, in no order that says anything.
+    pub fn handles(&self) -> Result<Vec<[u8; 32]>> {
+        let mut handles = Vec::new();
+        self.inner.scan(&[Table::Subject as u8], |_, plain| {
+            handles.push(array(&super::decode::<Stored>(&plain)?.handle, "a subject's handle")?);
+            Ok(true)
+        })?;
+        Ok(handles)
+    }
+
     /// Handle of the subject that is read when there is none.
     fn decoy(&self) -> Result<&Vec<u8>> {
         if let Some(decoy) = self.inner.decoy.get() {

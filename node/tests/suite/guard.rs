@@ -10,19 +10,19 @@ use assent_proto::v1::{GetStatusRequest, GetStatusResponse};
 use crate::kill::{set_policy, spawn, Process};
 use crate::net::Net;
 
-const WAITS: &str = "not ready: waiting-may-have-voted: ";
+pub const WAITS: &str = "not ready: waiting-may-have-voted: ";
 
-async fn status(net: &Net, i: usize) -> GetStatusResponse {
+pub async fn status(net: &Net, i: usize) -> GetStatusResponse {
     let mut client = NodeServiceClient::new(net.client(i, "operator"));
     client.get_status(GetStatusRequest {}).await.unwrap().into_inner()
 }
 
-async fn height(net: &Net, i: usize) -> u64 {
+pub async fn height(net: &Net, i: usize) -> u64 {
     status(net, i).await.answer.unwrap().height
 }
 
 /// The last height that `of` signed, as the others know it.
-async fn last_signed(net: &Net, of: usize) -> u64 {
+pub async fn last_signed(net: &Net, of: usize) -> u64 {
     let mut last = 0;
     for i in (0..4).filter(|i| *i != of) {
         let validators = status(net, i).await.validators;
@@ -52,7 +52,7 @@ async fn votes_above(net: &Net, elm: usize, height: u64, mut n: u64) -> u64 {
 }
 
 /// All nodes of this process, and all tests in it: none ever saw two votes of one validator.
-fn no_double_vote() {
+pub fn no_double_vote() {
     let equivocations = metrics_text();
     let counts: Vec<&str> =
         equivocations.lines().filter(|l| l.starts_with("malachitebft_core_consensus_equivocation")).collect();
@@ -71,14 +71,15 @@ async fn with_elm_apart() -> (Net, usize, Process) {
     (net, elm, process)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
         match path.is_dir() {
             true => copy(&path, &target),
-            false => drop(std::fs::copy(&path, target).unwrap()),
+            false if path.is_file() => drop(std::fs::copy(&path, target).unwrap()),
+            false => {} // the socket of a node that was killed
         }
     }
 }

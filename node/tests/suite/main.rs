@@ -2,6 +2,7 @@
 
 mod accesses;
 mod asks;
+mod backup;
 mod bad_input;
 mod batch;
 mod bft;
