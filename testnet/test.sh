@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 . testnet/env.sh
 
 demo_limit_seconds=900
+chaos_limit_seconds=900 # ten minutes on two cores that have nothing else to do
 logs=$(mktemp -d)
 network=$logs/strangers # the network that the strangers talk to
 trap leave EXIT
@@ -175,6 +176,26 @@ rust_tests() {
     done < <(sed -nE 's/^test (.*) \.\.\. ignored(, )?(.*)$/\1 \3/p' "$logs/rust-tests")
 }
 
+# The short set of FAULTS.md's cases: each counts as a test. A run that ends badly without naming a failed case counts as one.
+chaos_cases() {
+    local status=0 ok bad
+    logged chaos timeout --kill-after=10 "$chaos_limit_seconds" \
+        "$CARGO_TARGET_DIR/release/assent-testnet" chaos --seed 7 --short || status=$?
+    ok=$(grep -cE '^case [^ ]+ \.\.\. ok$' "$logs/chaos") || true
+    bad=$(grep -cE '^case [^ ]+ \.\.\. FAILED$' "$logs/chaos") || true
+    if [ "$bad" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$ok" -eq 0 ]; }; then bad=1; fi
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    if [ "$bad" -ne 0 ]; then
+        echo "FAIL chaos"
+        tail -n 200 "$logs/chaos"
+    fi
+    while read -r name reason; do
+        echo "SKIP chaos-$name: $reason"
+        may_be_skipped "chaos-$name"
+    done < <(sed -nE 's/^case ([^ ]+) \.\.\. skipped, (.*)$/\1 \2/p' "$logs/chaos")
+}
+
 if ! logged setup ./testnet/setup.sh --for-tests; then
     failed=$((failed + 1))
     echo "FAIL setup"
@@ -202,5 +223,6 @@ strangers
 pages
 rust_tests
 check bad-input testnet/bad_input.sh "$logs/rust-tests"
+chaos_cases
 check demo timeout --kill-after=10 "$demo_limit_seconds" "$CARGO_TARGET_DIR/release/assent-testnet" demo
 finish

@@ -1,17 +1,19 @@
 //! Freshness: a node that may be behind says UNAVAILABLE, never PERMIT.
 //!
 //! Fresh means all of: the boot-time clock since the last new certificate, and the distance of wall clock and block time, are
-//! within `max_staleness`; since start, and since it was last cut off for longer than that, more than 1/3 of the power confirmed
-//! that this node's tip is the newest; and nothing that is reported to [`Health`] speaks against it. (Without the second "since" a
-//! node that catches up would permit by a ledger that others have long left behind.)
+//! within `max_staleness`; since start, and since it was last cut off, more than 1/3 of the power confirmed that this node's tip is
+//! the newest; and nothing that is reported to [`Health`] speaks against it. (Without the second "since" a node that catches up
+//! would permit by a ledger that others have long left behind.) Cut off is who got no certificate for longer than `max_staleness`,
+//! or was connected to no more than 1/3 of the power: from any more, nothing that was decided can be kept away for long.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use assent_ledger::certificate::total_power;
+use assent_proto::ledger::v1::ValidatorSet;
 use nix::time::{clock_gettime, ClockId};
-use tokio::sync::watch;
+use tokio::sync::{futures::Notified, watch, Notify};
 
 use crate::chain::now_ms;
 use crate::chain::replica::TipInfo;
@@ -31,6 +33,8 @@ struct Inner {
     alone: bool,
     /// The highest tip that somebody said before enough confirmed this node's.
     reported: u64,
+    /// More than 1/3 of the power is connected.
+    reached: bool,
 }
 
 /// Judges freshness. Cheap to clone.
@@ -40,6 +44,7 @@ pub struct Freshness {
     max_staleness: Duration,
     health: Health,
     inner: Arc<Mutex<Inner>>,
+    doubted: Arc<Notify>,
 }
 
 impl Freshness {
@@ -56,8 +61,10 @@ impl Freshness {
             confirmed: alone,
             alone,
             reported: 0,
+            reached: false,
         };
-        Self { tips, max_staleness, health, inner: Arc::new(Mutex::new(inner)) }
+        let doubted = Arc::default();
+        Self { tips, max_staleness, health, inner: Arc::new(Mutex::new(inner)), doubted }
     }
 
     /// A validator's organization says that its tip is at `height`.
@@ -70,14 +77,35 @@ impl Freshness {
         } else {
             inner.confirmed_by.insert(organization.to_owned());
         }
-        let power: u64 = tip
-            .validators
-            .validators
-            .iter()
-            .filter(|v| inner.confirmed_by.contains(&v.organization))
-            .map(|v| v.power)
-            .sum();
-        inner.confirmed |= u128::from(power) * 3 > u128::from(total_power(&tip.validators));
+        inner.confirmed |= is_over_a_third(&tip.validators, |o| inner.confirmed_by.contains(o));
+    }
+
+    /// These organizations are connected now. Who is within reach again has to be asked: meanwhile blocks may have come.
+    pub fn connected(&self, organizations: &[String]) {
+        let tip = self.tips.borrow().tip.clone();
+        let mut inner = self.inner.lock().unwrap_or_else(|p| p.into_inner());
+        let before = inner.reached;
+        inner.reached = is_over_a_third(&tip.validators, |o| organizations.iter().any(|c| c == o));
+        if inner.reached && !before {
+            self.doubt(&mut inner);
+        }
+    }
+
+    /// What was confirmed holds no longer.
+    fn doubt(&self, inner: &mut Inner) {
+        if inner.alone {
+            return;
+        }
+        inner.confirmed_by.clear();
+        inner.reported = 0;
+        if std::mem::take(&mut inner.confirmed) {
+            self.doubted.notify_waiters();
+        }
+    }
+
+    /// Resolves when peers have to be asked again.
+    pub fn doubted(&self) -> Notified<'_> {
+        self.doubted.notified()
     }
 
     /// True when enough peers have confirmed the tip since start.
@@ -107,10 +135,8 @@ impl Freshness {
         let tip = self.tips.borrow().tip.clone();
         let (since, confirmed, reported) = {
             let mut inner = self.inner.lock().unwrap_or_else(|p| p.into_inner());
-            if boot_time().saturating_sub(inner.since) > self.max_staleness && !inner.alone {
-                inner.confirmed = false;
-                inner.confirmed_by.clear();
-                inner.reported = 0;
+            if boot_time().saturating_sub(inner.since) > self.max_staleness {
+                self.doubt(&mut inner);
             }
             if tip.height > inner.last_height {
                 inner.last_height = tip.height;
@@ -148,6 +174,11 @@ impl Freshness {
     }
 }
 
+fn is_over_a_third(set: &ValidatorSet, counts: impl Fn(&str) -> bool) -> bool {
+    let power: u64 = set.validators.iter().filter(|v| counts(&v.organization)).map(|v| v.power).sum();
+    u128::from(power) * 3 > u128::from(total_power(set))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -155,7 +186,7 @@ mod tests {
     use assent_ledger::bench::Bench;
     use assent_ledger::block::Tip;
     use assent_ledger::log::Frontier;
-    use assent_proto::ledger::v1::{Validator, ValidatorSet};
+    use assent_proto::ledger::v1::Validator;
 
     use super::*;
 
@@ -177,13 +208,43 @@ mod tests {
         TipInfo { tip: Arc::new(tip), at: Instant::now(), signers: Vec::new() }
     }
 
+    fn word(freshness: &Freshness) -> Option<String> {
+        freshness.stale().map(|said| said.split(':').next().unwrap_or_default().to_owned())
+    }
+
+    /// A cut shorter than `max_staleness` too: others went on, and a patient may have withdrawn.
+    #[tokio::test]
+    async fn who_lost_the_others_asks_them_before_it_permits_again() {
+        let (_tips, of_tips) = watch::channel(tip(5));
+        let freshness = Freshness::new(of_tips, Duration::from_secs(60), Health::default());
+        let connected =
+            |who: &[&str]| freshness.connected(&who.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>());
+        let confirm = |height| ["o1", "o2"].iter().for_each(|peer| freshness.confirm(peer, height));
+        connected(&["o1", "o2", "o3"]);
+        confirm(5);
+        assert_eq!(word(&freshness), None);
+        connected(&["o1", "o3"]);
+        assert_eq!(word(&freshness), None, "half of the power is within reach: of any quorum somebody");
+        connected(&["o3"]);
+        assert_eq!(word(&freshness), None, "a cut is no staleness yet");
+        let doubted = freshness.doubted();
+        connected(&["o1", "o3"]);
+        doubted.await; // who asks peers is told
+        assert_eq!(word(&freshness).as_deref(), Some("unconfirmed"));
+        confirm(9);
+        assert_eq!(word(&freshness).as_deref(), Some("catching-up"));
+        connected(&["o1", "o2", "o3"]);
+        confirm(5);
+        assert_eq!(word(&freshness), None);
+    }
+
     /// Old blocks that come after a cut are certificates too: they must not make the node fresh by themselves.
     #[test]
     fn who_was_cut_off_is_fresh_again_only_when_others_confirm_the_tip() {
         let (tips, of_tips) = watch::channel(tip(1));
         let limit = Duration::from_millis(300);
         let freshness = Freshness::new(of_tips, limit, Health::default());
-        let word = || freshness.stale().map(|said| said.split(':').next().unwrap_or_default().to_owned());
+        let word = || word(&freshness);
         assert_eq!(word().as_deref(), Some("unconfirmed"));
         let confirm = |height| ["o1", "o2"].iter().for_each(|peer| freshness.confirm(peer, height));
         confirm(1);

@@ -1,8 +1,8 @@
 //! What keeps this node from giving permits: named conditions, from whoever finds them, for whoever asks.
 //!
 //! ```text
-//! bft, watchdog, space, vault ──report──▶ Health ◀──reasons── Freshness (adds what it computes) ◀── /readyz, metrics,
-//!                             ──fail────▶        ──failed──▶ node: stops in order, exit 7 or 9       gRPC health, checks
+//! bft, watchdog, space, stores ──report──▶ Health ◀──reasons── Freshness (adds what it computes) ◀── /readyz, metrics,
+//!                              ──fail────▶        ──failed──▶ node: stops in order, exit 7 or 9       gRPC health, checks
 //! ```
 //! A condition's word is fixed: scripts and alarms go by it. Its sentence is for people and may change.
 
@@ -18,6 +18,8 @@ use crate::order::Fatal;
 /// Why a node isn't ready. The order is that of importance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
+    /// A store holds what nobody wrote: the process ends, and a restart can't help.
+    Corrupt,
     /// A write or a sync failed: the process ends.
     WriteFailed,
     /// A write found no room, or less than `min_free_mib` is left.
@@ -38,7 +40,8 @@ pub enum Condition {
 
 impl Condition {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Corrupt,
         Self::WriteFailed,
         Self::DiskFull,
         Self::EngineHung,
@@ -52,6 +55,7 @@ impl Condition {
     /// The word that scripts and alarms go by.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Corrupt => "corrupt",
             Self::WriteFailed => "write-failed",
             Self::DiskFull => "disk-full",
             Self::EngineHung => "engine-hung",
@@ -155,7 +159,8 @@ fn condition_of(fatal: &Fatal) -> Condition {
         Fatal::Engine(_) => Condition::EngineHung,
         Fatal::Storage(text) if NO_SPACE.iter().any(|says| text.contains(says)) => Condition::DiskFull,
         Fatal::Storage(text) if text.starts_with(Condition::DiskFull.word()) => Condition::DiskFull,
-        Fatal::Storage(_) | Fatal::Corrupt(_) => Condition::WriteFailed,
+        Fatal::Storage(_) => Condition::WriteFailed,
+        Fatal::Corrupt(_) => Condition::Corrupt,
     }
 }
 
@@ -186,10 +191,11 @@ mod tests {
             (Fatal::Storage("write: IO error: No space left on device: data".into()), "disk-full"),
             (Fatal::Storage("sync: IO error: Input/output error".into()), "write-failed"),
             (Fatal::Engine("its channel closed".into()), "engine-hung"),
+            (Fatal::Corrupt("block checksum mismatch".into()), "corrupt"),
         ] {
             let health = Health::default();
             health.fail(fatal.clone());
-            health.fail(Fatal::Corrupt("later".into()));
+            health.fail(Fatal::Engine("later".into()));
             assert_eq!(health.failed().await.to_string(), fatal.to_string());
             assert!(health.reasons().iter().any(|r| r.condition.word() == word));
         }

@@ -192,6 +192,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         genesis.organizations.iter().map(|o| (o.id.clone(), o.ca_certificate.clone())).collect();
     grpc::roots(&cas)?;
 
+    let (health, reports) = (Health::default(), Reports::default());
     // Databases before the network, and off the async workers.
     let (store, vault) = tokio::task::block_in_place(|| -> Result<_, Stop> {
         std::fs::create_dir_all(&config.data_dir)
@@ -201,6 +202,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
             may_order_alone(&config)?;
         }
         let store = Store::open(&config.data_dir.join("ledger"), &genesis_file, &genesis)?;
+        let store = store.reporting_to(health.clone());
         let vault = Vault::open(&config.data_dir.join("vault"), &keys.vault.to_bytes())?;
         prune(&vault)?;
         if config.ordering == Ordering::Single {
@@ -208,7 +210,6 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         }
         Ok((store, vault))
     })?;
-    let (health, reports) = (Health::default(), Reports::default());
 
     let shutdown = CancellationToken::new();
     let doors = CancellationToken::new();
@@ -328,7 +329,7 @@ fn may_order_alone(config: &Config) -> Result<(), Fatal> {
     }
 }
 
-/// A vault that can't write any more ends the process.
+/// A vault that can't write any more, or whose values don't open, ends the process.
 async fn watch_vault(vault: Vault, health: Health, shutdown: CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => {}

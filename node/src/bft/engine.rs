@@ -35,6 +35,9 @@ const MAX_SYNC_RESPONSE: ByteSize = ByteSize::mib(24);
 /// How often a node tells its peers its tip.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Failed dials in a row whose waits grow: 1 s, then 2 s. So a node that was cut off is back soon after its links are.
+const MAX_REDIALS: usize = 2;
+
 /// The log's version and height, with which it begins.
 const WAL_HEADER_BYTES: u64 = 12;
 
@@ -209,6 +212,8 @@ impl Settings {
                 enabled: false,
                 // Several validators may share one address (a laptop, a NAT); strangers are refused anyway.
                 max_connections_per_ip: 2 * peers.len() + 8,
+                // The engine's waits are 1, 2, 3, 5 s and so on; after the last it begins anew with its next tick of 1 s.
+                dial_max_retries: MAX_REDIALS,
                 ..DiscoveryConfig::default()
             },
             persistent_peers: peers,
@@ -250,7 +255,7 @@ impl Settings {
                 status_update_interval: STATUS_INTERVAL,
                 request_timeout: Duration::from_secs(5),
                 max_response_size: MAX_SYNC_RESPONSE,
-                parallel_requests: 2,
+                parallel_requests: 4,
                 batch_size: SYNC_BATCH,
                 ..ValueSyncConfig::default()
             },

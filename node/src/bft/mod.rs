@@ -52,7 +52,7 @@ pub use engine::start;
 /// Longest piece of a block in one message.
 const PART_BYTES: usize = 256 * 1024;
 /// Most blocks in one answer to a peer that catches up.
-const SYNC_BATCH: usize = 5;
+const SYNC_BATCH: usize = 20;
 
 /// How the engine is started.
 #[derive(Clone)]

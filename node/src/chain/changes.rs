@@ -84,6 +84,9 @@ pub(super) fn index(
     Ok(())
 }
 
+/// What stands there, in errors.
+const CHANGE: &str = "a change of a slot";
+
 impl View<'_> {
     /// What one of this organization's slots was at a consent sequence.
     pub fn slot_change(&self, own: &str, handle: &[u8], consent_seq: u64) -> Result<Option<Change>, Fatal> {
@@ -112,10 +115,10 @@ impl View<'_> {
     ) -> Result<(), E> {
         let mut newest: Option<(Hash, Change)> = None;
         for item in self.iterate("changes", IteratorMode::Start)? {
-            let (place, value) = item.map_err(|e| Fatal::Storage(e.to_string()))?;
+            let (place, value) = item.map_err(|e| self.failed(e))?;
             let key = place.first_chunk::<32>().copied();
             let key = key.ok_or_else(|| Fatal::Corrupt("a change of a slot has no key".into()))?;
-            let earlier = newest.replace((key, decode(&value)?));
+            let earlier = newest.replace((key, self.decode(CHANGE, &value)?));
             if let Some((other, change)) = earlier.filter(|(other, _)| *other != key) {
                 each(&other, change)?;
             }
@@ -125,25 +128,21 @@ impl View<'_> {
 
     fn change(&self, key: &Hash, sequence: u64) -> Result<Option<Change>, Fatal> {
         let stored = self.get("changes", &sequence_key(key, sequence))?;
-        stored.map(|bytes| decode(&bytes)).transpose()
+        stored.map(|bytes| self.decode(CHANGE, &bytes)).transpose()
     }
 
     fn change_as_of(&self, key: &Hash, height: u64) -> Result<Option<Change>, Fatal> {
         let last = sequence_key(key, u64::MAX);
         for item in self.iterate("changes", IteratorMode::From(&last, Direction::Reverse))? {
-            let (found, value) = item.map_err(|e| Fatal::Storage(e.to_string()))?;
+            let (found, value) = item.map_err(|e| self.failed(e))?;
             if !found.starts_with(key) {
                 break;
             }
-            let change = decode(&value)?;
+            let change: Change = self.decode(CHANGE, &value)?;
             if change.height <= height {
                 return Ok(Some(change));
             }
         }
         Ok(None)
     }
-}
-
-fn decode(bytes: &[u8]) -> Result<Change, Fatal> {
-    Change::decode(bytes).map_err(|e| Fatal::Corrupt(format!("a change of a slot does not decode: {e}")))
 }

@@ -34,6 +34,7 @@ use super::changes;
 use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
 use crate::fault;
+use crate::health::Health;
 use crate::order::{Candidate, Fatal};
 
 const FAMILIES: [&str; 12] = [
@@ -66,6 +67,8 @@ pub struct Store {
     options: Arc<Options>,
     /// The newest tip that was read, with its stored form: most views are of the same one.
     decoded: Arc<Mutex<Option<Decoded>>>,
+    /// Told of corruption, whoever reads: a call's own error would reach its client alone.
+    health: Health,
 }
 
 fn storage(error: rocksdb::Error) -> Fatal {
@@ -157,7 +160,12 @@ impl Store {
             )),
             other => other,
         })?;
-        let store = Self { db: Arc::new(db), options: Arc::new(options), decoded: Arc::default() };
+        let store = Self {
+            db: Arc::new(db),
+            options: Arc::new(options),
+            decoded: Arc::default(),
+            health: Health::default(),
+        };
         match store.get("meta", b"genesis")? {
             None => store.write_genesis(genesis_file, genesis)?,
             Some(stored) if stored == genesis_file => {}
@@ -176,7 +184,12 @@ impl Store {
     pub fn open_copy(path: &Path, genesis_file: &[u8]) -> Result<Self, Fatal> {
         let (options, families) = layout(WRITE_BUFFER_BYTES);
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false).map_err(storage)?;
-        let store = Self { db: Arc::new(db), options: Arc::new(options), decoded: Arc::default() };
+        let store = Self {
+            db: Arc::new(db),
+            options: Arc::new(options),
+            decoded: Arc::default(),
+            health: Health::default(),
+        };
         match store.get("meta", b"genesis")?.as_deref() == Some(genesis_file) {
             true => Ok(store),
             false => Err(Fatal::Corrupt(format!("{} holds another chain", path.display()))),
@@ -186,6 +199,32 @@ impl Store {
     /// Everything that is committed now, as files in a new folder: links to those that never change, copies of the others.
     pub fn checkpoint(&self, into: &Path) -> Result<(), Fatal> {
         Checkpoint::new(&self.db).and_then(|now| now.create_checkpoint(into)).map_err(storage)
+    }
+
+    /// Reports to this node's health from here on.
+    pub fn reporting_to(mut self, health: Health) -> Self {
+        self.health = health;
+        self
+    }
+
+    /// What was read contradicts itself: the node is not ready from now on, and ends with 9.
+    pub(super) fn corrupt(&self, what: impl Into<String>) -> Fatal {
+        let fatal = Fatal::Corrupt(what.into());
+        self.health.fail(fatal.clone());
+        fatal
+    }
+
+    /// The database's own error, of a read or a write.
+    pub(super) fn failed(&self, error: rocksdb::Error) -> Fatal {
+        match storage(error) {
+            Fatal::Corrupt(what) => self.corrupt(what),
+            other => other,
+        }
+    }
+
+    /// Decodes a stored value.
+    pub(super) fn decode<M: Message + Default>(&self, what: &str, bytes: &[u8]) -> Result<M, Fatal> {
+        M::decode(bytes).map_err(|e| self.corrupt(format!("{what} does not decode: {e}")))
     }
 
     fn write_genesis(&self, genesis_file: &[u8], genesis: &CheckedGenesis) -> Result<(), Fatal> {
@@ -204,7 +243,7 @@ impl Store {
 
     fn write(&self, batch: WriteBatch) -> Result<(), Fatal> {
         fault::error("ledger-write").map_err(|e| Fatal::Storage(e.to_string()))?;
-        self.db.write_opt(batch, &synced()).map_err(storage)
+        self.db.write_opt(batch, &synced()).map_err(|e| self.failed(e))
     }
 
     pub(super) fn family(&self, name: &'static str) -> Result<&rocksdb::ColumnFamily, Fatal> {
@@ -212,7 +251,7 @@ impl Store {
     }
 
     fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
-        self.db.get_cf(self.family(family)?, key).map_err(storage)
+        self.db.get_cf(self.family(family)?, key).map_err(|e| self.failed(e))
     }
 
     /// A consistent view of everything committed.
@@ -222,7 +261,7 @@ impl Store {
 
     /// The end of the chain as stored.
     pub fn tip(&self) -> Result<Tip, Fatal> {
-        let bytes = self.get("meta", b"tip")?.ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
+        let bytes = self.get("meta", b"tip")?.ok_or_else(|| self.corrupt("no tip"))?;
         self.decode_tip(bytes).map(|tip| (*tip).clone())
     }
 
@@ -234,7 +273,7 @@ impl Store {
         let tip = StoredTip::decode(bytes.as_slice())
             .ok()
             .and_then(StoredTip::into_tip)
-            .ok_or_else(|| Fatal::Corrupt("the stored tip does not decode".into()))?;
+            .ok_or_else(|| self.corrupt("the stored tip does not decode"))?;
         let tip = Arc::new(tip);
         *decoded = Some((bytes, tip.clone()));
         Ok(tip)
@@ -258,7 +297,7 @@ impl Store {
     /// True when an entry is in the ledger, and where.
     pub fn entry_place(&self, hash: &Hash) -> Result<Option<EntryPlace>, Fatal> {
         let bytes = self.get("entries", hash)?;
-        bytes.map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
+        bytes.map(|b| self.decode("the place of an entry", &b)).transpose()
     }
 
     /// Stores an undecided block; `built` marks it as this node's own proposal for (height, round). Synced: after a crash the
@@ -285,12 +324,13 @@ impl Store {
         let mode = rocksdb::IteratorMode::From(&prefix, rocksdb::Direction::Forward);
         let mut found = Vec::new();
         for item in self.db.iterator_cf(self.family("undecided")?, mode) {
-            let (key, value) = item.map_err(storage)?;
+            let (key, value) = item.map_err(|e| self.failed(e))?;
             if !key.starts_with(&prefix) {
                 break;
             }
-            let stored = StoredCandidate::decode(&value[..]).map_err(|e| Fatal::Corrupt(e.to_string()))?;
-            found.push(stored.into_candidate().ok_or_else(|| Fatal::Corrupt("undecided block".into()))?);
+            let stored: StoredCandidate = self.decode("an undecided block", &value)?;
+            let broken = || self.corrupt("an undecided block lacks a part");
+            found.push(stored.into_candidate().ok_or_else(broken)?);
         }
         Ok(found)
     }

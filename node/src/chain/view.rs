@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use assent_ledger::block::Tip;
 use assent_ledger::log::{inclusion_proof, LogRead};
-use assent_ledger::state::{self, slot_key, ReadError, StateRead};
+use assent_ledger::state::{organization_key, policy_key, slot_key, ReadError, StateRead};
 use assent_ledger::tree::{self, NodeRead};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
@@ -42,8 +42,8 @@ impl<'a> View<'a> {
         let snapshot = store.db.snapshot();
         let bytes = snapshot
             .get_cf(store.family("meta")?, b"tip")
-            .map_err(|e| Fatal::Storage(e.to_string()))?
-            .ok_or_else(|| Fatal::Corrupt("no tip".into()))?;
+            .map_err(|e| store.failed(e))?
+            .ok_or_else(|| store.corrupt("no tip"))?;
         Ok(Self { store, snapshot, tip: store.decode_tip(bytes)? })
     }
 
@@ -57,22 +57,35 @@ impl<'a> View<'a> {
 
     pub(super) fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
         let found = self.snapshot.get_cf(self.store.family(family)?, key);
-        found.map_err(|e| Fatal::Storage(e.to_string()))
+        found.map_err(|e| self.store.failed(e))
+    }
+
+    pub(super) fn failed(&self, error: rocksdb::Error) -> Fatal {
+        self.store.failed(error)
+    }
+
+    pub(super) fn decode<M: Message + Default>(&self, what: &str, bytes: &[u8]) -> Result<M, Fatal> {
+        self.store.decode(what, bytes)
+    }
+
+    fn state<M: Message + Default>(&self, key: &Hash) -> Result<Option<M>, Fatal> {
+        let bytes = self.get("state", key)?;
+        bytes.map(|b| self.decode("a value of the state", &b)).transpose()
     }
 
     /// A subject's slot.
     pub fn slot(&self, custodian: &str, handle: &[u8]) -> Result<Option<Slot>, Fatal> {
-        state::slot(self, &self.tip.chain_id, custodian, handle).map_err(|e| Fatal::Corrupt(e.to_string()))
+        self.state(&slot_key(&self.tip.chain_id, custodian, handle))
     }
 
     /// A custodian's policy slot.
     pub fn policy(&self, custodian: &str) -> Result<PolicySlot, Fatal> {
-        state::policy(self, &self.tip.chain_id, custodian).map_err(|e| Fatal::Corrupt(e.to_string()))
+        Ok(self.state(&policy_key(&self.tip.chain_id, custodian))?.unwrap_or_default())
     }
 
     /// An organization's state.
     pub fn organization(&self, id: &str) -> Result<Option<OrganizationState>, Fatal> {
-        state::organization(self, &self.tip.chain_id, id).map_err(|e| Fatal::Corrupt(e.to_string()))
+        self.state(&organization_key(&self.tip.chain_id, id))
     }
 
     /// Encoded state proof of a slot under the tip's state root.
@@ -90,18 +103,18 @@ impl<'a> View<'a> {
         };
         let certificate = self
             .get("certificates", &height_key(height))?
-            .ok_or_else(|| Fatal::Corrupt(format!("no certificate for height {height}")))?;
-        let corrupt = |what: &str| Fatal::Corrupt(format!("{what} of height {height} does not decode"));
-        let block = Block::decode(block_bytes.as_slice()).map_err(|_| corrupt("block"))?;
-        let header = Header::decode(block.header.as_slice()).map_err(|_| corrupt("header"))?;
-        let certificate = Certificate::decode(certificate.as_slice()).map_err(|_| corrupt("certificate"))?;
+            .ok_or_else(|| self.store.corrupt(format!("no certificate for height {height}")))?;
+        let of = |what: &str| format!("{what} of height {height}");
+        let block: Block = self.decode(&of("block"), &block_bytes)?;
+        let header: Header = self.decode(&of("header"), &block.header)?;
+        let certificate: Certificate = self.decode(&of("certificate"), &certificate)?;
         Ok(Some(Committed { block_bytes, block, header, certificate }))
     }
 
     /// Where an entry stands.
     pub fn entry_place(&self, hash: &Hash) -> Result<Option<EntryPlace>, Fatal> {
         let bytes = self.get("entries", hash)?;
-        bytes.map(|b| EntryPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string()))).transpose()
+        bytes.map(|b| self.decode("the place of an entry", &b)).transpose()
     }
 
     /// Where access number `access_seq` (from 1) of a slot stands.
@@ -113,9 +126,7 @@ impl<'a> View<'a> {
     ) -> Result<Option<AccessPlace>, Fatal> {
         let key = access_key(&slot_key(&self.tip.chain_id, custodian, handle), access_seq);
         let bytes = self.get("accesses", &key)?;
-        bytes
-            .map(|b| AccessPlace::decode(b.as_slice()).map_err(|e| Fatal::Corrupt(e.to_string())))
-            .transpose()
+        bytes.map(|b| self.decode("the place of an access", &b)).transpose()
     }
 
     /// Commitments of all accesses on a slot, by its state key, in order.
@@ -140,16 +151,18 @@ impl<'a> View<'a> {
         event: Vec<u8>,
         salt: Hash,
     ) -> Result<AccessReceipt, Fatal> {
-        let missing = || Fatal::Corrupt(format!("block {} is missing", place.height));
+        let missing = || self.store.corrupt(format!("block {} is missing", place.height));
         let committed = self.committed(place.height)?.ok_or_else(missing)?;
         let first_leaf = committed.header.log_size - committed.block.entries.len() as u64;
         let entry = place
             .leaf
             .checked_sub(first_leaf)
             .and_then(|i| committed.block.entries.get(i as usize))
-            .ok_or_else(|| Fatal::Corrupt(format!("leaf {} is not in block {}", place.leaf, place.height)))?;
+            .ok_or_else(|| {
+                self.store.corrupt(format!("leaf {} is not in block {}", place.leaf, place.height))
+            })?;
         let path = inclusion_proof(self, place.leaf, committed.header.log_size)
-            .ok_or_else(|| Fatal::Corrupt(format!("log nodes for leaf {} are missing", place.leaf)))?;
+            .ok_or_else(|| self.store.corrupt(format!("log nodes for leaf {} are missing", place.leaf)))?;
         Ok(AccessReceipt {
             genesis: Vec::new(),
             event,

@@ -23,7 +23,12 @@ struct TipSays {
     header_hash: Vec<u8>,
 }
 
-/// Asks the connected validators until the tip is confirmed, then now and then.
+/// How often a peer is asked while something waits for what it says.
+const SOON: Duration = Duration::from_millis(250);
+/// And otherwise.
+const NOW_AND_THEN: Duration = Duration::from_secs(10);
+
+/// Asks the connected validators, each for itself, until the tip is confirmed; then now and then, and whenever one connects.
 pub async fn confirm(
     peers: Peers,
     organizations: Vec<String>,
@@ -31,24 +36,39 @@ pub async fn confirm(
     reports: Reports,
     shutdown: CancellationToken,
 ) {
-    loop {
-        for organization in &organizations {
-            if !peers.connected().contains(organization) {
-                continue;
-            }
-            match ask(&peers, organization).await {
-                Ok(tip) => {
-                    reports.note(organization, tip.height);
-                    freshness.confirm(organization, tip.height);
+    let (peers, freshness, reports) = (&peers, &freshness, &reports);
+    let asked = organizations.iter().map(|organization| async move {
+        let mut connected = peers.subscribe_connected();
+        loop {
+            let doubted = freshness.doubted();
+            if connected.borrow_and_update().contains(organization) {
+                match ask(peers, organization).await {
+                    Ok(tip) => {
+                        reports.note(organization, tip.height);
+                        freshness.confirm(organization, tip.height);
+                    }
+                    Err(error) => tracing::debug!(%organization, %error, "peer did not tell its tip"),
                 }
-                Err(error) => tracing::debug!(%organization, %error, "peer did not tell its tip"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(if freshness.is_settled() { NOW_AND_THEN } else { SOON }) => {}
+                () = doubted => {}
+                Ok(()) = connected.changed() => {}
             }
         }
-        let pause = if freshness.is_settled() { 10_000 } else { 250 };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+    });
+    let follow = async {
+        let mut connected = peers.subscribe_connected();
+        loop {
+            freshness.connected(&connected.borrow_and_update());
+            if connected.changed().await.is_err() {
+                std::future::pending::<()>().await; // the swarm has stopped, and shutdown comes
+            }
         }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        ((), _) = async { tokio::join!(follow, futures::future::join_all(asked)) } => {}
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Inbound, PeersConfig, PeersError, MAX_INBOUND_STREAMS};
 /// A stranger's connection without a stream ends after this.
 const STRANGER_IDLE: Duration = Duration::from_secs(10);
 /// Dialing, noise and yamux together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Streams of one connection whose protocol is not yet agreed.
 const MAX_NEGOTIATING_STREAMS: usize = 32;
 /// Binding needs no network; longer than this is an error.

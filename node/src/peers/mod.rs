@@ -3,7 +3,7 @@
 //! ```text
 //! open(organization, protocol) ─► Known.openers ─► Handler (one a connection) ─► yamux stream ─► Handler ─► Inbound
 //!                                                                                  permit of 16 a peer, else dropped
-//! driver: keeps a connection to every known peer, redials 0.2 .. 5 s, closes what does not answer pings
+//! driver: keeps a connection to every known peer, redials 0.2 .. 2 s, closes what does not answer pings
 //! ```
 //!
 //! Who a peer is, is its noise key: a peer id that the ledger's organization list does not hold is a stranger, for whom only

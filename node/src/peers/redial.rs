@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// Wait after the first failure.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 /// Longest wait.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// A connection that lasted this long was a good one.
 const STABLE: Duration = Duration::from_secs(5);
 
@@ -70,7 +70,7 @@ mod tests {
             redial.failed(now);
             waits.extend(redial.next().map(|next| (next - now).as_millis()));
         }
-        assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(waits, [200, 400, 800, 1600, 2000, 2000, 2000]);
     }
 
     #[test]

@@ -199,14 +199,14 @@ impl Vault {
         let mut found = Vec::new();
         let start = rocksdb::IteratorMode::From(&from, rocksdb::Direction::Forward);
         for item in self.inner.db.iterator(start) {
-            let (key, sealed) = item.map_err(|error| VaultError::from_store("read", error))?;
+            let (key, sealed) = item.map_err(|error| self.inner.unread(error))?;
             let Some(place) = key.strip_prefix(prefix.as_slice()) else { break };
             if found.len() == limit {
                 break;
             }
             let broken = |_| VaultError::Corrupt { what: "a row of a patient's asks has a wrong key".into() };
             let place = AskPlace(place.try_into().map_err(broken)?);
-            let id = array(&self.inner.sealer.open(&key, &sealed)?, "an ask's id")?;
+            let id = array(&self.inner.open(&key, &sealed)?, "an ask's id")?;
             let missing = || VaultError::Corrupt { what: "an ask is listed that is not there".into() };
             found.push((place, id, self.ask(&id)?.ok_or_else(missing)?));
         }

@@ -161,9 +161,9 @@ impl Vault {
         syncer.durable(syncer.newest()).await
     }
 
-    /// Waits until a write or a sync has failed: no further one is durable then, and only a restart helps.
+    /// Waits until a write or a sync has failed, or a value did not open: nothing further is durable then.
     pub async fn failed(&self) -> VaultError {
-        self.inner.syncer.failed().await
+        self.inner.syncer.failure().await
     }
 
     /// Tells a new vault from one that was made with another key.
@@ -219,9 +219,22 @@ impl Vault {
 }
 
 impl Inner {
+    /// A row's value. One that doesn't open is damage, whoever asked for it: the vault has failed then.
+    fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
+        self.sealer.open(key, sealed).map_err(|error| self.syncer.failed(error))
+    }
+
+    /// The same of what the store itself says to a read.
+    fn unread(&self, error: rocksdb::Error) -> VaultError {
+        match VaultError::from_store("read", error) {
+            corrupt @ VaultError::Corrupt { .. } => self.syncer.failed(corrupt),
+            other => other,
+        }
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        match self.db.get_pinned(key).map_err(|error| VaultError::from_store("read", error))? {
-            Some(sealed) => self.sealer.open(key, &sealed).map(Some),
+        match self.db.get_pinned(key).map_err(|error| self.unread(error))? {
+            Some(sealed) => self.open(key, &sealed).map(Some),
             None => Ok(None),
         }
     }
@@ -229,8 +242,8 @@ impl Inner {
     /// Every key that starts with `prefix`, from `from` on, with its opened value, in key order, until `each` says stop.
     fn scan(&self, prefix: &[u8], mut each: impl FnMut(&[u8], Vec<u8>) -> Result<bool>) -> Result<()> {
         for item in self.db.iterator(IteratorMode::From(prefix, Direction::Forward)) {
-            let (key, sealed) = item.map_err(|error| VaultError::from_store("read", error))?;
-            if !key.starts_with(prefix) || !each(&key, self.sealer.open(&key, &sealed)?)? {
+            let (key, sealed) = item.map_err(|error| self.unread(error))?;
+            if !key.starts_with(prefix) || !each(&key, self.open(&key, &sealed)?)? {
                 break;
             }
         }

@@ -105,12 +105,12 @@ impl Vault {
         let (mut found, mut last) = (Vec::new(), None);
         let start = rocksdb::IteratorMode::From(&from, rocksdb::Direction::Forward);
         for item in self.inner.db.iterator(start) {
-            let (key, sealed) = item.map_err(|error| VaultError::from_store("read", error))?;
+            let (key, sealed) = item.map_err(|error| self.inner.unread(error))?;
             let Some(place) = key.strip_prefix(prefix.as_slice()) else { break };
             if found.len() == limit {
                 return Ok((found, last));
             }
-            found.push(decode::<Stored>(&self.inner.sealer.open(&key, &sealed)?)?.try_into()?);
+            found.push(decode::<Stored>(&self.inner.open(&key, &sealed)?)?.try_into()?);
             last = place.try_into().ok().map(Cursor);
         }
         Ok((found, None))

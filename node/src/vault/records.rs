@@ -87,12 +87,12 @@ impl Vault {
         let mut options = rocksdb::ReadOptions::default();
         options.set_iterate_range(rocksdb::PrefixRange(prefix.as_slice()));
         for item in snapshot.iterator_opt(from, options) {
-            let (key, sealed) = item.map_err(|error| VaultError::from_store("read", error))?;
+            let (key, sealed) = item.map_err(|error| inner.unread(error))?;
             if !key.starts_with(&prefix) {
                 break;
             }
-            let row = inner.sealer.open(&key, &sealed)?;
-            let sealed = snapshot.get(&row).map_err(|error| VaultError::from_store("read", error))?;
+            let row = inner.open(&key, &sealed)?;
+            let sealed = snapshot.get(&row).map_err(|error| inner.unread(error))?;
             let sealed = sealed.ok_or_else(|| VaultError::Corrupt {
                 what: "the index names a record that is not there".into(),
             })?;
@@ -100,7 +100,7 @@ impl Vault {
             if bytes > max_bytes {
                 return Ok(None);
             }
-            let record = Record::try_from(decode::<Stored>(&inner.sealer.open(&row, &sealed)?)?)?;
+            let record = Record::try_from(decode::<Stored>(&inner.open(&row, &sealed)?)?)?;
             if !record.subjects.contains(handle) {
                 return Err(VaultError::Corrupt {
                     what: "the index names a record of another subject".into(),

@@ -164,9 +164,9 @@ impl Vault {
         let (mut found, mut last, mut bytes) = (Vec::new(), None, 0);
         let start = rocksdb::IteratorMode::From(&from, rocksdb::Direction::Forward);
         for item in self.inner.db.iterator(start) {
-            let (key, sealed) = item.map_err(|error| VaultError::from_store("read", error))?;
+            let (key, sealed) = item.map_err(|error| self.inner.unread(error))?;
             let Some(place) = key.strip_prefix(prefix.as_slice()) else { break };
-            let request_hash = array(&self.inner.sealer.open(&key, &sealed)?, "an index of reviews")?;
+            let request_hash = array(&self.inner.open(&key, &sealed)?, "an index of reviews")?;
             let missing = || VaultError::Corrupt { what: "an index names a review that is not there".into() };
             let review = self.review(&request_hash)?.ok_or_else(missing)?;
             if !keep(&review)? {

@@ -182,7 +182,7 @@ impl<'a> Staging<'a> {
             .and_then(|()| {
                 self.inner.db.write(batch).map_err(|error| VaultError::from_store("write", error))
             });
-        written.map_err(|error| syncer.failed_to_write(error))?;
+        written.map_err(|error| syncer.failed(error))?;
         self.inner.count_changes(self.changed.iter());
         Ok(syncer.wrote())
     }

@@ -68,14 +68,14 @@ impl Syncer {
         ticket
     }
 
-    /// A write failed: nothing that was written since the last sync is durable, or ever will be.
-    pub(super) fn failed_to_write(&self, error: VaultError) -> VaultError {
+    /// A write failed, or a read found damage: nothing that was written since the last sync is durable, or ever will be.
+    pub(super) fn failed(&self, error: VaultError) -> VaultError {
         fail(&self.tell, error.clone());
         error
     }
 
-    /// Waits for the first failure of a write or a sync.
-    pub(super) async fn failed(&self) -> VaultError {
+    /// Waits for the first failure.
+    pub(super) async fn failure(&self) -> VaultError {
         match self.synced.clone().wait_for(|state| state.is_err()).await.map(|state| state.clone()) {
             Ok(Err(error)) => error,
             _ => VaultError::Storage { what: "the thread that syncs the vault has ended".into() },

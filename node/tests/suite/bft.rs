@@ -147,7 +147,10 @@ impl Replica for Memory {
 
     fn decided(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(Certificate, Bytes)>, Fatal> {
         let disk = self.disk();
-        assert!(1 <= from && from <= to && to <= disk.decided.len() as u64 && to - from < 5, "{from}..={to}");
+        assert!(
+            1 <= from && from <= to && to <= disk.decided.len() as u64 && to - from < 20,
+            "{from}..={to}"
+        );
         let mut bytes = 0;
         let blocks = disk.decided[from as usize - 1..to as usize].iter();
         Ok(blocks.take_while(|(_, b)| (bytes += b.len(), bytes <= max_bytes).1).cloned().collect())

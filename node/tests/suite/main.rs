@@ -11,6 +11,7 @@ mod bulk;
 mod certificates;
 mod cohort;
 mod consents;
+mod corrupt;
 mod crowd;
 mod decisions;
 mod disk;

@@ -26,6 +26,7 @@ mod withdraw;
 mod write;
 
 pub use check::MILLION;
+pub use footprint::memory_mb_of;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -92,7 +92,8 @@ async fn look_at(world: &mut World, organization: &str, seen: &mut Observed) -> 
     Ok(())
 }
 
-async fn export(world: &World, organization: &str, file: &Path) -> Result<(), Error> {
+/// Exports a node's ledger with `assent audit export`.
+pub async fn export(world: &World, organization: &str, file: &Path) -> Result<(), Error> {
     let client = world.network.client(organization, "auditor")?;
     let node = world.network.node(organization)?.grpc.replace("127.0.0.1", "localhost");
     let (cert, key, ca) = (text(&client.cert)?, text(&client.key)?, text(&client.ca)?);
@@ -191,7 +192,7 @@ async fn audit(
 }
 
 /// Exit status of `assent audit verify`, and the height that it names.
-async fn verify(world: &World, file: &Path) -> Result<(i32, Option<u64>), Error> {
+pub async fn verify(world: &World, file: &Path) -> Result<(i32, Option<u64>), Error> {
     let hash = &world.network.genesis_hash;
     let arguments = ["audit", "verify", text(file)?, "--genesis-hash", hash, "--output", "json"];
     let ran = world.binaries.assent(&arguments).await?;

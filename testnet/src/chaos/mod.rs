@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! cases/*      do something to the network           proxy        the links between nodes
-//! template     what runs share                   waiting      until nodes settle or heal
-//! world        a run's network and clients           supervisor   its processes, restarted by exit code
-//! load, writes what clients send and were told       patients     made-up patients with a canary
+//! run          a case's runs, one by one             template     what they share
+//! world        a run's network and clients           waiting      until nodes settle or heal
+//! supervisor   its processes, restarted by exit code patients     made-up patients with a canary
+//! load, writes what clients send and were told
 //! look         gathers what was seen                 observed     those values
 //! invariants/* judge them, without a node            report       CHAOS.md, table and JSON
 //! ```
@@ -17,6 +18,7 @@ mod observed;
 mod patients;
 pub mod proxy;
 pub mod report;
+mod run;
 mod supervisor;
 mod template;
 mod waiting;
@@ -24,12 +26,10 @@ mod world;
 mod writes;
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use cases::Case;
-use report::{Report, Row};
+use cases::{Case, Length};
+use report::Report;
 use template::Template;
-use world::World;
 
 use crate::demo::Output;
 use crate::error::Error;
@@ -42,14 +42,20 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub seed: u64,
     /// Only these cases, such as A4,C3
-    #[arg(long, value_delimiter = ',', value_parser = known, conflicts_with = "short")]
+    #[arg(long, value_delimiter = ',', value_parser = known)]
     pub only: Vec<String>,
-    /// A set of cases that takes at most ten minutes
+    /// A set of cases that takes at most ten minutes; with --only, those of them
     #[arg(long)]
     pub short: bool,
     /// How often each case runs
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub runs: u64,
+    /// Lives of the node in A5
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub lives: u64,
+    /// How long R1 looks at memory; its growth is judged from 1200 on
+    #[arg(long, value_name = "N", default_value_t = 1200, value_parser = clap::value_parser!(u64).range(60..=3600))]
+    pub steady_seconds: u64,
     /// How to print the cases
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
@@ -72,10 +78,9 @@ fn known(id: &str) -> Result<String, String> {
 
 impl Options {
     fn cases(&self) -> Vec<&'static Case> {
-        let wanted = |case: &&Case| match self.only.is_empty() {
-            true => case.short || !self.short,
-            false => self.only.iter().any(|id| id == case.id),
-        };
+        let named = |id| self.only.is_empty() || self.only.iter().any(|only| only == id);
+        let short = |id| !self.short || cases::SHORT.contains(&id);
+        let wanted = |case: &&Case| short(case.id) && named(case.id);
         cases::ALL.iter().filter(wanted).collect()
     }
 
@@ -89,6 +94,21 @@ impl Options {
         }
         command.push_str(&format!(" --runs {}", self.runs));
         command
+    }
+
+    fn length(&self) -> Length {
+        Length { short: self.short, lives: self.lives, steady_seconds: self.steady_seconds }
+    }
+
+    /// What repeats one run of a case.
+    fn again(&self, id: &str, seed: u64) -> String {
+        let only = Self { seed, only: vec![id.to_owned()], runs: 1, ..self.clone() };
+        let more = match id {
+            "A5" => format!(" --lives {}", self.lives),
+            "R1" => format!(" --steady-seconds {}", self.steady_seconds),
+            _ => String::new(),
+        };
+        only.command() + &more
     }
 }
 
@@ -120,88 +140,16 @@ async fn all(claimed: &Claimed, options: &Options) -> Result<Report, Error> {
     let mut skipped = Vec::new();
     for case in options.cases() {
         if let Err(why) = cases::possible(case.id, &claimed.dir) {
+            eprintln!("case {} ... skipped, {why}", case.id);
             skipped.push((case.id, why));
             continue;
         }
-        rows.push(runs_of(case, &template, options).await);
+        let row = run::runs_of(case, &template, options).await;
+        // A line a case for whoever counts: testnet/test.sh.
+        eprintln!("case {} ... {}", case.id, if row.passed == row.runs { "ok" } else { "FAILED" });
+        rows.push(row);
     }
     Ok(Report::new(options.seed, rows, &skipped))
-}
-
-async fn runs_of(case: &'static Case, template: &Template, options: &Options) -> Row {
-    let begin = Instant::now();
-    let mut row = Row {
-        id: case.id,
-        runs: options.runs,
-        passed: 0,
-        worst: None,
-        unit: case.unit,
-        invariants: invariants::ALL.iter().map(|(id, _)| *id).collect(),
-        faults: Vec::new(),
-        seconds: 0.0,
-    };
-    for k in 0..options.runs {
-        let seed = options.seed.wrapping_add(k);
-        eprintln!("== {} with seed {seed}: {}", case.id, case.does);
-        let since = Instant::now();
-        let (figure, faults) = once(case, template, seed, options.short).await;
-        row.worst = [row.worst, figure].into_iter().flatten().reduce(f64::max);
-        row.invariants.retain(|id| !faults.iter().any(|(broken, _)| broken == id));
-        row.passed += u64::from(faults.is_empty());
-        let figure = figure.map_or_else(|| "none".into(), |value| format!("{value:.1} {}", case.unit));
-        let held = if faults.is_empty() { "held" } else { "FAILED" };
-        eprintln!("   {held}: {} {figure}; {:.0} s", case.figure, since.elapsed().as_secs_f64());
-        for (id, fault) in faults {
-            eprintln!("   {} with seed {seed}: {id}: {fault}", case.id);
-            row.faults.push(format!("seed {seed}: {id}: {fault}"));
-        }
-    }
-    row.seconds = begin.elapsed().as_secs_f64();
-    row
-}
-
-/// One run: its figure, and what did not hold, by invariant or by the case's own text.
-async fn once(
-    case: &Case,
-    template: &Template,
-    seed: u64,
-    short: bool,
-) -> (Option<f64>, Vec<(&'static str, String)>) {
-    let name = format!("{}-{seed}", case.id);
-    let mut world = match World::start(template, &name, seed).await {
-        Ok(world) => world,
-        Err(error) => return (None, vec![("start", error.to_string())]),
-    };
-    let outcome = cases::run(case.id, &mut world, short).await;
-    template.proxy.open_all();
-    let mut faults = Vec::new();
-    if let Err(error) = &outcome {
-        faults.push(("case", format!("it broke off: {error}")));
-    }
-    match look::finish(&mut world).await {
-        Ok(seen) => {
-            for (id, check) in invariants::ALL {
-                faults.extend(check(&seen).into_iter().map(|fault| (id, fault)));
-            }
-            let writes = seen.writes.iter().filter(|write| write.acknowledged).count();
-            let heights = seen.sightings.iter().map(|s| s.height).max().unwrap_or(0);
-            let permits = seen.checks.iter().filter(|check| check.permitted).count();
-            eprintln!(
-                "     {heights} heights; {writes} of {} writes acknowledged; {} withdrawals; {permits} of {} checks permitted",
-                seen.writes.len(),
-                seen.withdrawals.len(),
-                seen.checks.len(),
-            );
-        }
-        Err(error) => faults.push(("look", format!("the end could not be looked at: {error}"))),
-    }
-    faults.extend(std::mem::take(&mut world.faults).into_iter().map(|fault| ("case", fault)));
-    let dir = world.dir.clone();
-    drop(world);
-    if faults.is_empty() {
-        let _ = std::fs::remove_dir_all(dir); // room for the next
-    }
-    (outcome.ok(), faults)
 }
 
 #[cfg(test)]
@@ -233,7 +181,18 @@ mod tests {
         assert_eq!(options.command(), "assent-testnet chaos --seed 7 --only A4,C3 --runs 3");
         let (all, short) = (ids(&parsed("--seed 1").unwrap()), ids(&parsed("--seed 1 --short").unwrap()));
         assert_eq!(all.len(), cases::ALL.len());
-        assert!(short.len() < all.len() && short.contains(&"B8"));
+        assert!(short.len() < all.len() && short.contains(&"B8") && !short.contains(&"A8"));
+        assert_eq!(ids(&parsed("--seed 1 --short --only A8,B1").unwrap()), ["B1"]);
+    }
+
+    #[test]
+    fn a_failed_run_says_what_repeats_it() {
+        let options = parsed("--seed 7 --short --runs 9 --lives 3").unwrap();
+        assert_eq!(options.again("B1", 9), "assent-testnet chaos --seed 9 --only B1 --short --runs 1");
+        assert_eq!(
+            options.again("A5", 9),
+            "assent-testnet chaos --seed 9 --only A5 --short --runs 1 --lives 3"
+        );
     }
 
     #[test]
@@ -244,8 +203,9 @@ mod tests {
             ("--seed -1", "unexpected"),
             ("--seed 1 --runs 0", "1..=1000"),
             ("--seed 1 --only Z9", "no such case"),
-            ("--seed 1 --only E1", "it is not covered"),
-            ("--seed 1 --only A1 --short", "cannot be used with"),
+            ("--seed 1 --only B7", "it is not covered"),
+            ("--seed 1 --lives 0", "1..=1000"),
+            ("--seed 1 --steady-seconds 59", "60..=3600"),
             ("--seed 1 --output yaml", "invalid value"),
         ] {
             let said = parsed(line).unwrap_err();

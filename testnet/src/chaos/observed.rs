@@ -77,8 +77,8 @@ pub struct CutOff {
     pub from: Instant,
     /// Until when; none while it lasts.
     pub to: Option<Instant>,
-    /// When it had caught up with the others after that.
-    pub level: Option<Instant>,
+    /// When it was connected to a quorum after that.
+    pub joined: Option<Instant>,
 }
 
 /// How a process ended.

@@ -167,8 +167,7 @@ impl Supervisor {
 
     /// Sends a signal that does not end it.
     pub fn signal(&self, organization: &str, signal: Signal) -> Result<(), Error> {
-        let pid = self.with(organization, |slot| slot.running.as_ref().map(Running::pid))?;
-        match pid.and_then(|pid| i32::try_from(pid).ok()) {
+        match self.pid(organization).and_then(|pid| i32::try_from(pid).ok()) {
             Some(pid) => kill(Pid::from_raw(pid), signal).during(|| format!("{signal} to {organization}")),
             None => failed(format!("the node of {organization} does not run")),
         }
@@ -177,6 +176,11 @@ impl Supervisor {
     /// True while its process exists.
     pub fn runs(&self, organization: &str) -> bool {
         self.with(organization, |slot| slot.running.is_some()).unwrap_or(false)
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self, organization: &str) -> Option<u32> {
+        self.with(organization, |slot| slot.running.as_ref().map(Running::pid)).ok().flatten()
     }
 
     /// How a node's processes ended so far.

@@ -96,44 +96,36 @@ impl World {
     /// From now on these have no quorum within reach, or stand still.
     pub fn cut(&mut self, organizations: &[String]) {
         let from = Instant::now();
-        let cut = |o: &String| CutOff { organization: o.clone(), from, to: None, level: None };
+        let cut = |o: &String| CutOff { organization: o.clone(), from, to: None, joined: None };
         lock(&self.cut_off).extend(organizations.iter().map(cut));
     }
 
-    /// Those that were cut off no longer are. When each is level with the others is noted as it happens.
+    /// Those that were cut off no longer are. When each is connected to a quorum again is noted as it happens.
     pub fn uncut(&mut self) {
         for (index, cut) in lock(&self.cut_off).iter_mut().enumerate().filter(|(_, c)| c.to.is_none()) {
             cut.to = Some(Instant::now());
             let (all, network) = (self.cut_off.clone(), self.network.clone());
             let late = cut.organization.clone();
             tokio::spawn(async move {
-                if level(&network, &late).await {
-                    lock(&all)[index].level = Some(Instant::now());
+                if joined(&network, &late).await {
+                    lock(&all)[index].joined = Some(Instant::now());
                 }
             });
         }
     }
 }
 
-/// Waits until a node is where the highest of the others was just before; false when it never is.
-async fn level(network: &Network, organization: &str) -> bool {
+/// Waits until a node is connected to so many that together they are a quorum; false when it never is.
+async fn joined(network: &Network, organization: &str) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < SETTLE_LIMIT {
-        let mut highest = 0;
-        for node in network.nodes.iter().filter(|node| node.organization != organization) {
-            highest = highest.max(height_of(network, &node.organization).await.unwrap_or(0));
-        }
-        if highest > 0 && height_of(network, organization).await.is_some_and(|height| height >= highest) {
+        let status = tokio::time::timeout(Duration::from_secs(3), status(network, organization)).await;
+        if status.is_ok_and(|s| s.is_ok_and(|s| (s.connected.len() + 1) * 3 > NODES * 2)) {
             return true;
         }
         tokio::time::sleep(POLL).await;
     }
     false
-}
-
-async fn height_of(network: &Network, organization: &str) -> Option<u64> {
-    let status = tokio::time::timeout(Duration::from_secs(3), status(network, organization)).await;
-    status.ok()?.ok()?.answer.map(|answer| answer.height)
 }
 
 fn lock(cut_off: &Mutex<Vec<CutOff>>) -> MutexGuard<'_, Vec<CutOff>> {

@@ -122,6 +122,11 @@ impl World {
         Ok(world)
     }
 
+    /// A node's ledger, votes or vault.
+    pub fn store(&self, organization: &str, name: &str) -> Result<PathBuf, Error> {
+        Ok(self.network.node(organization)?.data.join(name))
+    }
+
     /// All organizations.
     pub fn organizations(&self) -> Vec<String> {
         self.network.nodes.iter().map(|node| node.organization.clone()).collect()

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::super::world::{World, POLL};
 use super::super::writes::What;
+use super::links::first_write_through;
 use crate::error::{failed, Error};
 use crate::net::process::STOP_LIMIT_SECONDS;
 
@@ -21,6 +22,10 @@ const SETTLED: Duration = Duration::from_millis(1_500);
 const WRITE_TIME: Duration = Duration::from_secs(3);
 /// How long a node may take to pass its fault point.
 const POINT_LIMIT: Duration = Duration::from_secs(60);
+/// Longest of A5's lives, in milliseconds: enough to be ready and to vote.
+const LONGEST_LIFE_MS: u64 = 2_500;
+/// Who stood still no longer than this writes again within L1's limit.
+const BRIEF_SECONDS: u64 = 10;
 /// Passes of a fault point before it ends the process, at most.
 const MAX_PASSES: u64 = 20;
 
@@ -156,8 +161,29 @@ pub async fn kill_all(world: &mut World) -> Result<f64, Error> {
     Ok(seconds)
 }
 
-/// A6, the short half.
-pub async fn stop_one(world: &mut World) -> Result<f64, Error> {
+/// A5. Most lives end while the node still starts.
+pub async fn short_lives(world: &mut World, lives: u64) -> Result<f64, Error> {
+    world.begin_load().await?;
+    tokio::time::sleep(BEFORE).await;
+    let victim = world.one_of(&world.organizations());
+    let others = world.others(&[&victim]);
+    world.nodes.kill(&victim)?;
+    for _ in 0..lives {
+        world.nodes.start(&victim)?;
+        let life = world.between_ms(20, LONGEST_LIFE_MS);
+        tokio::time::sleep(life).await;
+        if !world.nodes.runs(&victim) {
+            let exits = world.nodes.exits_of(&victim);
+            return failed(format!("{victim} ended by itself after {} lives: {exits:?}", exits.len() - 1));
+        }
+        world.nodes.kill(&victim)?;
+    }
+    world.heal("many short lives, through the others", &others, HEAL_LIMIT).await?;
+    back(world, &victim, &others[0]).await
+}
+
+/// A6, either half.
+pub async fn stop_one(world: &mut World, seconds: u64) -> Result<f64, Error> {
     world.begin_load().await?;
     tokio::time::sleep(BEFORE).await;
     let victim = world.one_of(&world.organizations());
@@ -165,10 +191,16 @@ pub async fn stop_one(world: &mut World) -> Result<f64, Error> {
     world.nodes.signal(&victim, Signal::SIGSTOP)?;
     world.cut(std::slice::from_ref(&victim));
     world.heal("one was stopped, through the others", &others, HEAL_LIMIT).await?;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
     world.nodes.signal(&victim, Signal::SIGCONT)?;
     world.uncut();
-    world.heal("it went on, through it", &[victim], HEAL_LIMIT).await
+    if seconds <= BRIEF_SECONDS {
+        return world.heal("it went on, through it", &[victim], HEAL_LIMIT).await;
+    }
+    // It has too much to fetch for L1's limit: that is asked of any node, and its own first write is the figure.
+    let through = first_write_through(world, &victim).await?;
+    world.heal("it went on", &world.organizations(), HEAL_LIMIT).await?;
+    through.await.unwrap_or_else(|_| failed("the first write was not waited for"))
 }
 
 /// A8.

@@ -13,9 +13,8 @@ use super::super::world::{World, POLL};
 use super::crash::{BEFORE, HEAL_LIMIT};
 use crate::error::{failed, Error, While};
 
-/// Free space on the small disk. RocksDB reserves 17 MiB and more for each of its logs, where it can: on a larger disk it would go
-/// on writing into its reserve, and nothing would fail for minutes.
-const SPACE_BYTES: u64 = 12 << 20;
+/// Free space on the small disk: what a node wants to be left (`min_free_mib`, 128), and what its stores reserve for their logs.
+const SPACE_BYTES: u64 = 256 << 20;
 /// How soon a node with a full disk must not be ready.
 const NOT_READY_LIMIT: f64 = 5.0;
 /// How soon it must be back once there is space.

@@ -4,11 +4,13 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use tokio::task::JoinHandle;
 
 use super::super::proxy::Flow;
-use super::super::world::World;
+use super::super::world::{World, SETTLE_LIMIT};
+use super::super::writes::What;
 use super::crash::{halted, BEFORE, HEAL_LIMIT};
-use crate::error::Error;
+use crate::error::{failed, Error};
 
 /// B8's limit, in seconds.
 const DIVERGED_LIMIT: f64 = 15.0;
@@ -42,7 +44,7 @@ pub async fn isolate(world: &mut World, seconds: u64) -> Result<f64, Error> {
     let victim = [world.one_of(&asked)];
     let others = world.others(&[&victim[0]]);
     let flow = severed(world);
-    eprintln!("     {} is isolated: {flow:?}", victim[0]);
+    eprintln!("     {} is isolated for {seconds} s: {flow:?}", victim[0]);
     between(world, &victim, &others, flow);
     world.cut(&victim);
     let begin = Instant::now();
@@ -53,11 +55,29 @@ pub async fn isolate(world: &mut World, seconds: u64) -> Result<f64, Error> {
     world.proxy.open_all();
     world.uncut();
     let healed = Instant::now();
+    let through = first_write_through(world, &victim[0]).await?;
     world.heal("the isolation ended", &world.organizations(), HEAL_LIMIT).await?;
     // Before it can write it fetches what it missed: no limit of L1's, but the figure.
     let height = world.height(&others[0]).await?;
     world.wait_back(&victim[0], height).await?;
-    Ok(healed.elapsed().as_secs_f64())
+    eprintln!("     {} had caught up after {:.1} s", victim[0], healed.elapsed().as_secs_f64());
+    through.await.unwrap_or_else(|_| failed("the first write was not waited for"))
+}
+
+/// Writes through a node until one is committed: seconds from now.
+pub(super) async fn first_write_through(
+    world: &World,
+    organization: &str,
+) -> Result<JoinHandle<Result<f64, Error>>, Error> {
+    let begin = Instant::now();
+    let (writer, organization) = (world.writer(organization).await?, organization.to_owned());
+    Ok(tokio::spawn(async move {
+        let late = || begin.elapsed() >= SETTLE_LIMIT;
+        match writer.write("first-after-healing", &What::One, late).await {
+            Some((at, _)) => Ok((at - begin).as_secs_f64()),
+            None => failed(format!("no write through {organization} was committed")),
+        }
+    }))
 }
 
 /// B2.

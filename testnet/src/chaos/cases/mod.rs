@@ -8,7 +8,10 @@ mod crash;
 mod disk;
 mod links;
 mod not_covered;
+mod rates;
+mod stores;
 mod time;
+mod turns;
 
 pub use not_covered::NOT_COVERED;
 
@@ -28,64 +31,99 @@ pub struct Case {
     pub figure: &'static str,
     /// Unit of the figure.
     pub unit: &'static str,
-    /// Part of `--short`.
-    pub short: bool,
 }
 
-const fn case(
-    id: &'static str,
-    short: bool,
-    does: &'static str,
-    figure: &'static str,
-    unit: &'static str,
-) -> Case {
-    Case { id, does, figure, unit, short }
+const fn case(id: &'static str, does: &'static str, figure: &'static str, unit: &'static str) -> Case {
+    Case { id, does, figure, unit }
 }
 
 /// All that run, in the order in which they run.
-pub const ALL: [Case; 23] = [
-    case("A1", true, "kill -9 one of four, restart after 0.25 to 10 s", "start to caught up", "s"),
+pub const ALL: &[Case] = &[
+    case("A1", "kill -9 one of four, restart after 0.25 to 10 s", "start to caught up", "s"),
     case(
         "A2",
-        true,
         "end a node at its five fault points (none between the votes), restart by its supervisor",
         "start to caught up",
         "s",
     ),
-    case("A3", true, "kill two of four, then start one", "first write after", "s"),
-    case("A4", true, "kill all four, start all in random order", "first write after", "s"),
-    case("A6", false, "SIGSTOP one for 10 s", "first write through it after", "s"),
-    case("A8", true, "SIGTERM one under load", "until it has ended", "s"),
-    case("A9", true, "kill -9 one and start it at once", "start to caught up", "s"),
-    case("B1", true, "isolate custodian or recipient for 60 s", "healed to caught up", "s"),
-    case("B2", true, "split two and two", "first write after", "s"),
-    case("B3", false, "a line: each node reaches only its neighbours", "slowest probe", "s"),
-    case("B4", false, "nobody hears one node, which hears all", "slowest probe", "s"),
-    case("B5", false, "the links of one node flap", "slowest probe", "s"),
-    case("B6", false, "every link takes 200 ms", "slowest probe", "s"),
-    case("B8", true, "partitions that move every 1.5 s, then two and two", "first write after", "s"),
-    case("B9", false, "the links of one node carry 10 kB/s", "slowest probe", "s"),
-    case("C1", true, "cut the tail of the engine's write-ahead log", "start to caught up", "s"),
-    case("C3", true, "fill one node's disk, then free it", "back once there is space", "s"),
-    case("D1", true, "one clock off by an hour, then by ten years", "slowest probe", "s"),
-    case("D3", false, "two clocks off by ten minutes", "slowest probe", "s"),
+    case("A3", "kill two of four, then start one", "first write after", "s"),
+    case("A4", "kill all four, start all in random order", "first write after", "s"),
+    case("A5", "short lives of one node, killed before or after it is ready", "last start to caught up", "s"),
+    case("A6", "SIGSTOP one for 10 s", "first write through it after", "s"),
+    case("A6-long", "SIGSTOP one for 120 s", "first write through it after", "s"),
+    case(
+        "A7",
+        "SIGSTOP the one whose turn to propose comes, until its round has passed",
+        "first write through it after",
+        "s",
+    ),
+    case("A8", "SIGTERM one under load", "until it has ended", "s"),
+    case("A9", "kill -9 one and start it at once", "start to caught up", "s"),
+    case("A10", "wipe ledger and votes of one, keep keys and vault", "start to caught up", "s"),
+    case(
+        "B1",
+        "isolate custodian or recipient for 60 s (40 s with --short)",
+        "healed to the first write through it",
+        "s",
+    ),
+    case("B2", "split two and two", "first write after", "s"),
+    case("B3", "a line: each node reaches only its neighbours", "slowest probe", "s"),
+    case("B4", "nobody hears one node, which hears all", "slowest probe", "s"),
+    case("B5", "the links of one node flap", "slowest probe", "s"),
+    case("B6", "every link takes 200 ms", "slowest probe", "s"),
+    case("B8", "partitions that move every 1.5 s, then two and two", "first write after", "s"),
+    case("B9", "the links of one node carry 10 kB/s", "slowest probe", "s"),
+    case("C1", "cut the tail of the engine's write-ahead log", "start to caught up", "s"),
+    case(
+        "C2",
+        "flip bits in the ledger's files of one node until one is found, then empty its folder",
+        "emptied to caught up",
+        "s",
+    ),
+    case("C3", "fill one node's disk, then free it", "back once there is space", "s"),
+    case(
+        "C5",
+        "each store's writes fail on one node, restart by its supervisor",
+        "started to caught up",
+        "s",
+    ),
+    case("C7", "put an old ledger and old votes of one back", "start to caught up", "s"),
+    case("D1", "one clock off by an hour, then by ten years", "slowest probe", "s"),
+    case("D3", "two clocks off by ten minutes", "slowest probe", "s"),
     case(
         "D4",
-        true,
         "a consent that ends at t, asked about at t-1, t, t+1 on all four",
         "answers compared",
         "answers",
     ),
     case(
         "G4",
-        true,
         "replay writes over a restart, a withdrawal through all nodes, a proof at one node",
         "replays",
         "requests",
     ),
-    case("G9", true, "one request id from 100 tasks, and through another node", "tries", "requests"),
-    case("H2", true, "peers that are not on the list knock at both ports", "knocks", "peers"),
+    case("G9", "one request id from 100 tasks, and through another node", "tries", "requests"),
+    case("H2", "peers that are not on the list knock at both ports", "knocks", "peers"),
+    case("L1-rate", "two of four down for 10 s: how soon 90% of the rate is back", "healed to the rate", "s"),
+    case("R1", "steady load: memory of the node that has most, and its growth", "most memory", "MB"),
 ];
+
+/// The cases of `--short`, as issue 5 lists them.
+pub const SHORT: [&str; 18] = [
+    "A1", "A2", "A3", "A4", "A9", "B1", "B2", "B8", "C1", "C3", "D1", "D4", "E1", "E4", "E7", "G4", "G9",
+    "H2",
+];
+
+/// How long cases take that may take long.
+#[derive(Debug, Clone, Copy)]
+pub struct Length {
+    /// Shorter where a case allows it.
+    pub short: bool,
+    /// Lives of A5.
+    pub lives: u64,
+    /// Seconds of R1.
+    pub steady_seconds: u64,
+}
 
 /// Whether this machine lets a case run; if not, why.
 pub fn possible(id: &str, dir: &Path) -> Result<(), String> {
@@ -96,16 +134,20 @@ pub fn possible(id: &str, dir: &Path) -> Result<(), String> {
 }
 
 /// Runs a case's script: its figure.
-pub async fn run(id: &str, world: &mut World, short: bool) -> Result<f64, Error> {
+pub async fn run(id: &str, world: &mut World, length: Length) -> Result<f64, Error> {
     match id {
         "A1" => crash::kill_one(world).await,
         "A2" => crash::fault_points(world).await,
         "A3" => crash::kill_two(world).await,
         "A4" => crash::kill_all(world).await,
-        "A6" => crash::stop_one(world).await,
+        "A5" => crash::short_lives(world, length.lives).await,
+        "A6" => crash::stop_one(world, 10).await,
+        "A6-long" => crash::stop_one(world, 120).await,
+        "A7" => turns::stop_proposers(world).await,
         "A8" => crash::terminate_one(world).await,
         "A9" => crash::kill_and_start(world).await,
-        "B1" => links::isolate(world, if short { 40 } else { 60 }).await,
+        "A10" => stores::wipe(world).await,
+        "B1" => links::isolate(world, if length.short { 40 } else { 60 }).await,
         "B2" => links::split(world).await,
         "B3" => links::line(world).await,
         "B4" => links::one_way(world).await,
@@ -114,12 +156,17 @@ pub async fn run(id: &str, world: &mut World, short: bool) -> Result<f64, Error>
         "B8" => links::moving(world).await,
         "B9" => links::thin(world).await,
         "C1" => disk::truncate_log(world).await,
+        "C2" => stores::flip_bits(world).await,
         "C3" => disk::fill(world).await,
+        "C5" => stores::failing_writes(world).await,
+        "C7" => stores::old_copy(world).await,
         "D1" => time::one_clock(world).await,
         "D3" => time::two_clocks(world).await,
         "D4" => time::end_of_consent(world).await,
         "G4" => clients::replays(world).await,
         "G9" => clients::one_id(world).await,
+        "L1-rate" => rates::recovery(world).await,
+        "R1" => rates::memory(world, length.steady_seconds).await,
         _ => clients::knock(world).await,
     }
 }
@@ -129,6 +176,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    /// Cases of the short set that are written beside this one; empty once they are there.
+    const NOT_HERE_YET: [&str; 3] = ["E1", "E4", "E7"];
+
+    #[test]
+    fn all_of_the_short_set_runs() {
+        let runs = |id: &&str| ALL.iter().any(|case| case.id == *id);
+        let missing: Vec<&str> = SHORT.into_iter().filter(|id| !runs(id)).collect();
+        assert_eq!(missing, NOT_HERE_YET);
+    }
 
     #[test]
     fn every_id_stands_in_one_list_once() {

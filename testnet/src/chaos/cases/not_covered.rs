@@ -5,17 +5,10 @@ const MEMBERSHIP: &str = "membership and keys change by Govern, which this versi
 const NO_PROCESSES: &str = "needs no processes that fail: cases for the node's and the ledger's own tests";
 
 /// Id and reason.
-pub const NOT_COVERED: [(&str, &str); 50] = [
-    ("A5", "two hundred restarts take longer than this tool's time; A1, A2 and A9 repeat with --runs"),
-    ("A6-long", "SIGSTOP for 120 s: only the half of 10 s runs"),
-    ("A7", "needs to know the proposer before it proposes; A6 stops one of four, proposer or not"),
-    ("A10", "no case of this tool; guard::a_wiped_validator_follows_until_two_blocks_on_and_then_votes of the node covers it"),
+pub const NOT_COVERED: &[(&str, &str)] = &[
     ("A11", "evidence of equivocation is not recorded on the ledger yet"),
     ("B7", "real packet loss needs netem in the kernel; a proxy of TCP streams can only delay"),
-    ("C2", "repair and resync of a damaged store are not built yet; the node's vault tests see exit 9"),
-    ("C5", "needs a file system that fails writes on demand; C3 covers the one error that a tmpfs makes"),
     ("C6", "needs a machine or file system that loses unsynced writes; a killed process loses none"),
-    ("C7", "no case of this tool; guard::an_old_copy_put_back_is_recognized_by_its_own_signature of the node covers it"),
     ("C9", "pruning and snapshots are not built yet"),
     ("C10", "pruning and snapshots are not built yet"),
     ("E1", BYZANTINE),
@@ -54,6 +47,4 @@ pub const NOT_COVERED: [(&str, &str); 50] = [
     ("I3", NO_PROCESSES),
     ("I4", NO_PROCESSES),
     ("I5", "there is one schema so far"),
-    ("L1-rate", "the second half of L1, 90% of the rate within 60 s, needs a long run"),
-    ("R1", "needs ten minutes of steady load; `assent-testnet bench` measures memory once"),
 ];

@@ -1,6 +1,6 @@
 //! The invariants of FAULTS.md, one file each, over what a run saw. Each one's tests alter a good run and see it fail.
 //!
-//! Not checked here: R1 (memory over minutes) and the second half of L1 (the rate after a minute), which need long runs.
+//! R1 and the second half of L1 need runs of their own: they are cases, `cases/rates.rs`.
 
 mod l1;
 mod s1;
