@@ -76,7 +76,7 @@ fn check_inner(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisErr
     Ok((genesis, set, hash))
 }
 
-fn check_validator_set(set: &ValidatorSet) -> Result<(), GenesisError> {
+pub(crate) fn check_validator_set(set: &ValidatorSet) -> Result<(), GenesisError> {
     if set.validators.is_empty() || set.validators.len() > MAX_VALIDATORS {
         return rule(format!("{} validators, 1 to {MAX_VALIDATORS} needed", set.validators.len()));
     }

@@ -19,6 +19,8 @@
 //! block             build_block and apply_block
 //! commitment        salted commitments, the Merkle map of consents, the access head
 //! receipt, audit    offline verification: one access, one history, a whole chain
+//! sets              from genesis' validators to later ones, each set certified by the one before
+//! evidence          equivocation, judged by itself; conviction: a file of it that names whose key it is
 //! late              what is released under break-glass before its access stands in the ledger
 //! consent           CDA-1: the decision function and FHIR import
 //! ```
@@ -30,8 +32,10 @@ pub mod certificate;
 pub mod checkpoint;
 pub mod commitment;
 pub mod consent;
+pub mod conviction;
 pub mod encoding;
 pub mod entry;
+pub mod evidence;
 pub mod execute;
 pub mod genesis;
 pub mod governance;
@@ -43,6 +47,7 @@ pub mod log;
 pub mod membership;
 pub mod receipt;
 pub mod replacement;
+pub mod sets;
 pub mod state;
 pub mod tree;
 

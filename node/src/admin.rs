@@ -51,7 +51,7 @@ async fn metrics(State(app): State<App>) -> String {
     let reasons = app.parts.freshness.reasons();
     let fresh = u8::from(reasons.is_empty());
     let lacking = app.parts.lacks.now();
-    let figures: [(&str, &str, &str, u64); 9] = [
+    let figures: [(&str, &str, &str, u64); 10] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
         (
@@ -71,6 +71,12 @@ async fn metrics(State(app): State<App>) -> String {
         ),
         ("assent_vault_missing_accesses", "gauge", "Accesses whose events the vault lacks", lacking.accesses),
         ("assent_store_syncs_total", "counter", "Synced writes of the ledger store", app.parts.store.syncs()),
+        (
+            "assent_evidence_total",
+            "counter",
+            "Times that a validator was seen to contradict itself",
+            app.parts.evidence.get(),
+        ),
     ];
     let mut text = String::new();
     for (name, kind, help, value) in figures {

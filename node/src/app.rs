@@ -12,6 +12,7 @@ use crate::certificates::Certificates;
 use crate::chain::replica::TipInfo;
 use crate::chain::{Mempool, Store, Submitter};
 use crate::custodian::{Custodian, Lacks};
+use crate::evidence::EvidenceSeen;
 use crate::freshness::Freshness;
 use crate::grpc::places::Places;
 use crate::limits::Limits;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub lacks: Lacks,
     /// Connections to other organizations' nodes; none when ordering alone.
     pub peers: Option<Peers>,
+    /// Pieces of evidence against validators.
+    pub evidence: EvidenceSeen,
 }
 
 /// Everything a service may use. Cheap to clone.

@@ -26,6 +26,7 @@ pub mod chain;
 pub mod config;
 pub mod custodian;
 pub mod daemon;
+pub mod evidence;
 pub mod exchange;
 pub mod fault;
 pub mod freshness;

@@ -20,6 +20,7 @@ use crate::certificates::{self, Certificates};
 use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
 use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
 use crate::custodian::{Custodian, Lacks};
+use crate::evidence;
 use crate::exchange::{entries, server, status};
 use crate::fault::{self, Swarm};
 use crate::freshness::Freshness;
@@ -278,6 +279,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         places: Places::new(config.limits),
         lacks: Lacks::default(),
         peers: peers.clone(),
+        evidence: Default::default(),
         genesis,
     });
     let custodian = Custodian::new(parts.clone());
@@ -295,7 +297,10 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         Ordering::Single => tokio::spawn(single::run(replica, keys.vote.clone(), shutdown.clone())),
         Ordering::Malachite => {
             let guard = Guard { marker: config.data_dir.join(NEVER_VOTED), reports, health: health.clone() };
-            let bft_config = bft_config(&config, &keys, &app.parts.genesis, guard);
+            let (found, queue) = mpsc::channel(evidence::MAX_WAITING);
+            tokio::spawn(evidence::report(app.parts.clone(), queue, shutdown.clone()));
+            let bft_config =
+                BftConfig { evidence: Some(found), ..bft_config(&config, &keys, &app.parts.genesis, guard) };
             let timeouts = bft_config.timeouts;
             let handle = bft::start(bft_config, replica, shutdown.clone()).await?;
             tokio::spawn(watchdog::run(handle.status(), timeouts, health.clone(), shutdown.clone()));
@@ -453,5 +458,6 @@ fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis, guard:
         moniker: config.organization.clone(),
         timeouts: Default::default(),
         guard: Some(guard),
+        evidence: None,
     }
 }

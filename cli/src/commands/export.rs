@@ -1,9 +1,9 @@
 //! `assent audit export`: a node's whole ledger in one file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use assent_proto::v1::audit_service_client::AuditServiceClient;
-use assent_proto::v1::ExportLedgerRequest;
+use assent_proto::v1::{Answer, ExportLedgerRequest};
 use serde_json::json;
 
 use crate::commands::status::{answer_json, answer_text};
@@ -32,33 +32,34 @@ impl ExportArgs {
         files::refuse_existing(&self.out)?;
         connect::run(async {
             let node = self.node.connect(profile).await?;
-            self.export(&node).await
+            let (answer, bytes) = download(&node, &self.out).await?;
+            let text = format!("{} written, not verified yet\n", self.out.display())
+                + &fields(&[("bytes", bytes.to_string()), ("ledger", answer_text(&answer))])
+                + &format!("Next: assent audit verify {} --genesis-hash HASH", self.out.display());
+            let json =
+                json!({ "ok": true, "file": self.out, "bytes": bytes, "answer": answer_json(&answer) });
+            Ok(Report::ok(text, json))
         })
     }
+}
 
-    /// The file appears only when the node has said that it is complete.
-    async fn export(&self, node: &Node) -> Result<Report, Failure> {
-        let mut client =
-            AuditServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_CHUNK_BYTES);
-        let mut stream = node.answer(client.export_ledger(ExportLedgerRequest {})).await?;
-        let mut file = NewFile::create(&self.out, PUBLIC)?;
-        let bar = progress("bytes received:");
-        let (mut answer, mut bytes) = (None, 0u64);
-        while let Some(message) = node.next(&mut stream).await? {
-            answer = answer.or(message.answer);
-            bytes += message.chunk.len() as u64;
-            file.write(&message.chunk)?;
-            bar.set_position(bytes);
-        }
-        bar.finish_and_clear();
-        if bytes == 0 {
-            return Err(Failure::error("EMPTY_EXPORT", "the node sent nothing; nothing was written"));
-        }
-        file.commit()?;
-        let text = format!("{} written, not verified yet\n", self.out.display())
-            + &fields(&[("bytes", bytes.to_string()), ("ledger", answer_text(&answer))])
-            + &format!("Next: assent audit verify {} --genesis-hash HASH", self.out.display());
-        let json = json!({ "ok": true, "file": self.out, "bytes": bytes, "answer": answer_json(&answer) });
-        Ok(Report::ok(text, json))
+/// Writes a node's ledger to a file, which appears only when the node has said that it is complete; its length in bytes.
+pub async fn download(node: &Node, out: &Path) -> Result<(Option<Answer>, u64), Failure> {
+    let mut client = AuditServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_CHUNK_BYTES);
+    let mut stream = node.answer(client.export_ledger(ExportLedgerRequest {})).await?;
+    let mut file = NewFile::create(out, PUBLIC)?;
+    let bar = progress("bytes received:");
+    let (mut answer, mut bytes) = (None, 0u64);
+    while let Some(message) = node.next(&mut stream).await? {
+        answer = answer.or(message.answer);
+        bytes += message.chunk.len() as u64;
+        file.write(&message.chunk)?;
+        bar.set_position(bytes);
     }
+    bar.finish_and_clear();
+    if bytes == 0 {
+        return Err(Failure::error("EMPTY_EXPORT", "the node sent nothing; nothing was written"));
+    }
+    file.commit()?;
+    Ok((answer, bytes))
 }

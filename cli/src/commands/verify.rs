@@ -1,10 +1,11 @@
-//! `assent verify`: a bundle or a history, offline, asking nobody.
+//! `assent verify`: a bundle, a history or evidence, offline, asking nobody.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
 use assent_ledger::audit::EXPORT_MAGIC;
+use assent_ledger::conviction::{EVIDENCE_MAGIC, MAX_EVIDENCE_BYTES};
 use assent_ledger::genesis::check_genesis;
 use assent_ledger::late::{verify_late_bundle, VerifiedLate, LATE_MAGIC};
 use assent_ledger::receipt::{
@@ -15,7 +16,7 @@ use assent_proto::ledger::v1::{AccessEvent, AccessHistory, DataRequest, LateBund
 use prost::Message;
 use serde_json::{json, Value};
 
-use crate::commands::history;
+use crate::commands::{evidence, history};
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, time, Report};
 use crate::profile::{AnchorArgs, Profile};
@@ -24,7 +25,7 @@ use crate::profile::{AnchorArgs, Profile};
 #[derive(Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct VerifyArgs {
-    /// Bundle, history, or late release
+    /// Bundle, history, late release, or evidence
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -49,6 +50,7 @@ impl VerifyArgs {
                 Err(fault("this is a ledger export").help("verify it with `assent audit verify`"))
             }
             magic if magic == LATE_MAGIC => late(anchor, body),
+            magic if magic == EVIDENCE_MAGIC => evidence::verify(anchor, body),
             _ => Err(fault("neither a bundle nor a history")),
         }
     }
@@ -56,11 +58,21 @@ impl VerifyArgs {
     fn read(&self) -> Result<Vec<u8>, Failure> {
         let path = self.file.display();
         let unreadable = |e| Failure::usage("UNREADABLE", format!("{path} can't be read: {e}"));
-        let max = MAX_BUNDLE_BYTES as u64 + BUNDLE_MAGIC.len() as u64;
         let mut bytes = Vec::new();
-        let file = File::open(&self.file).map_err(unreadable)?;
-        file.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        match bytes.len() as u64 > max {
+        let mut file = File::open(&self.file).map_err(unreadable)?;
+        let magic = BUNDLE_MAGIC.len() as u64;
+        file.by_ref().take(magic).read_to_end(&mut bytes).map_err(unreadable)?;
+        let max = magic
+            + match bytes == EVIDENCE_MAGIC {
+                true => MAX_EVIDENCE_BYTES as u64,
+                false => MAX_BUNDLE_BYTES as u64,
+            };
+        // By its size, before it is read; by what comes, where nobody knows a size.
+        let size = file.metadata().map_err(unreadable)?.len();
+        if size <= max {
+            file.take(max + 1 - magic).read_to_end(&mut bytes).map_err(unreadable)?;
+        }
+        match size.max(bytes.len() as u64) > max {
             true => Err(fault(&format!("the file has more than {max} bytes"))),
             false => Ok(bytes),
         }
@@ -80,13 +92,14 @@ fn fault(why: &str) -> Failure {
     Failure::verification("DOES_NOT_HOLD", why)
 }
 
-fn does_not_hold(error: impl std::fmt::Display) -> Failure {
+/// Something in the file that isn't right.
+pub fn does_not_hold(error: impl std::fmt::Display) -> Failure {
     fault(&printable(&error.to_string()))
         .help("do not rely on this file; get it again from where it came from")
 }
 
 /// The anchor to verify against: the given one, or the file's own, which proves consistency only.
-fn anchor_of(given: Option<Hash>, genesis: &[u8]) -> Result<Hash, Failure> {
+pub fn anchor_of(given: Option<Hash>, genesis: &[u8]) -> Result<Hash, Failure> {
     match given {
         Some(hash) => Ok(hash),
         None => check_genesis(genesis).map(|(_, _, hash)| hash).map_err(does_not_hold),

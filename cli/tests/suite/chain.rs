@@ -6,7 +6,9 @@ use assent_ledger::audit::{write_record, RecordKind, EXPORT_MAGIC};
 use assent_ledger::block::{apply_genesis, build_block, Proposal, Tip};
 use assent_ledger::certificate::{precommit, vote_sign_bytes};
 use assent_ledger::commitment::{commit, digests_root};
+use assent_ledger::conviction::make_evidence_file;
 use assent_ledger::entry::{check_entry, sign_entry};
+use assent_ledger::evidence::conflicting_votes;
 use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::Context;
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
@@ -18,8 +20,8 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
     AccessEvent, AccessHistory, AccessReceipt, Certificate, CommitSignature, DataRequest, EntryBody,
-    InclusionProof, LateAccess, Operation, Organization, RecordAccess, RecordBundle, SetConsent, Signed,
-    Validator, ValidatorSet,
+    InclusionProof, LateAccess, Operation, Organization, RecordAccess, RecordBundle, ReportEvidence,
+    SetConsent, Signed, Validator, ValidatorSet,
 };
 use prost::Message;
 
@@ -180,20 +182,63 @@ impl Chain {
             .log
             .extend(applied.log_nodes.into_iter().map(|(level, index, hash)| ((level, index), hash)));
         let (height, hash) = (applied.header.height, applied.tip.header_hash);
-        let mut signatures: Vec<CommitSignature> = self
-            .votes
-            .iter()
-            .map(|key| {
-                let address = key.verifying_key().to_bytes();
-                let message = vote_sign_bytes(CHAIN, &precommit(height, 0, &hash, &address));
-                CommitSignature { address: address.to_vec(), signature: sign(key, &message).to_vec() }
-            })
-            .collect();
-        signatures.sort_by(|a, b| a.address.cmp(&b.address));
-        let certificate = Certificate { height, round: 0, header_hash: hash.to_vec(), signatures };
+        let certificate = self.certify(height, &hash, &[0, 1, 2, 3], 0);
         let log_size = applied.header.log_size;
         self.blocks.push(Committed { block, header: applied.header_bytes, log_size, certificate });
         self.tip = applied.tip;
+    }
+
+    fn certify(&self, height: u64, hash: &Hash, signers: &[usize], round: u32) -> Certificate {
+        let mut signatures: Vec<CommitSignature> = signers
+            .iter()
+            .map(|n| {
+                let address = self.votes[*n].verifying_key().to_bytes();
+                let message = vote_sign_bytes(CHAIN, &precommit(height, round, hash, &address));
+                CommitSignature {
+                    address: address.to_vec(),
+                    signature: sign(&self.votes[*n], &message).to_vec(),
+                }
+            })
+            .collect();
+        signatures.sort_by(|a, b| a.address.cmp(&b.address));
+        Certificate { height, round, header_hash: hash.to_vec(), signatures }
+    }
+
+    /// One more block, with an access by `actor`, that these organizations certify in this round.
+    pub fn branch(&mut self, actor: &str, signers: &[usize], round: u32) {
+        self.access(actor);
+        let certificate = self.certify(self.tip.height, &self.tip.header_hash, signers, round);
+        self.blocks.last_mut().unwrap().certificate = certificate;
+    }
+
+    /// Two precommits of an organization that contradict each other.
+    pub fn contradiction(&self, organization: usize, height: u64) -> ReportEvidence {
+        let key = &self.votes[organization];
+        let votes = [1, 2].map(|n| precommit(height, 3, &[n; 32], &key.verifying_key().to_bytes()));
+        let signatures = votes.clone().map(|vote| sign(key, &vote_sign_bytes(CHAIN, &vote)));
+        conflicting_votes((&votes[0], &signatures[0]), (&votes[1], &signatures[1]))
+    }
+
+    /// A file of it.
+    pub fn evidence_file(&self, organization: usize, height: u64) -> Vec<u8> {
+        make_evidence_file(&self.genesis, &[], &self.contradiction(organization, height)).unwrap().0
+    }
+
+    /// One more block, with evidence as Cedar reports it; false when this ledger does not execute that.
+    pub fn report(&mut self, evidence: ReportEvidence) -> bool {
+        let entry = self.entry(Kind::ReportEvidence(evidence));
+        let candidate = check_entry(CHAIN, &entry).unwrap();
+        let proposer = self.tip.bench.proposer(&self.tip.validators, self.tip.height + 1, 0).unwrap();
+        let previous_certificate = self.blocks.last().unwrap().certificate.encode_to_vec();
+        let proposal = Proposal { proposer, round: 0, now_ms: self.tip.time_ms + 1000, previous_certificate };
+        let (.., dropped) =
+            build_block(&self.tip, &self.state, vec![candidate], &proposal, &verify_batch).unwrap();
+        if let Some((_, error)) = dropped.first() {
+            assert_eq!(error.reason(), "GOVERNANCE_NOT_EXECUTED");
+            return false;
+        }
+        self.block(vec![entry]);
+        true
     }
 
     fn consent(&mut self, control_key: Option<[u8; 32]>) {

@@ -8,6 +8,7 @@ mod chain;
 mod checkpoint;
 mod consent;
 mod consents;
+mod evidence;
 mod grant;
 mod keys;
 mod node;

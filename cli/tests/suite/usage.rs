@@ -66,6 +66,7 @@ const COMMANDS: &[&[&str]] = &[
     &["audit"],
     &["audit", "export"],
     &["audit", "verify"],
+    &["audit", "evidence"],
 ];
 
 #[test]

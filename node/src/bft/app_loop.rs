@@ -30,9 +30,10 @@ use super::certificate;
 use super::codec::WireCodec;
 use super::course::{Course, Watch};
 use super::crypto::{ChainSigner, ChainVerifier};
+use super::evidence::Witness;
 use super::types::{Address, BftContext, BlockHash, Height};
 use super::validators::ValidatorSet;
-use super::BftStatus;
+use super::{BftConfig, BftStatus};
 use crate::order::{Candidate, Fatal, Replica};
 
 /// `has_work` is asked at least this often while idle.
@@ -82,6 +83,8 @@ pub struct App<R> {
     pub(super) seen: u64,
     /// Whether it votes.
     pub(super) watch: Watch,
+    /// Hears who contradicts himself.
+    witness: Witness,
     /// The course that it has to change to.
     turn: Option<Course>,
 }
@@ -105,7 +108,7 @@ pub(super) fn answer<T>(reply: Reply<T>, value: T) -> Result<(), Fatal> {
 impl<R: Replica> App<R> {
     /// The task.
     pub fn new(
-        chain_id: &str,
+        config: &BftConfig,
         replica: R,
         engine: Engine,
         watch: Watch,
@@ -113,9 +116,11 @@ impl<R: Replica> App<R> {
     ) -> Self {
         let votes = watch.course == Course::Vote;
         status.send_replace(BftStatus { votes, ..BftStatus::new(replica.tip()) });
+        let BftConfig { chain_id, evidence, .. } = config;
+        let witness = Witness::new(chain_id, evidence.clone(), replica.tip(), &replica.validators());
         Self {
             replica,
-            chain_id: chain_id.to_owned(),
+            chain_id: chain_id.clone(),
             engine,
             verifier: ChainVerifier::new(chain_id),
             assembly: Assembly::new(chain_id),
@@ -127,6 +132,7 @@ impl<R: Replica> App<R> {
             reported: 0,
             seen: 0,
             watch,
+            witness,
             turn: None,
         }
     }
@@ -191,7 +197,15 @@ impl<R: Replica> App<R> {
     fn heard(&mut self, event: Result<Event<BftContext>, RecvError>) -> Result<(), Fatal> {
         self.status.send_modify(|s| s.last_message = Instant::now());
         match event {
-            Ok(Event::Received(message)) => self.see(&message),
+            Ok(Event::Received(message)) => {
+                self.witness.hears(&message);
+                self.see(&message)
+            }
+            // Another process with this key may say otherwise.
+            Ok(Event::Published(message)) => {
+                self.witness.hears(&message);
+                Ok(())
+            }
             // It stands still from here on, by design.
             Ok(Event::WalCorrupted(error)) => Err(Fatal::Corrupt(format!("the engine's log: {error}"))),
             Ok(Event::WalReplayError(error)) => {
@@ -239,11 +253,13 @@ impl<R: Replica> App<R> {
                 self.turn = self.watch.committed(self.replica.tip(), by, signed);
                 let tip = self.replica.tip();
                 self.assembly.advance(tip);
+                self.witness.advance(tip, &self.replica.validators());
                 self.validated.clear();
                 self.status.send_modify(|s| s.last_progress = Instant::now());
                 answer(reply, ())
             }
-            AppMsg::Finalized { reply, .. } => {
+            AppMsg::Finalized { evidence, reply, .. } => {
+                self.witness.told_by_engine(&evidence);
                 // Answered by `start_next`, at once if there is work.
                 self.held = Some((reply, Instant::now()));
                 Ok(())

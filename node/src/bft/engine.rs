@@ -87,7 +87,7 @@ async fn conduct<R: Replica>(
             Some(engine) => engine,
             None => launch(&config, &mut watch, replica.tip()).await?,
         };
-        let app = App::new(&config.chain_id, replica, engine, watch, status);
+        let app = App::new(&config, replica, engine, watch, status);
         let (parts, ended) = app.run(&shutdown).await;
         (replica, watch, status) = parts;
         match ended? {

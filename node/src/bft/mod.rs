@@ -9,6 +9,7 @@
 //! engine                      configuration and start
 //! app_loop                    one task that answers the engine by asking the `Replica`;
 //!                             proposals, exchange and idle are parts of it
+//! evidence                    validators that contradict themselves
 //! course, memory              the double-sign guard: whether this engine votes or only follows
 //! ```
 //! Needs tokio's multi-threaded runtime: disk work of the replica runs in `block_in_place`.
@@ -21,6 +22,7 @@ mod codec_sync;
 mod course;
 mod crypto;
 mod engine;
+mod evidence;
 mod exchange;
 mod idle;
 pub mod memory;
@@ -38,10 +40,10 @@ use std::time::{Duration, Instant};
 use assent_ledger::bench::Bench;
 use assent_ledger::block::header_hash;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{Block, Header, ValidatorSet};
+use assent_proto::ledger::v1::{Block, Header, ReportEvidence, ValidatorSet};
 use malachite_app_channel::app::types::Keypair;
 use prost::Message;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::order::Fatal;
@@ -75,6 +77,8 @@ pub struct BftConfig {
     pub timeouts: Timeouts,
     /// Keeps it from signing where it may have signed before. None in tests whose disk is memory.
     pub guard: Option<Guard>,
+    /// Takes evidence against validators; what finds no room is lost. None: it is said in the log only.
+    pub evidence: Option<mpsc::Sender<ReportEvidence>>,
 }
 
 /// Timeouts of the consensus steps. Each round adds `delta`, up to `max`.

@@ -11,11 +11,11 @@ use assent_ledger::certificate::verify_certificate;
 use assent_ledger::Hash;
 use assent_node::bft::{self, BftConfig, BftHandle, Timeouts};
 use assent_node::order::{Candidate, Fatal, Replica, Verdict};
-use assent_proto::ledger::v1::{Block, Certificate, Header, Validator, ValidatorSet};
+use assent_proto::ledger::v1::{Block, Certificate, Header, ReportEvidence, Validator, ValidatorSet};
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use prost::Message;
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, Notify};
 use tokio_util::sync::CancellationToken;
 
 pub const CHAIN: &str = "bft-test";
@@ -183,6 +183,8 @@ pub struct Net {
     nodes: Vec<Node>,
     padding: usize,
     faulty: Option<usize>,
+    /// Where each one's evidence goes.
+    pub evidence: [Option<mpsc::Sender<ReportEvidence>>; 4],
 }
 
 impl Net {
@@ -211,7 +213,20 @@ impl Net {
                 running: None,
             })
             .collect();
-        Self { home: tempfile::tempdir().unwrap(), keys, set, ports, nodes, padding, faulty: None }
+        Self {
+            home: tempfile::tempdir().unwrap(),
+            keys,
+            set,
+            ports,
+            nodes,
+            padding,
+            faulty: None,
+            evidence: Default::default(),
+        }
+    }
+
+    pub fn key(&self, index: usize) -> SigningKey {
+        self.keys[index].clone()
     }
 
     pub fn secret(index: usize) -> [u8; 32] {
@@ -233,6 +248,7 @@ impl Net {
             moniker: format!("org-{index}"),
             timeouts: Timeouts::default(),
             guard: None,
+            evidence: self.evidence[index].clone(),
         };
         let node = &self.nodes[index];
         let replica = Memory {
@@ -442,6 +458,7 @@ async fn a_port_in_use_is_said() {
         moniker: "org-0".into(),
         timeouts: Timeouts::default(),
         guard: None,
+        evidence: None,
     };
     let error = bft::start(config, replica, CancellationToken::new()).await.unwrap_err().to_string();
     assert!(error.contains("cannot listen on /ip4/127.0.0.1/tcp/") && error.contains("in use"), "{error}");

@@ -51,11 +51,15 @@ async fn votes_above(net: &Net, elm: usize, height: u64, mut n: u64) -> u64 {
     panic!("elm does not vote again");
 }
 
-/// All nodes of this process, and all tests in it: none ever saw two votes of one validator.
+/// All nodes of this process, and all tests in it: none ever saw two votes of one validator. Bare engines, which may play with
+/// liars, are named org-N.
 pub fn no_double_vote() {
     let equivocations = metrics_text();
-    let counts: Vec<&str> =
-        equivocations.lines().filter(|l| l.starts_with("malachitebft_core_consensus_equivocation")).collect();
+    let counts: Vec<&str> = equivocations
+        .lines()
+        .filter(|l| l.starts_with("malachitebft_core_consensus_equivocation"))
+        .filter(|l| !l.contains("moniker=\"org-"))
+        .collect();
     assert!(!counts.is_empty() && counts.iter().all(|line| line.ends_with(" 0")), "{counts:?}");
 }
 

@@ -15,6 +15,7 @@ mod corrupt;
 mod crowd;
 mod decisions;
 mod disk;
+mod evidence;
 mod exchange;
 mod explain;
 mod grpc;

@@ -5,6 +5,9 @@ mod report;
 mod signatures;
 mod verify;
 
+pub use report::{fault_json, fault_text};
+
+use crate::commands::evidence::EvidenceArgs;
 use crate::commands::export::ExportArgs;
 use crate::exit::Failure;
 use crate::output::Report;
@@ -17,6 +20,8 @@ pub enum AuditCommand {
     Export(ExportArgs),
     /// Verify such a file from genesis, offline
     Verify(verify::VerifyArgs),
+    /// Find validators that contradicted themselves
+    Evidence(EvidenceArgs),
 }
 
 impl AuditCommand {
@@ -25,6 +30,7 @@ impl AuditCommand {
         match self {
             Self::Export(args) => args.run(profile),
             Self::Verify(args) => args.run(profile),
+            Self::Evidence(args) => args.run(profile),
         }
     }
 }

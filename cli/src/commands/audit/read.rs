@@ -1,31 +1,20 @@
-//! An export read record by record: no more than one is in memory, besides the state that they lead to.
+//! An export verified on all cores.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
-use assent_ledger::audit::{parse_head, ChainVerifier, Fault, RecordKind, EXPORT_MAGIC};
-use assent_ledger::block::MAX_BLOCK_BYTES;
+use assent_ledger::audit::{ChainVerifier, Fault};
+use assent_ledger::block::Verify;
 use assent_ledger::keys::{verify_batch, Check};
 
 use super::signatures::Signatures;
 use crate::commands::checkpoint::{contradiction, Pinned, Pins};
+use crate::commands::reader::{framing, Reader, Stopped};
 use crate::output::reading;
 
 /// Bytes read at once.
 const BUFFER: usize = 1 << 20;
-
-/// Why verification stopped: something in the file, or the disk that it lies on.
-pub enum Stopped {
-    Fault(Fault),
-    Read(std::io::Error),
-}
-
-impl From<Fault> for Stopped {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
 
 /// Verifies a file, with signatures checked on all cores. Should one not hold, or the chain end in a fault, it is gone through once
 /// more, signature by signature: that names the first fault.
@@ -57,95 +46,22 @@ pub fn verify(
     }
 }
 
-/// Fills the buffer as far as the file goes; says how far.
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Stopped> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Stopped::Read(error)),
-        }
-    }
-    Ok(filled)
-}
-
-fn framing(
-    verifier: &ChainVerifier,
-    kind: &'static str,
-    expected: impl Into<String>,
-    found: impl Into<String>,
-) -> Fault {
-    Fault {
-        height: verifier.next_height(),
-        index: None,
-        kind,
-        expected: expected.into(),
-        found: found.into(),
-    }
-}
-
-fn records(
-    path: &Path,
-    verifier: &mut ChainVerifier,
-    pins: &Pins,
-    check: &dyn Fn(&[Check]) -> bool,
-) -> Result<(), Stopped> {
+fn records(path: &Path, verifier: &mut ChainVerifier, pins: &Pins, check: Verify<'_>) -> Result<(), Stopped> {
     let file = File::open(path).map_err(Stopped::Read)?;
     let bytes = file.metadata().map_err(Stopped::Read)?.len();
-    let mut file = BufReader::with_capacity(BUFFER, file);
+    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, file));
     let bar = reading(bytes);
-    let mut magic = [0; EXPORT_MAGIC.len()];
-    let filled = fill(&mut file, &mut magic)?;
-    if magic != *EXPORT_MAGIC {
-        let found = hex::encode(&magic[..filled]);
-        return Err(framing(verifier, "magic", hex::encode(EXPORT_MAGIC), found).into());
-    }
-    let mut payload = Vec::new();
-    let mut head = [0; 5];
     loop {
-        match fill(&mut file, &mut head)? {
-            0 => break,
-            5 => {}
-            n => {
-                return Err(
-                    framing(verifier, "truncated", "a record head of 5 bytes", format!("{n} bytes")).into()
-                )
-            }
-        }
-        let kind = payload_of(&mut file, head, &mut payload, verifier)?;
         let before = verifier.tip().map_or(0, |tip| tip.log.size());
-        verifier.record_by(kind, &payload, check)?;
+        if reader.next(verifier, check)?.is_none() {
+            break;
+        }
         passes(verifier, pins, before)?;
-        bar.inc((head.len() + payload.len()) as u64);
+        bar.inc(reader.record_bytes());
     }
     bar.finish_and_clear();
     reaches(verifier, pins)?;
     Ok(verifier.finish()?)
-}
-
-/// Reads the payload behind a head. What there is of it goes into the fault of a head that is none: it tells the height.
-fn payload_of(
-    file: &mut impl Read,
-    head: [u8; 5],
-    payload: &mut Vec<u8>,
-    verifier: &ChainVerifier,
-) -> Result<RecordKind, Stopped> {
-    let [_, length @ ..] = head;
-    let (parsed, said) = (parse_head(head), u32::from_be_bytes(length) as usize);
-    payload.resize(said.min(MAX_BLOCK_BYTES), 0);
-    if let Ok((_, len)) = parsed {
-        payload.resize(len, 0);
-    }
-    let filled = fill(file, payload)?;
-    let rest = || [&head[..], &payload[..filled]].concat();
-    let (kind, len) = parsed.map_err(|e| verifier.framing_fault("framing", &rest(), "a known record", e))?;
-    if filled < len {
-        let (expected, found) = (format!("{len} bytes of payload"), format!("{filled} bytes"));
-        return Err(verifier.framing_fault("truncated", &rest(), expected, found).into());
-    }
-    Ok(kind)
 }
 
 fn checkpoint_fault(verifier: &ChainVerifier, kind: &'static str, pin: &Pinned) -> Option<Fault> {

@@ -192,13 +192,15 @@ fn pin_json(pin: &Pinned) -> Value {
     json!({ "size": size, "root": hex::encode(root), "signed_by": pin.signed_by })
 }
 
-fn fault_text(fault: &Fault) -> String {
+/// A fault for people.
+pub fn fault_text(fault: &Fault) -> String {
     let index = fault.index.map(|index| format!(", entry {index}")).unwrap_or_default();
     format!("first fault at height {}{index}: {}\n", fault.height, fault.kind)
         + &fields(&[("expected", printable(&fault.expected)), ("found", printable(&fault.found))])
 }
 
-fn fault_json(fault: &Fault) -> Value {
+/// A fault for JSON output.
+pub fn fault_json(fault: &Fault) -> Value {
     json!({
         "height": fault.height, "index": fault.index, "kind": fault.kind,
         "expected": fault.expected, "found": fault.found,

@@ -84,15 +84,15 @@ async fn garbage_on_the_entries_protocol_is_refused_entry_by_entry() {
 const BROADCAST: &str = "/ax/broadcast/1.0.0";
 
 #[derive(NetworkBehaviour)]
-struct Gossip {
-    gossipsub: gossipsub::Behaviour,
+pub struct Gossip {
+    pub gossipsub: gossipsub::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     stream: libp2p_stream::Behaviour,
 }
 
 /// A swarm that is not ours, with a validator's peer key, connected to the others.
-fn played(secret: [u8; 32], chain_id: &str, others: &[(u16, [u8; 32])]) -> Swarm<Gossip> {
+pub fn played(secret: [u8; 32], chain_id: &str, others: &[(u16, [u8; 32])]) -> Swarm<Gossip> {
     let mut swarm = SwarmBuilder::with_existing_identity(Keypair::ed25519_from_bytes(secret).unwrap())
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)

@@ -3,7 +3,7 @@
 mod calls;
 mod config;
 mod consent;
-mod gossip;
+pub mod gossip;
 mod limits;
 mod states;
 

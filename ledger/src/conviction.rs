@@ -1,0 +1,123 @@
+//! Evidence files: what a validator signed, and whose key it is, verified with nothing but the genesis hash.
+//!
+//! ```text
+//! genesis hash ─▶ genesis ─(chain of sets)─▶ a set that has the key ─▶ organization
+//!                                            two signatures by the key, verified by themselves
+//! ```
+//! The chain of sets is the shortest that shows the key. So a file says: this key is a validator's of this organization, since
+//! that height. Whether it still had a vote at the height of the offence the file doesn't say; a retired key must not contradict
+//! itself either.
+
+use assent_proto::ledger::v1::{EvidenceFile, ReportEvidence, SetChange, ValidatorSet};
+use prost::Message;
+
+use crate::encoding::{decode, fields, EncodingError};
+use crate::evidence::{verify_evidence, EvidenceError, Offence};
+use crate::genesis::{check_genesis_file, CheckedGenesis, GenesisError};
+use crate::hash::Hash;
+use crate::sets::{verify_set_chain, SetError, MAX_SET_CHANGES};
+
+/// First bytes of an evidence file.
+pub const EVIDENCE_MAGIC: &[u8; 8] = b"ASSENTE1";
+/// Longest evidence file without its magic: genesis, evidence, and more set changes than a consortium makes.
+pub const MAX_EVIDENCE_BYTES: usize = 16 << 20;
+
+/// Why an evidence file convicts nobody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConvictionError {
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    #[error("genesis hash is {found}, expected {expected}")]
+    GenesisHash { expected: String, found: String },
+    #[error(transparent)]
+    Sets(#[from] SetError),
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    #[error("EvidenceFile.evidence is missing")]
+    NoEvidence,
+    #[error("{address} is in none of the validator sets that the file shows")]
+    Stranger { address: String },
+    #[error("the file shows {found} set changes, {needed} are enough")]
+    Surplus { found: usize, needed: usize },
+}
+
+/// What an evidence file shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conviction {
+    /// Chain id.
+    pub chain_id: String,
+    /// Organization whose validator it is.
+    pub organization: String,
+    /// First height at which its key voted.
+    pub voted_from: u64,
+    /// What it did.
+    pub offence: Offence,
+}
+
+fn organization_of(set: &ValidatorSet, key: &Hash) -> Option<String> {
+    set.validators.iter().find(|v| v.vote_key == key).map(|v| v.organization.clone())
+}
+
+/// Links to the first set that has the key, that set's first height, and whose key it is there.
+fn whose(
+    genesis: &CheckedGenesis,
+    changes: &[SetChange],
+    key: &Hash,
+) -> Result<(usize, u64, String), ConvictionError> {
+    let sets = verify_set_chain(genesis, changes)?;
+    let found = sets.iter().enumerate().find_map(|(link, (from, set))| {
+        organization_of(set, key).map(|organization| (link, *from, organization))
+    });
+    found.ok_or_else(|| ConvictionError::Stranger { address: hex::encode(key) })
+}
+
+/// Makes a file, magic included, from all set changes that are known; those that aren't needed are left out.
+pub fn make_evidence_file(
+    genesis: &CheckedGenesis,
+    changes: &[SetChange],
+    evidence: &ReportEvidence,
+) -> Result<(Vec<u8>, Conviction), ConvictionError> {
+    let offence = verify_evidence(&genesis.chain_id, evidence)?;
+    let (needed, ..) = whose(genesis, changes, &offence.validator)?;
+    let file = EvidenceFile {
+        genesis: genesis.bytes.clone(),
+        evidence: Some(evidence.clone()),
+        sets: changes[..needed].to_vec(),
+    };
+    let body = file.encode_to_vec();
+    let conviction = verify_evidence_file(&genesis.hash, &body)?;
+    Ok(([EVIDENCE_MAGIC.as_slice(), &body].concat(), conviction))
+}
+
+/// The genesis file in an evidence file, which need not be right.
+pub fn genesis_of(body: &[u8]) -> Result<Vec<u8>, EncodingError> {
+    read(body).map(|file| file.genesis)
+}
+
+fn read(body: &[u8]) -> Result<EvidenceFile, EncodingError> {
+    if body.len() > MAX_EVIDENCE_BYTES {
+        let (len, max) = (body.len(), MAX_EVIDENCE_BYTES);
+        return Err(EncodingError::TooLong { message: "EvidenceFile", len, max });
+    }
+    fields("EvidenceFile", body, MAX_SET_CHANGES + 2)?;
+    decode("EvidenceFile", body, MAX_EVIDENCE_BYTES)
+}
+
+/// Verifies what stands behind the magic, with the genesis hash that the reader trusts.
+pub fn verify_evidence_file(anchor: &Hash, body: &[u8]) -> Result<Conviction, ConvictionError> {
+    let file = read(body)?;
+    let genesis = check_genesis_file(&file.genesis)?;
+    if genesis.hash != *anchor {
+        let (expected, found) = (hex::encode(anchor), hex::encode(genesis.hash));
+        return Err(ConvictionError::GenesisHash { expected, found });
+    }
+    let evidence = file.evidence.ok_or(ConvictionError::NoEvidence)?;
+    let offence = verify_evidence(&genesis.chain_id, &evidence)?;
+    let (needed, voted_from, organization) = whose(&genesis, &file.sets, &offence.validator)?;
+    if file.sets.len() != needed {
+        return Err(ConvictionError::Surplus { found: file.sets.len(), needed });
+    }
+    Ok(Conviction { chain_id: genesis.chain_id, organization, voted_from, offence })
+}
