@@ -5,6 +5,7 @@
 //! - `--clock-offset-ms N`: its wall clock is off by that much.
 //! - `--dial ORGANIZATION=CONSENSUS,EXCHANGE`: it dials these multiaddrs and not those on the ledger, so that each directed link
 //!   between two nodes can be cut, delayed or stalled. Whom it talks to is still proven by the peer id on the ledger.
+//! - `--lie LIE`: it lies to the other validators ([`crate::bft::lie`]).
 //!
 //! All are refused unless the chain id starts with `testnet-`.
 
@@ -13,8 +14,13 @@ use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::OnceLock;
 
+use assent_ledger::entry::{check_entry, CheckedEntry};
+use assent_proto::ledger::v1::Entry;
 use libp2p::Multiaddr;
 use nix::errno::Errno;
+use prost::Message;
+
+use crate::bft::lie::{Bad, Lie};
 
 /// All points.
 pub const POINTS: [&str; 5] =
@@ -36,6 +42,9 @@ pub struct Flags {
     /// Testnets only: dial this organization there, ORGANIZATION=CONSENSUS,EXCHANGE.
     #[arg(long, hide = true)]
     pub dial: Vec<String>,
+    /// Testnets only: lie to the other validators (see bft/lie.rs).
+    #[arg(long, hide = true)]
+    pub lie: Option<String>,
 }
 
 /// A swarm of a node.
@@ -59,6 +68,8 @@ type Ways = BTreeMap<String, [String; 2]>;
 static ARMED: OnceLock<Armed> = OnceLock::new();
 static CLOCK_OFFSET_MS: AtomicI64 = AtomicI64::new(0);
 static WAYS: OnceLock<Ways> = OnceLock::new();
+static LIE: OnceLock<Lie> = OnceLock::new();
+static TURN: AtomicU64 = AtomicU64::new(0);
 
 fn parse(text: &str) -> Result<Armed, String> {
     let (place, passes) = text.rsplit_once(':').unwrap_or((text, "1"));
@@ -84,18 +95,23 @@ pub fn arm(flags: &Flags, chain_id: &str) -> Result<(), String> {
         ("--fault", flags.fault.is_some()),
         ("--clock-offset-ms", flags.clock_offset_ms != 0),
         ("--dial", !flags.dial.is_empty()),
+        ("--lie", flags.lie.is_some()),
     ];
     if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !chain_id.starts_with("testnet-")) {
         return Err(format!("{flag} is for chains whose id starts with testnet-, this one is {chain_id}"));
     }
     let ways = flags.dial.iter().map(|text| way(text)).collect::<Result<Ways, _>>()?;
     let point = flags.fault.as_deref().map(parse).transpose()?;
+    let lie = flags.lie.as_deref().map(str::parse).transpose()?;
     // A process that embeds several nodes passes no flags and must change nothing.
     if flags.clock_offset_ms != 0 {
         CLOCK_OFFSET_MS.store(flags.clock_offset_ms, Ordering::Relaxed);
     }
     if !ways.is_empty() && WAYS.set(ways).is_err() {
         return Err("--dial is set already".into());
+    }
+    if lie.is_some_and(|lie| LIE.set(lie).is_err()) {
+        return Err("--lie is set already".into());
     }
     match point.map(|point| ARMED.set(point)) {
         Some(Err(_)) => Err("--fault is armed already".into()),
@@ -144,6 +160,33 @@ pub fn address(organization: &str, swarm: Swarm, listed: &str) -> String {
     other.map_or_else(|| listed.to_owned(), |ways| ways[swarm as usize].clone())
 }
 
+/// What this process lies about.
+pub fn lie() -> Option<Lie> {
+    LIE.get().copied()
+}
+
+/// How many blocks of its own a lying validator has built.
+pub fn turn() -> u64 {
+    TURN.load(Ordering::Relaxed)
+}
+
+/// Entries for a block of its own, and how their signatures are checked: a liar may spoil one and see nothing wrong in it.
+pub fn candidates(mut entries: Vec<CheckedEntry>) -> (Vec<CheckedEntry>, bool) {
+    let Some(Lie::BadBlock(bad)) = lie() else {
+        return (entries, false);
+    };
+    let turn = TURN.fetch_add(1, Ordering::Relaxed) + 1;
+    let spoils = bad.at(turn) == Some(Bad::Unsigned);
+    if let Some(first) = entries.first_mut().filter(|_| spoils) {
+        let spoiled = Entry::decode(first.bytes.as_slice()).ok().and_then(|mut entry| {
+            entry.signature.iter_mut().for_each(|byte| *byte = !*byte);
+            check_entry(&first.body.chain_id, &entry.encode_to_vec()).ok()
+        });
+        spoiled.into_iter().for_each(|spoiled| *first = spoiled);
+    }
+    (entries, spoils)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,14 +212,16 @@ mod tests {
         let fault = |text: &str| Flags { fault: Some(text.into()), ..Flags::default() };
         let dial = |text: &str| Flags { dial: vec![text.into()], ..Flags::default() };
         let clock = Flags { clock_offset_ms: -1, ..Flags::default() };
+        let lie = |text: &str| Flags { lie: Some(text.into()), ..Flags::default() };
         let way = "birch=/ip4/127.0.0.1/tcp/1,/ip4/127.0.0.1/tcp/2";
-        for flags in [fault("before-commit:1"), dial(way), clock] {
+        for flags in [fault("before-commit:1"), dial(way), clock, lie("vote-twice")] {
             let said = arm(&flags, "hospitals").unwrap_err();
             assert!(said.contains("testnet-"), "{said}");
         }
         for (flags, says) in [
             (fault("nowhere:1"), "no such point"),
             (fault("before-commit:x"), "number"),
+            (lie("vote-thrice"), "no such lie"),
             (dial("birch"), "ORGANIZATION=CONSENSUS,EXCHANGE"),
             (dial("birch=/ip4/127.0.0.1/tcp/1"), "two multiaddrs"),
             (dial("birch=127.0.0.1:1,/ip4/127.0.0.1/tcp/2"), "127.0.0.1:1 is no multiaddr"),

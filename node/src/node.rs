@@ -459,5 +459,6 @@ fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis, guard:
         timeouts: Default::default(),
         guard: Some(guard),
         evidence: None,
+        lie: fault::lie(),
     }
 }

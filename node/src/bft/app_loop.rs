@@ -31,6 +31,7 @@ use super::codec::WireCodec;
 use super::course::{Course, Watch};
 use super::crypto::{ChainSigner, ChainVerifier};
 use super::evidence::Witness;
+use super::prevotes::Prevotes;
 use super::types::{Address, BftContext, BlockHash, Height};
 use super::validators::ValidatorSet;
 use super::{BftConfig, BftStatus};
@@ -55,6 +56,8 @@ pub struct Engine {
     pub codec: WireCodec,
     /// Signs parts.
     pub signer: ChainSigner,
+    /// What it found out about prevotes.
+    pub prevotes: Prevotes,
     /// Where it listens.
     pub listen: SocketAddr,
     /// For every height.
@@ -71,6 +74,8 @@ pub struct App<R> {
     pub(super) status: watch::Sender<BftStatus>,
     /// Height that the engine works on, 0 before the first.
     pub(super) height: u64,
+    /// Round of it.
+    pub(super) round: u32,
     /// Blocks of this height that were validated, by round.
     pub(super) validated: BTreeSet<(u32, Hash)>,
     /// The question that is answered when there is work.
@@ -126,6 +131,7 @@ impl<R: Replica> App<R> {
             assembly: Assembly::new(chain_id),
             status,
             height: 0,
+            round: 0,
             validated: BTreeSet::new(),
             held: None,
             synced: 0,
@@ -254,6 +260,7 @@ impl<R: Replica> App<R> {
                 let tip = self.replica.tip();
                 self.assembly.advance(tip);
                 self.witness.advance(tip, &self.replica.validators());
+                self.engine.prevotes.advance(tip);
                 self.validated.clear();
                 self.status.send_modify(|s| s.last_progress = Instant::now());
                 answer(reply, ())

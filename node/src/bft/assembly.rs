@@ -151,10 +151,11 @@ impl Assembly {
         Added::Complete
     }
 
-    /// Hands out the complete blocks of a height, in order of round.
-    pub fn take(&mut self, height: u64) -> Vec<Assembled> {
+    /// Hands out the complete blocks of a height up to a round, in order of round.
+    pub fn take(&mut self, height: u64, round: u32) -> Vec<Assembled> {
         let mut out = Vec::new();
-        for entry in self.blocks.values_mut().flatten().filter(|e| e.header.height == height) {
+        let due = |e: &&mut Entry| e.header.height == height && e.header.round <= round;
+        for entry in self.blocks.values_mut().flatten().filter(due) {
             if let State::Complete(bytes) = &entry.state {
                 out.push(Assembled { header: entry.header.clone(), bytes: bytes.clone() });
                 entry.state = State::Done;

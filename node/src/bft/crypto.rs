@@ -15,6 +15,7 @@ use malachite_app_channel::app::types::core::{
 };
 use malachite_signing::{Error, Signer, VerificationResult, Verifier};
 
+use super::prevotes::Prevotes;
 use super::scheme::{PublicKey, Signature};
 use super::types::{Address, BftContext, PartHeader, Proposal, ProposalPart, Vote};
 
@@ -39,12 +40,18 @@ fn vote_to_proto(vote: &Vote) -> Option<proto::Vote> {
 #[derive(Debug, Clone)]
 pub struct ChainVerifier {
     chain_id: String,
+    prevotes: Prevotes,
 }
 
 impl ChainVerifier {
     /// A verifier for signatures of this chain.
     pub fn new(chain_id: &str) -> Self {
-        Self { chain_id: chain_id.to_owned() }
+        Self { chain_id: chain_id.to_owned(), prevotes: Prevotes::default() }
+    }
+
+    /// What the engine has it verify from now on.
+    pub fn prevotes(&self) -> Prevotes {
+        self.prevotes.clone()
     }
 
     /// Whether `signature` is by the vote's own address.
@@ -144,7 +151,11 @@ impl Verifier<BftContext> for ChainVerifier {
         signature: &Signature,
         key: &PublicKey,
     ) -> Result<VerificationResult, Error> {
-        Ok(VerificationResult::from_bool(self.vote(vote, signature, &key.0)))
+        let holds = self.vote(vote, signature, &key.0);
+        if holds {
+            self.prevotes.saw(vote);
+        }
+        Ok(VerificationResult::from_bool(holds))
     }
 
     async fn verify_signed_proposal(

@@ -24,6 +24,7 @@ use super::app_loop::{App, Ended, Engine};
 use super::codec::WireCodec;
 use super::course::{Course, Watch};
 use super::crypto::{ChainSigner, ChainVerifier};
+use super::lie::{self, Liar, Tongue};
 use super::types::{Address, BftContext};
 use super::validators::ValidatorSet;
 use super::{keypair, BftConfig, BftHandle, BftStatus, Timeouts, SYNC_BATCH};
@@ -122,11 +123,22 @@ async fn launch(config: &BftConfig, watch: &mut Watch, tip: u64) -> Result<Engin
     // supervisor ends, it is killed, and its swarm keeps the port until the next packet.
     let fail = |e| fatal(format!("cannot start on {} with log {}", config.listen, wal.display()), e);
     let registry = SharedRegistry::global().with_moniker(&settings.moniker);
-    let (network, sender) =
-        spawn_network_actor(identity, &settings.consensus, &settings.value_sync, &registry, codec.clone())
-            .await
-            .map_err(fail)?;
+    let (consensus, sync) = (&settings.consensus, &settings.value_sync);
+    let (network, sender) = match config.lie {
+        None => {
+            spawn_network_actor(identity, consensus, sync, &registry, codec.clone()).await.map_err(fail)?
+        }
+        Some(lie) => {
+            let (liar, further) = Liar::new(lie, &config.chain_id, signer.clone());
+            let tongue = Tongue::new(codec.clone(), liar);
+            let spawned =
+                spawn_network_actor(identity, consensus, sync, &registry, tongue).await.map_err(fail)?;
+            further.to(spawned.0.clone());
+            spawned
+        }
+    };
     let verifier = Box::new(ChainVerifier::new(&config.chain_id));
+    let prevotes = verifier.prevotes();
     let consensus = match votes {
         true => ConsensusContext::new_validator(address, verifier, Box::new(signer.clone())),
         // Under an address that is no validator's, and without a signer: it takes part in everything but signs nothing.
@@ -141,7 +153,8 @@ async fn launch(config: &BftConfig, watch: &mut Watch, tip: u64) -> Result<Engin
         .build()
         .await
         .map_err(fail)?;
-    Ok(Engine { channels, handle, network, codec, signer, listen, timeouts: linear(&config.timeouts) })
+    let timeouts = linear(&config.timeouts);
+    Ok(Engine { channels, handle, network, codec, signer, prevotes, listen, timeouts })
 }
 
 /// Removes a log that is shorter than its own header, with which the engine would never start again.
@@ -220,7 +233,7 @@ impl Settings {
             // Mesh sizes are the defaults; no scoring; explicit peering and flood publish on.
             protocol: PubSubProtocol::GossipSub(GossipSubConfig::new(6, 12, 4, 2, false, true, true)),
             pubsub_max_size: ByteSize::mib(5),
-            rpc_max_size: MAX_SYNC_RESPONSE,
+            rpc_max_size: config.lie.map_or(MAX_SYNC_RESPONSE, |_| lie::sync::LONGEST_LIE),
             protocol_names: ProtocolNames {
                 consensus: name("consensus"),
                 discovery_kad: name("kad"),

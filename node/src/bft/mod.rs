@@ -10,7 +10,9 @@
 //! app_loop                    one task that answers the engine by asking the `Replica`;
 //!                             proposals, exchange and idle are parts of it
 //! evidence                    validators that contradict themselves
+//! prevotes                    which blocks have more than 2/3 of the prevotes
 //! course, memory              the double-sign guard: whether this engine votes or only follows
+//! lie                         a validator that lies, for testnets
 //! ```
 //! Needs tokio's multi-threaded runtime: disk work of the replica runs in `block_in_place`.
 
@@ -25,8 +27,10 @@ mod engine;
 mod evidence;
 mod exchange;
 mod idle;
+pub mod lie;
 pub mod memory;
 mod pack;
+mod prevotes;
 mod proposals;
 mod scheme;
 mod types;
@@ -79,6 +83,8 @@ pub struct BftConfig {
     pub guard: Option<Guard>,
     /// Takes evidence against validators; what finds no room is lost. None: it is said in the log only.
     pub evidence: Option<mpsc::Sender<ReportEvidence>>,
+    /// Testnets only: what it lies about.
+    pub lie: Option<lie::Lie>,
 }
 
 /// Timeouts of the consensus steps. Each round adds `delta`, up to `max`.

@@ -23,7 +23,7 @@ impl<R: Replica> App<R> {
         height: u64,
         round: u32,
     ) -> Result<Vec<ProposedValue<BftContext>>, Fatal> {
-        self.height = height;
+        (self.height, self.round) = (height, round);
         let now = Instant::now();
         // Who is no validator at this height has nothing to say.
         let votes =
@@ -41,7 +41,7 @@ impl<R: Replica> App<R> {
         let stored = block_in_place(|| self.replica.undecided(height, round))?;
         let mut values: Vec<_> = stored.iter().map(|c| value(c, Validity::Valid)).collect();
         self.validated.extend(stored.iter().map(|c| (c.round, c.hash)));
-        for block in self.assembly.take(height) {
+        for block in self.assembly.take(height, round) {
             values.extend(self.judge(block)?);
         }
         Ok(values)
@@ -80,13 +80,13 @@ impl<R: Replica> App<R> {
             }
             Added::Taken | Added::Complete => self.saw(height, tip),
         }
-        // A block for a later height waits in the assembly until its height starts.
+        // A block for a later height waits in the assembly until its height starts, and one of a later round until that does.
         if height != self.height {
             return Ok(None);
         }
-        // At most one: what came earlier was taken when the height started.
+        // At most one: what came earlier was taken when the round started.
         let mut values = Vec::new();
-        for block in self.assembly.take(height) {
+        for block in self.assembly.take(height, self.round) {
             values.extend(self.judge(block)?);
         }
         Ok(values.pop())
@@ -95,27 +95,32 @@ impl<R: Replica> App<R> {
     /// Validates a complete block. `None` if there is nothing to say about it.
     fn judge(&mut self, block: Assembled) -> Result<Option<ProposedValue<BftContext>>, Fatal> {
         let h = block.header;
-        let proposer = self.validators()?.proposer(h.height, h.round);
+        let validators = self.validators()?;
+        let proposer = validators.proposer(h.height, h.round);
         if self.validated.contains(&(h.round, h.hash.0)) {
             return Ok(None);
         }
+        let known = self.known(h.height, &h.hash.0)?;
+        // Round and proof of lock are the publisher's word; only what was found out here counts as one.
+        let polka = |round| self.engine.prevotes.polka(h.height, round, h.hash, &validators);
+        let again = h.pol_round.is_some_and(|pol| known.is_some() || polka(pol));
         let candidate = Candidate {
             height: h.height,
             round: h.round,
             pol_round: h.pol_round,
             proposer: proposer.0,
             hash: h.hash.0,
-            bytes: self.known(h.height, &h.hash.0)?.unwrap_or(block.bytes),
+            bytes: known.unwrap_or(block.bytes),
         };
-        let fresh = h.pol_round.is_none();
-        match block_in_place(|| self.replica.validate(&candidate, fresh))? {
+        match block_in_place(|| self.replica.validate(&candidate, !again))? {
             Verdict::Valid(hash) if hash == candidate.hash => {
                 self.validated.insert((h.round, hash));
                 Ok(Some(value(&candidate, Validity::Valid)))
             }
             Verdict::Valid(_) => Err(Fatal::Corrupt("a block was validated under another hash".into())),
             Verdict::Invalid(reason) => {
-                tracing::warn!(height = h.height, round = h.round, publisher = %h.publisher, reason, "block is invalid");
+                let (height, round, pol_round, publisher) = (h.height, h.round, h.pol_round, h.publisher);
+                tracing::warn!(height, round, ?pol_round, %publisher, reason, "block is invalid");
                 // Only its proposer can spoil a proposal: another's bytes may differ behind the same header.
                 Ok((h.publisher == proposer).then(|| value(&candidate, Validity::Invalid)))
             }

@@ -202,9 +202,9 @@ fn parts_in_any_order_make_the_block() {
         assert!(matches!((i, added), (0 | 1, Added::Taken) | (2, Added::Complete)));
         assert!(matches!(assembly.add(piece.clone(), 6, &set), Added::Taken), "a duplicate");
     }
-    let taken = assembly.take(7);
+    let taken = assembly.take(7, 99);
     assert_eq!((taken.len(), &taken[0].bytes), (1, &block(7, 700_000).1));
-    assert!(assembly.take(7).is_empty());
+    assert!(assembly.take(7, 99).is_empty());
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn parts_that_do_not_fit_are_refused() {
     let mut small = parts(&a, 7, 0, 10).remove(0);
     small.data = block(7, 11).1;
     assert!(matches!(assembly.add(small, 6, &set), Added::Refused("signature")));
-    assert!(assembly.take(7).is_empty());
+    assert!(assembly.take(7, 99).is_empty());
     // Signed, but the header is another block's.
     let wrong = cut(&a, 7, 0, None, [1; 32], &block(7, 10).1).remove(0);
     assert_eq!(refused(wrong, 6), "hash");
@@ -245,7 +245,7 @@ fn parts_that_do_not_fit_are_refused() {
     let mut assembly = Assembly::new(CHAIN);
     let last = parts(&a, 7, 0, 1_300_000).into_iter().map(|p| assembly.add(p, 6, &set)).last();
     assert!(matches!(last, Some(Added::Refused("block is too long") | Added::Taken)), "{last:?}");
-    assert!(assembly.take(7).is_empty());
+    assert!(assembly.take(7, 99).is_empty());
 }
 
 #[test]
@@ -261,11 +261,11 @@ fn a_publisher_spoils_only_its_own_share() {
         }
     }
     assert!(
-        assembly.take(8).iter().map(|b| b.bytes.len()).sum::<usize>()
+        assembly.take(8, 99).iter().map(|b| b.bytes.len()).sum::<usize>()
             <= 16 * assent_ledger::block::MAX_BLOCK_BYTES
     );
     assert!(matches!(assembly.add(honest[1].clone(), 6, &set), Added::Complete));
-    assert_eq!(assembly.take(7).len(), 1);
+    assert_eq!(assembly.take(7, 99).len(), 1);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use assent_ledger::block::{
 };
 use assent_ledger::certificate::verify_certificate;
 use assent_ledger::execute::ExecuteError;
+use assent_ledger::keys::Check;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{Certificate, ValidatorSet};
 use bytes::Bytes;
@@ -160,8 +161,9 @@ impl Replica for LedgerReplica {
         let proposal =
             Proposal { proposer: self.address, round, now_ms: self.mempool.now_ms(), previous_certificate };
         let view = self.store.view()?;
-        let built =
-            build_block(&self.tip, &view, self.mempool.select(), &proposal, &|c| self.mempool.verify(c));
+        let (candidates, spoiled) = fault::candidates(self.mempool.select());
+        let verify = |c: &[Check]| spoiled || self.mempool.verify(c);
+        let built = build_block(&self.tip, &view, candidates, &proposal, &verify);
         let (bytes, applied, dropped) = match built {
             Ok(built) => built,
             Err(error) => return Err(Fatal::Storage(error.to_string())),
@@ -211,18 +213,15 @@ impl Replica for LedgerReplica {
         if hash != candidate.hash {
             return Ok(Verdict::Invalid(format!("header hash {}", hex::encode(hash))));
         }
-        if fresh && candidate.pol_round.is_none() {
-            if (header.round, header.proposer.as_slice()) != (candidate.round, &candidate.proposer) {
-                return Ok(Verdict::Invalid("the header names another round or proposer".into()));
-            }
-            if !time_is_plausible(&self.tip, header.time_ms, self.mempool.now_ms()) {
-                return Ok(Verdict::Invalid(format!(
-                    "block time {} ms lies ahead of the clock",
-                    header.time_ms
-                )));
-            }
-        } else if header.round > candidate.round {
+        let named = (header.round, header.proposer.as_slice());
+        if fresh && candidate.pol_round.is_none() && named != (candidate.round, &candidate.proposer) {
+            return Ok(Verdict::Invalid("the header names another round or proposer".into()));
+        }
+        if header.round > candidate.pol_round.unwrap_or(candidate.round) {
             return Ok(Verdict::Invalid("the header names a later round".into()));
+        }
+        if fresh && !time_is_plausible(&self.tip, header.time_ms, self.mempool.now_ms()) {
+            return Ok(Verdict::Invalid(format!("block time {} ms lies ahead of the clock", header.time_ms)));
         }
         self.put_undecided(candidate, false)?;
         fault::point("block-validated");

@@ -69,8 +69,9 @@ pub trait Replica: Send + 'static {
     /// The block that this node proposes at (height, round): the stored one if it built one for these before (also
     /// before a crash), else a new one, which is on disk before this returns.
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal>;
-    /// Executes a complete block on a copy of the state. `fresh` is false for replayed, re-proposed and synced values, whose
-    /// time is never judged by a clock. A valid block is on disk as undecided before this returns.
+    /// Executes a complete block on a copy of the state. `fresh` is false for replayed and synced values and for those that were shown
+    /// to be proposed again: their time is never judged by a clock. A proof of lock in the candidate alone is only somebody's word,
+    /// and the header's round must not be above it. A valid block is on disk as undecided before this returns.
     fn validate(&mut self, candidate: &Candidate, fresh: bool) -> Result<Verdict, Fatal>;
     /// Undecided blocks stored for (height, round).
     fn undecided(&self, height: u64, round: u32) -> Result<Vec<Candidate>, Fatal>;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use assent_ledger::block::header_hash;
 use assent_ledger::certificate::verify_certificate;
 use assent_ledger::Hash;
+use assent_node::bft::lie::{Bad, Lie};
 use assent_node::bft::{self, BftConfig, BftHandle, Timeouts};
 use assent_node::order::{Candidate, Fatal, Replica, Verdict};
 use assent_proto::ledger::v1::{Block, Certificate, Header, ReportEvidence, Validator, ValidatorSet};
@@ -112,7 +113,10 @@ impl Replica for Memory {
             Some(pol) if header.round > pol => return invalid("round above the proof of lock"),
             _ => {}
         }
-        let _ = fresh;
+        // Blocks of these tests have no time; only a liar's have one.
+        if fresh && header.time_ms > 0 {
+            return invalid("time");
+        }
         self.disk().undecided.insert((c.height, c.round, hash), c.clone());
         Ok(Verdict::Valid(hash))
     }
@@ -185,6 +189,7 @@ pub struct Net {
     faulty: Option<usize>,
     /// Where each one's evidence goes.
     pub evidence: [Option<mpsc::Sender<ReportEvidence>>; 4],
+    liar: Option<(usize, Lie)>,
 }
 
 impl Net {
@@ -222,6 +227,7 @@ impl Net {
             padding,
             faulty: None,
             evidence: Default::default(),
+            liar: None,
         }
     }
 
@@ -249,6 +255,7 @@ impl Net {
             timeouts: Timeouts::default(),
             guard: None,
             evidence: self.evidence[index].clone(),
+            lie: self.liar.filter(|(liar, _)| *liar == index).map(|(_, lie)| lie),
         };
         let node = &self.nodes[index];
         let replica = Memory {
@@ -433,6 +440,34 @@ async fn an_invalid_proposal_costs_a_round_and_no_more() {
     }
 }
 
+/// A liar may publish its block as one of another round, or as proposed again: what stands in its parts is not what its proposal says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_proposer_that_lies_about_its_round_gains_nothing() {
+    for bad in [Bad::Round, Bad::FutureAgain] {
+        let mut net = Net::new(0);
+        net.liar = Some((1, Lie::BadBlock(bad)));
+        for index in ALL {
+            net.start(index).await;
+        }
+        net.work_until(12);
+        net.reached(&[0, 2, 3], 12).await;
+        net.assert_same_chain();
+        let liar = net.keys[1].verifying_key().to_bytes();
+        let decided = net.nodes[0].disk.lock().unwrap().decided.clone();
+        for (certificate, bytes) in &decided {
+            let header = Block::decode(bytes.clone()).unwrap().header;
+            let header = Header::decode(header.as_slice()).unwrap();
+            let at = format!("{bad:?}: height {}, round {}", certificate.height, certificate.round);
+            assert_eq!(header.round, certificate.round, "{at}: a false round was decided");
+            assert_eq!(header.time_ms, 0, "{at}: a time ahead of all clocks was decided");
+            assert_ne!(header.proposer, liar, "{at}");
+        }
+        for index in ALL {
+            net.stop(index).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_in_use_is_said() {
     let mut net = Net::new(0);
@@ -459,6 +494,7 @@ async fn a_port_in_use_is_said() {
         timeouts: Timeouts::default(),
         guard: None,
         evidence: None,
+        lie: None,
     };
     let error = bft::start(config, replica, CancellationToken::new()).await.unwrap_err().to_string();
     assert!(error.contains("cannot listen on /ip4/127.0.0.1/tcp/") && error.contains("in use"), "{error}");
