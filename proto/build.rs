@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "assent/v1/exchange.proto",
         "assent/v1/patient.proto",
         "assent/v1/audit.proto",
+        "assent/v1/governance.proto",
     ];
     let descriptors = protox::compile(files.iter().map(|f| format!("proto/{f}")), ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

@@ -1,7 +1,7 @@
 //! Asking, and checking for yourself.
 //!
 //! ```text
-//! operator   init, genesis, keys, status       custodian   subject, replace-key, records, consent, policy, explain, reviews
+//! operator   init, genesis, keys, governance, status       custodian   subject, replace-key, records, consent, policy, explain, reviews
 //! CRM        check, cohort, request, accesses  patient     wallet, withdraw, grant, cancel-replacement, history, notices
 //!            ask, outreach                     portal      asks, contact-preferences, watch-consents
 //! auditor    audit export, audit verify        anyone      verify, consent lint, consent evaluate, proof

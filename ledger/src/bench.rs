@@ -27,6 +27,13 @@ pub struct Absence {
     pub until: u64,
 }
 
+impl Absence {
+    /// True while it is on the bench, or would be had there been room.
+    pub fn is_absent(&self, height: u64) -> bool {
+        self.missed >= MISSES_TO_BENCH || self.until >= height
+    }
+}
+
 /// Proposers that missed their last turn, by address. Part of the tip.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bench(pub BTreeMap<Hash, Absence>);
@@ -62,6 +69,12 @@ impl Bench {
         }
         next.0.remove(proposer);
         next
+    }
+
+    /// The bench of a set: who votes no more, or by another key, is not on it.
+    pub fn within(mut self, set: &ValidatorSet) -> Self {
+        self.0.retain(|address, _| set.validators.iter().any(|v| v.vote_key == address));
+        self
     }
 
     fn miss(&mut self, set: &ValidatorSet, height: u64, address: &Hash) {

@@ -448,6 +448,7 @@ fn finish<U>(
     log.append(tagged_leaf_hash(LEAF_HEADER, &header_bytes), |l, i, h| log_nodes.push((l, i, h)));
     let proposer = header.proposer.as_slice().try_into().unwrap_or_default();
     let bench = tip.bench.after(&tip.validators, header.height, header.round, &proposer);
+    let bench = bench.within(&settled.validators);
     let tip = Tip {
         chain_id: tip.chain_id.clone(),
         height: header.height,

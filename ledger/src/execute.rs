@@ -29,6 +29,10 @@ pub enum ExecuteError {
     Read(#[from] ReadError),
     #[error("organization {0} is not on the ledger")]
     UnknownAuthor(String),
+    #[error("{0} is no member any more")]
+    OrganizationRemoved(String),
+    #[error("the entry key of {0} is suspended: the others must vote for a new one (ReplaceKey)")]
+    EntryKeySuspended(String),
     #[error("signature of {0} does not verify")]
     AuthorSignature(String),
     #[error("entry was valid until {not_after_ms} ms, block time is {time_ms} ms")]
@@ -74,6 +78,8 @@ impl ExecuteError {
             Self::Encoding(_) => "MALFORMED_ENTRY",
             Self::Read(_) => "STATE_UNREADABLE",
             Self::UnknownAuthor(_) => "UNKNOWN_AUTHOR",
+            Self::OrganizationRemoved(_) => "ORGANIZATION_REMOVED",
+            Self::EntryKeySuspended(_) => "ENTRY_KEY_SUSPENDED",
             Self::AuthorSignature(_) => "BAD_AUTHOR_SIGNATURE",
             Self::Expired { .. } => "ENTRY_EXPIRED",
             Self::NotAfterTooFar { .. } => "NOT_AFTER_TOO_FAR",
@@ -174,6 +180,12 @@ fn execute_in<R: StateRead>(
     let body = &entry.body;
     let author = organization(state, chain_id, &body.author)?
         .ok_or_else(|| ExecuteError::UnknownAuthor(body.author.clone()))?;
+    if author.removed {
+        return Err(ExecuteError::OrganizationRemoved(body.author.clone()));
+    }
+    if author.entry_key.is_empty() {
+        return Err(ExecuteError::EntryKeySuspended(body.author.clone()));
+    }
     let entry_key = array("OrganizationState", "entry_key", &author.entry_key)?;
     signatures
         .check(entry.signature_check(&entry_key), ExecuteError::AuthorSignature(body.author.clone()))?;
@@ -248,9 +260,28 @@ fn shift_down(window: &[u8], bits: usize) -> Vec<u8> {
         .collect()
 }
 
-fn only_custodian(author: &str, custodian: &str) -> Result<(), ExecuteError> {
-    if author == custodian {
-        return Ok(());
+/// Most successors that are followed from one to the next.
+const MAX_SUCCESSORS: usize = 16;
+
+/// A custodian acts for its own slots. Of one that was removed the successor does, or the successor's where that is removed too;
+/// without a successor nobody: what such slots still take is the patient's withdrawal. The policy slot stays the removed custodian's,
+/// as it last was: accesses to its slots name that sequence.
+fn only_custodian(
+    state: &impl StateRead,
+    chain_id: &str,
+    author: &str,
+    custodian: &str,
+) -> Result<(), ExecuteError> {
+    let mut acting = custodian.to_owned();
+    for _ in 0..MAX_SUCCESSORS {
+        // The author itself is a member: that was checked before.
+        if author == acting {
+            return Ok(());
+        }
+        match organization(state, chain_id, &acting)?.and_then(|o| o.successor.filter(|_| o.removed)) {
+            Some(successor) => acting = successor,
+            None => break,
+        }
     }
     Err(ExecuteError::NotCustodian { author: author.to_owned(), custodian: custodian.to_owned() })
 }
@@ -263,7 +294,7 @@ fn set_consent<R: StateRead>(
     op: &SetConsent,
     signatures: &mut Signatures,
 ) -> Result<(), ExecuteError> {
-    only_custodian(author, &op.custodian)?;
+    only_custodian(state, chain_id, author, &op.custodian)?;
     let mut slot = settled_slot(state, chain_id, time_ms, &op.custodian, &op.handle)?.unwrap_or_default();
     if slot.consent_seq != op.expected_consent_seq {
         return Err(ExecuteError::ConsentSequence {
@@ -348,7 +379,7 @@ fn record_access<R: StateRead>(
     author: &str,
     op: &RecordAccess,
 ) -> Result<(), ExecuteError> {
-    only_custodian(author, &op.custodian)?;
+    only_custodian(state, chain_id, author, &op.custodian)?;
     let slot = settled_slot(state, chain_id, time_ms, &op.custodian, &op.handle)?;
     let mut slot = slot.ok_or(ExecuteError::NoSlot)?;
     if slot.consent_seq != op.expected_consent_seq {

@@ -4,7 +4,7 @@
 //! unordered map. Validator, commit path, replay, simulation and auditor call the same [`block::apply_block`].
 //!
 //! ```text
-//! hash, keys        domain-separated hashing; Ed25519 by the ZIP-215 rule
+//! hash, keys        domain-separated hashing; Ed25519 by the ZIP-215 rule; peer_id: libp2p's names of keys
 //! encoding          exactly one accepted encoding per message
 //! genesis           the auditor's anchor
 //! entry             what organizations sign; admission of its form
@@ -45,6 +45,7 @@ pub mod keys;
 pub mod late;
 pub mod log;
 pub mod membership;
+pub mod peer_id;
 pub mod receipt;
 pub mod replacement;
 pub mod sets;

@@ -30,6 +30,7 @@ pub mod evidence;
 pub mod exchange;
 pub mod fault;
 pub mod freshness;
+pub mod governance;
 pub mod grpc;
 pub mod health;
 pub mod limits;

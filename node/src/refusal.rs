@@ -115,8 +115,8 @@ impl From<SubmitError> for Refusal {
                     | "STALE_WITHDRAW_SEQUENCE"
                     | "STALE_REPLACEMENT" => Kind::Aborted,
                     "ENTRY_EXPIRED" | "SEQUENCE_USED_OR_OUT_OF_WINDOW" | "STATE_UNREADABLE" => Kind::Unavailable,
-                    "MALFORMED_ENTRY" | "BAD_CONTROL_KEY" => Kind::InvalidArgument,
-                    "BAD_CONTROL_SIGNATURE" | "NOT_THE_CUSTODIAN" => Kind::PermissionDenied,
+                    "MALFORMED_ENTRY" | "BAD_CONTROL_KEY" | "BAD_KEY" | "BAD_HANDOVER_SIGNATURE" => Kind::InvalidArgument,
+                    "BAD_CONTROL_SIGNATURE" | "NOT_THE_CUSTODIAN" | "NOT_A_VOTER" => Kind::PermissionDenied,
                     _ => Kind::FailedPrecondition,
                 };
                 Self::new(kind, reason, format!("the ledger refuses the entry: {error}"))

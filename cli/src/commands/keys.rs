@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::card::{self, Card};
 use crate::commands::init::write_key;
+use crate::commands::rotate::RotateArgs;
 use crate::exit::Failure;
 use crate::files::{self, NewFolder, PRIVATE, PUBLIC};
 use crate::output::{fields, Report};
@@ -33,6 +34,8 @@ pub enum KeysCommand {
     Show(ShowArgs),
     /// Make an Ed25519 key (PKCS#8, PEM)
     Generate(GenerateArgs),
+    /// Replace one of the node's own keys by a new one
+    Rotate(RotateArgs),
 }
 
 /// Arguments of `assent keys issue`.
@@ -75,12 +78,13 @@ pub struct GenerateArgs {
 
 impl KeysCommand {
     /// Does it.
-    pub fn run(&self) -> Result<Report, Failure> {
+    pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         match self {
             Self::Issue(args) => args.run(),
             Self::Revoke(args) => args.run(),
             Self::Show(args) => args.run(),
             Self::Generate(args) => args.run(),
+            Self::Rotate(args) => args.run(profile),
         }
     }
 }

@@ -14,6 +14,7 @@ mod explain;
 mod export;
 mod fork;
 mod genesis;
+mod governance;
 mod grant;
 mod history;
 mod init;
@@ -30,6 +31,7 @@ mod replacement;
 mod request;
 mod reviews;
 mod revoke;
+mod rotate;
 mod status;
 mod verify;
 mod wallet;
@@ -47,9 +49,12 @@ pub enum Command {
     Init(init::InitArgs),
     /// Operator: make genesis from the organizations' cards
     Genesis(genesis::GenesisArgs),
-    /// Operator: issue client certificates, make and show keys
+    /// Operator: issue certificates; make, show, rotate keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Operator: members, validators, and how that changes
+    #[command(subcommand)]
+    Governance(governance::GovernanceCommand),
     /// Operator: show how a node does
     Status(status::StatusArgs),
     /// CRM: ask whether anything would be released
@@ -119,7 +124,8 @@ impl Command {
         match self {
             Self::Init(args) => args.run(),
             Self::Genesis(args) => args.run(),
-            Self::Keys(command) => command.run(),
+            Self::Keys(command) => command.run(profile),
+            Self::Governance(command) => command.run(profile),
             Self::Status(args) => args.run(profile),
             Self::Check(args) => args.run(profile),
             Self::Cohort(args) => args.run(profile),

@@ -9,6 +9,7 @@ mod checkpoint;
 mod consent;
 mod consents;
 mod evidence;
+mod governance;
 mod grant;
 mod keys;
 mod node;

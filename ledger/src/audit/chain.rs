@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{Certificate, Header, ValidatorSet};
 
+use super::steps::SetStep;
 use super::{Fault, RecordKind};
 use crate::block::{apply_block, apply_genesis, BlockError, Tip, Verify};
 use crate::certificate::{certificate_checks, validator_set_hash, verify_certificate};
@@ -60,17 +61,6 @@ pub struct OrganizationCounts {
     pub accesses: u64,
     /// Withdraw, of whichever custodian's patients.
     pub withdrawals: u64,
-}
-
-/// A validator set and what it followed from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SetStep {
-    /// First height that it votes on.
-    pub from: u64,
-    /// Its hash.
-    pub hash: Hash,
-    /// The set. The one before certified the header that names it; the first is genesis'.
-    pub set: ValidatorSet,
 }
 
 /// Verifies records one by one; holds the state that they lead to.
@@ -213,8 +203,10 @@ impl ChainVerifier {
         Ok(())
     }
 
-    fn step(&mut self, from: u64, chain_id: &str, set: ValidatorSet) {
-        self.sets.push(SetStep { from, hash: validator_set_hash(chain_id, &set), set });
+    fn step(&mut self, height: u64, chain_id: &str, set: ValidatorSet) {
+        let before = self.sets.last().map(|step| &step.set);
+        let step = SetStep::new(height, chain_id, before, set);
+        self.sets.push(step);
     }
 
     fn block(&mut self, payload: &[u8], verify: Verify<'_>) -> Result<(), Fault> {

@@ -18,10 +18,12 @@
 mod chain;
 mod diagnosis;
 mod records;
+mod steps;
 mod structural;
 
-pub use chain::{ChainVerifier, Counts, Level, OrganizationCounts, SetStep, PRUNED};
+pub use chain::{ChainVerifier, Counts, Level, OrganizationCounts, PRUNED};
 pub use records::{parse_head, write_record, RecordKind, EXPORT_MAGIC};
+pub use steps::SetStep;
 
 use crate::hash::Hash;
 

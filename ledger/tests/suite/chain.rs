@@ -13,7 +13,7 @@ use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::{sha256, Hash};
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::LogRead;
-use assent_ledger::state::{MemoryState, ReadError, StateRead};
+use assent_ledger::state::{organization, MemoryState, ReadError, StateRead};
 use assent_ledger::tree::{MemoryNodes, NodeRead};
 use assent_proto::ledger::v1::{
     Certificate, CommitSignature, EntryBody, Operation, Organization, Validator, ValidatorSet,
@@ -83,6 +83,10 @@ pub struct Chain {
     /// Certificate of the last block; empty at height 0.
     pub certificate: Vec<u8>,
     sequences: BTreeMap<String, u64>,
+    /// Keys that came after genesis, by their public halves.
+    keys: BTreeMap<Vec<u8>, SigningKey>,
+    /// Validator sets that vote from the height after.
+    sets: BTreeMap<u64, Vec<u8>>,
 }
 
 /// A block at height 1: no operation but those of governance looks at it.
@@ -97,11 +101,6 @@ impl Chain {
 
     /// A chain of these organizations, each with one validator of power 1.
     pub fn of(seed: u8, names: &[&str]) -> Self {
-        let validators = names.iter().map(|name| Validator {
-            organization: name.to_string(),
-            vote_key: public(&key(seed, "vote", name)).to_vec(),
-            power: 1,
-        });
         let organizations = names.iter().map(|name| Organization {
             id: name.to_string(),
             name: format!("{name} hospital"),
@@ -109,8 +108,18 @@ impl Chain {
             checkpoint_key: public(&key(seed, "checkpoint", name)).to_vec(),
             ..Default::default()
         });
+        Self::with(seed, names, organizations.collect())
+    }
+
+    /// A chain of these organizations, of which those named have one validator of power 1 each.
+    pub fn with(seed: u8, names: &[&str], organizations: Vec<Organization>) -> Self {
+        let validators = names.iter().map(|name| Validator {
+            organization: name.to_string(),
+            vote_key: public(&key(seed, "vote", name)).to_vec(),
+            power: 1,
+        });
         let set = ValidatorSet { validators: validators.collect(), ..Default::default() };
-        let (file, genesis) = make_genesis_file(CHAIN, START_MS, set, organizations.collect()).unwrap();
+        let (file, genesis) = make_genesis_file(CHAIN, START_MS, set, organizations).unwrap();
         let (tip, changes, update) = apply_genesis(&genesis).unwrap();
         let mut store = Store { values: MemoryState(changes), ..Default::default() };
         store.nodes.apply(update);
@@ -125,6 +134,8 @@ impl Chain {
             headers: Vec::new(),
             certificate: Vec::new(),
             sequences: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            sets: BTreeMap::new(),
         }
     }
 
@@ -134,6 +145,17 @@ impl Chain {
 
     pub fn vote_key(&self, organization: &str) -> SigningKey {
         key(self.seed, "vote", organization)
+    }
+
+    /// A key that may come to sign entries or vote.
+    pub fn know(&mut self, key: SigningKey) {
+        self.keys.insert(public(&key).to_vec(), key);
+    }
+
+    /// The key that signs an organization's entries now.
+    fn present_entry_key(&self, author: &str) -> SigningKey {
+        let stored = organization(&self.store, CHAIN, author).unwrap().unwrap_or_default();
+        self.keys.get(&stored.entry_key).cloned().unwrap_or_else(|| self.entry_key(author))
     }
 
     /// Time of the next block that [`Chain::propose`] makes.
@@ -148,7 +170,7 @@ impl Chain {
 
     /// Signed by the author's key, under the sequence that the body names.
     pub fn signed(&self, body: &EntryBody) -> CheckedEntry {
-        check_entry(CHAIN, &sign_entry(&self.entry_key(&body.author), body)).unwrap()
+        check_entry(CHAIN, &sign_entry(&self.present_entry_key(&body.author), body)).unwrap()
     }
 
     /// Signed by the author, under its next sequence.
@@ -185,8 +207,10 @@ impl Chain {
     pub fn take(&mut self, block: Vec<u8>) {
         let applied = self.apply(&block).unwrap();
         self.store.take(&applied);
-        self.certificate =
-            self.certify(applied.tip.height, &applied.tip.header_hash, &self.names).encode_to_vec();
+        self.certificate = self.certify_by_all(&applied.tip).encode_to_vec();
+        if applied.tip.validators != applied.tip.voters {
+            self.sets.insert(applied.tip.height, applied.tip.validators.encode_to_vec());
+        }
         self.tip = applied.tip;
         self.blocks.push(block);
         self.headers.push(applied.header_bytes);
@@ -208,26 +232,53 @@ impl Chain {
         Certificate { height, round: 0, header_hash: header_hash.to_vec(), signatures }
     }
 
+    /// Precommits of all that vote at a height.
+    fn certify_by_all(&self, tip: &Tip) -> Certificate {
+        let sign = |validator: &Validator| {
+            let known = self.keys.get(&validator.vote_key).cloned();
+            let key = known.unwrap_or_else(|| self.vote_key(&validator.organization));
+            assert_eq!(public(&key).as_slice(), validator.vote_key);
+            commit_signature(&key, tip.height, &tip.header_hash)
+        };
+        let signatures = tip.voters.validators.iter().map(sign).collect();
+        Certificate { height: tip.height, round: 0, header_hash: tip.header_hash.to_vec(), signatures }
+    }
+
     fn precommit(&self, height: u64, header_hash: &Hash, signer: &str) -> CommitSignature {
-        let key = self.vote_key(signer);
-        let vote = precommit(height, 0, header_hash, &public(&key));
-        CommitSignature {
-            address: public(&key).to_vec(),
-            signature: sign(&key, &vote_sign_bytes(CHAIN, &vote)).to_vec(),
-        }
+        commit_signature(&self.vote_key(signer), height, header_hash)
     }
 
     /// The whole chain as an auditor gets it.
     pub fn export(&self) -> Vec<u8> {
-        export(&self.file, &self.blocks, &self.certificate)
+        with_sets(&self.file, &self.blocks, &self.certificate, &self.sets)
+    }
+}
+
+fn commit_signature(key: &SigningKey, height: u64, header_hash: &Hash) -> CommitSignature {
+    let vote = precommit(height, 0, header_hash, &public(key));
+    CommitSignature {
+        address: public(key).to_vec(),
+        signature: sign(key, &vote_sign_bytes(CHAIN, &vote)).to_vec(),
     }
 }
 
 pub fn export(genesis_file: &[u8], blocks: &[Vec<u8>], certificate: &[u8]) -> Vec<u8> {
+    with_sets(genesis_file, blocks, certificate, &BTreeMap::new())
+}
+
+fn with_sets(
+    genesis_file: &[u8],
+    blocks: &[Vec<u8>],
+    certificate: &[u8],
+    sets: &BTreeMap<u64, Vec<u8>>,
+) -> Vec<u8> {
     let mut out = EXPORT_MAGIC.to_vec();
     write_record(&mut out, RecordKind::Genesis, genesis_file);
-    for block in blocks {
+    for (height, block) in (1u64..).zip(blocks) {
         write_record(&mut out, RecordKind::Block, block);
+        if let Some(set) = sets.get(&height) {
+            write_record(&mut out, RecordKind::ValidatorSet, set);
+        }
     }
     if !certificate.is_empty() {
         write_record(&mut out, RecordKind::Certificate, certificate);

@@ -12,16 +12,22 @@ use assent_ledger::commitment::{
 use assent_ledger::entry::{
     cancel_sign_bytes, control_sign_bytes, entry_hash, entry_sign_bytes, withdraw_sign_bytes,
 };
+use assent_ledger::governance::{evidence_key, handover_sign_bytes, ready_sign_bytes};
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::late::late_hash;
+use assent_ledger::membership::membership_key;
+use assent_ledger::peer_id::peer_id;
 use assent_ledger::receipt::{ask_hash, request_hash, sign_message};
 use assent_ledger::state::{organization_key, policy_key, slot_key};
+use assent_proto::ledger::v1::govern::Step;
+use assent_proto::ledger::v1::KeyPurpose;
 use assent_proto::ledger::v1::{
     ConsentAsk, ConsentAskState, DataRequest, Decision, KeyReplacement, NotReleased, Slot, Vote, VoteType,
 };
 use prost::Message;
 
 use crate::chain::{key, Chain, CHAIN, START_MS};
+use crate::governance::{self as governed, evidence};
 use crate::records::{
     by_patient, cancel, history, lone_receipt, op, patient, record_access, request, set_consent, set_policy,
     three_accesses, with_key, withdraw, HANDLE,
@@ -212,6 +218,49 @@ fn chain(lines: &mut Lines) {
     lines.add_long("export", &chain.export());
 }
 
+fn governance(lines: &mut Lines) {
+    let (old, new) = (key(1, "consensus", "cedar"), key(9, "consensus", "cedar"));
+    let chain = governed::four();
+    let vote = |byte| evidence::vote(&old, VoteType::Precommit, 7, 1, byte);
+    let peer = KeyPurpose::ConsensusPeer;
+    let replaced = governed::replace_key(&chain, "cedar", peer, &new);
+    let rotation = governed::rotate("cedar", peer, &old, &new, 9);
+    let operations = [
+        ("add-organization", governed::propose(9, governed::add_organization(&governed::record("fir")))),
+        ("remove-organization", governed::propose(9, governed::remove_organization("elm", Some("cedar")))),
+        ("add-validator", governed::propose(9, governed::add_validator("fir", &new))),
+        ("remove-validator", governed::propose(9, governed::remove_validator("elm"))),
+        ("replace-key", governed::propose(9, replaced)),
+        ("approve", governed::approve(3)),
+        ("rotate-key", governed::step(Step::RotateKey(rotation))),
+        ("suspend-entry-key", governed::suspend("elm")),
+        ("set-addresses", governed::addresses(7)),
+        ("validator-ready", governed::ready("fir", &new, 7)),
+        ("evidence-votes", evidence::votes(CHAIN, &old, &vote(None), &vote(Some(3)))),
+        (
+            "evidence-proposals",
+            evidence::proposals(
+                evidence::proposal(&old, 7, 1, None, 1),
+                evidence::proposal(&old, 7, 1, Some(0), 2),
+            ),
+        ),
+    ];
+    for (name, operation) in operations {
+        lines.add(&format!("operation/{name}"), operation.encode_to_vec());
+        // What is golden is also of the right form.
+        chain.signed(&chain.body("cedar", 5, vec![operation]));
+    }
+    lines.add("sign/key-handover", handover_sign_bytes(CHAIN, "cedar", peer, &[5; 32], &[6; 32], 9));
+    lines.add(
+        "sign/key-handover-suspended",
+        handover_sign_bytes(CHAIN, "cedar", KeyPurpose::Entry, &[], &[6; 32], 0),
+    );
+    lines.add("sign/validator-ready", ready_sign_bytes(CHAIN, "fir", &[5; 32], 7));
+    lines.add("state-key/membership", membership_key(CHAIN));
+    lines.add("state-key/evidence", evidence_key(CHAIN, &[4; 32], 7, 1, 2));
+    lines.add("peer-id", peer_id(&[5; 32]));
+}
+
 #[test]
 fn formats_are_as_approved() {
     let mut lines = Lines(Vec::new());
@@ -219,6 +268,7 @@ fn formats_are_as_approved() {
     sign_bytes(&mut lines);
     hashes(&mut lines);
     chain(&mut lines);
+    governance(&mut lines);
     let found = lines.0.join("\n") + "\n";
     let differing: Vec<_> =
         lines.0.iter().zip(GOLDEN.lines()).filter(|(found, golden)| found != golden).collect();

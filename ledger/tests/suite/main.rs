@@ -10,6 +10,7 @@ mod encoding;
 mod evidence;
 mod flips;
 mod golden;
+mod governance;
 mod late;
 mod log;
 mod properties;

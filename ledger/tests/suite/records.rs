@@ -11,8 +11,8 @@ use assent_ledger::state::{slot, slot_key};
 use assent_ledger::tree;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    AccessEvent, AccessHistory, AccessReceipt, CancelReplacement, Certificate, DataRequest, InclusionProof,
-    Operation, RecordAccess, RecordBundle, SetConsent, SetPolicy, Withdraw,
+    AccessEvent, AccessHistory, AccessReceipt, CancelReplacement, Certificate, DataRequest, Govern,
+    InclusionProof, Operation, RecordAccess, RecordBundle, ReportEvidence, SetConsent, SetPolicy, Withdraw,
 };
 use prost::Message;
 
@@ -108,7 +108,7 @@ macro_rules! wraps {
         fn from(op: $name) -> Self { Wrapped(Kind::$name(op)) }
     })* };
 }
-wraps!(SetConsent, Withdraw, RecordAccess, SetPolicy, CancelReplacement);
+wraps!(SetConsent, Withdraw, RecordAccess, SetPolicy, CancelReplacement, Govern, ReportEvidence);
 
 pub fn request(recipient: &str, nonce: u8) -> DataRequest {
     DataRequest {
@@ -241,7 +241,7 @@ pub fn history(chain: &Chain, receipts: Vec<AccessReceipt>) -> AccessHistory {
 /// Applies a chain's blocks anew, from its genesis.
 pub fn replay(chain: &Chain) -> Chain {
     let names: Vec<&str> = chain.names.iter().map(String::as_str).collect();
-    let mut again = Chain::of(chain.seed, &names);
+    let mut again = Chain::with(chain.seed, &names, chain.genesis.organizations.clone());
     for block in &chain.blocks {
         let applied = apply_block(&again.tip, &again.store, block, &verify_batch).unwrap();
         again.store.take(&applied);

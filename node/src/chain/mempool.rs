@@ -99,7 +99,10 @@ pub fn dead(view: &View<'_>, entry: &CheckedEntry) -> Result<Option<ExecuteError
         | ExecuteError::NotAfterTooFar { .. }
         // Until a key that waits is the present one.
         | ExecuteError::ControlKeyUnchanged
+        // Until the others vote for another one, which may be the same.
+        | ExecuteError::EntryKeySuspended(_)
         | ExecuteError::NoSlot => false,
+        ExecuteError::Governance(error) => error.is_final(),
         _ => true,
     }))
 }

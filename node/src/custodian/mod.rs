@@ -52,7 +52,7 @@ use crate::app::Parts;
 use crate::chain::{now_ms, SubmitError};
 use crate::grpc::proof::Gate;
 use crate::refusal::{Kind, Refusal};
-use crate::vault::{RequestRecord, VaultError};
+use crate::vault::{Pending, RequestRecord, VaultError};
 
 pub use ask_answers::AnsweredAsk;
 pub use asked::{check_reason, MAX_REASON_CHARS};
@@ -230,6 +230,31 @@ impl Custodian {
 
     fn chain_id(&self) -> &str {
         self.parts.chain_id()
+    }
+
+    /// Commits operations once under a request id: for writes with nothing of their own to store. The height of the block.
+    pub(crate) async fn write_once(
+        &self,
+        client: &str,
+        request_id: &str,
+        body_hash: Hash,
+        operations: Vec<Operation>,
+    ) -> Result<u64, Refusal> {
+        let guard = self.preparing.lock().await;
+        let queued = match self.queued(client, request_id, &body_hash)? {
+            Some(queued) => queued,
+            None => blocking(|| {
+                let (queued, record) = self.queue(body_hash, operations, Vec::new())?;
+                self.parts.vault.stage_pending(&[Pending::Request {
+                    client,
+                    request_id,
+                    record: &record,
+                }])?;
+                Ok::<_, Refusal>(queued)
+            })?,
+        };
+        drop(guard);
+        self.commit(client, request_id, body_hash, &queued).await
     }
 
     /// What an earlier call with this request id queued; another body under the id is refused.

@@ -6,7 +6,7 @@
 //! quota      calls that a client may make  deadline   time that a call may take
 //! answer     state that an answer is from  proof      a patient's control key
 //! door       TCP, TLS and their limits     places     for connections and handshakes
-//! custodian, consents, exchange, decision, review, patient, wallet, notices, audit, node: the services
+//! custodian, consents, exchange, decision, review, patient, wallet, notices, audit, governance, node: the services
 //! ```
 //! Shutdown: health says NOT_SERVING, no new connection, calls under way have five seconds.
 
@@ -22,6 +22,7 @@ pub mod decision;
 mod door;
 pub mod error;
 pub mod exchange;
+mod governance;
 mod known;
 pub mod node;
 mod notices;
@@ -40,6 +41,7 @@ use assent_proto::v1::audit_service_server::{self, AuditServiceServer};
 use assent_proto::v1::consent_service_server::{self, ConsentServiceServer};
 use assent_proto::v1::decision_service_server::{self, DecisionServiceServer};
 use assent_proto::v1::exchange_service_server::{self, ExchangeServiceServer};
+use assent_proto::v1::governance_service_server::{self, GovernanceServiceServer};
 use assent_proto::v1::node_service_server::{self, NodeServiceServer};
 use assent_proto::v1::patient_service_server::{self, PatientServiceServer};
 use assent_proto::v1::policy_service_server::{self, PolicyServiceServer};
@@ -82,7 +84,7 @@ const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Names that health knows; "" is the node as a whole.
-const SERVICES: [&str; 11] = [
+const SERVICES: [&str; 12] = [
     "",
     node_service_server::SERVICE_NAME,
     subject_service_server::SERVICE_NAME,
@@ -94,6 +96,7 @@ const SERVICES: [&str; 11] = [
     patient_service_server::SERVICE_NAME,
     review_service_server::SERVICE_NAME,
     audit_service_server::SERVICE_NAME,
+    governance_service_server::SERVICE_NAME,
 ];
 
 /// What the server is told.
@@ -179,6 +182,7 @@ fn routes(api: Api) -> Routes {
         .add_service(ExchangeServiceServer::new(api.clone()).max_decoding_message_size(large))
         .add_service(PatientServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(ReviewServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(GovernanceServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(api).max_decoding_message_size(small))
 }
 

@@ -18,6 +18,7 @@ mod disk;
 mod evidence;
 mod exchange;
 mod explain;
+mod governance;
 mod grpc;
 mod guard;
 mod hiding;

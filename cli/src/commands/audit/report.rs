@@ -149,42 +149,22 @@ fn text(verified: &Verified<'_>, to: u64) -> String {
     text
 }
 
-/// Who joined and who left with a set.
-fn changes(sets: &[SetStep], index: usize) -> (Vec<String>, Vec<String>) {
-    let of = |step: &SetStep| -> Vec<(String, Vec<u8>)> {
-        step.set.validators.iter().map(|v| (v.organization.clone(), v.vote_key.clone())).collect()
-    };
-    let now = of(&sets[index]);
-    let before = index.checked_sub(1).map(|i| of(&sets[i])).unwrap_or_default();
-    let names = |these: &[(String, Vec<u8>)], others: &[(String, Vec<u8>)]| {
-        these.iter().filter(|v| !others.contains(v)).map(|(name, _)| name.clone()).collect()
-    };
-    (names(&now, &before), names(&before, &now))
-}
-
 fn sets_text(sets: &[SetStep]) -> String {
-    let mut text = String::new();
-    for (index, step) in sets.iter().enumerate().skip(1) {
-        let (joined, left) = changes(sets, index);
-        let said = match (joined.is_empty(), left.is_empty()) {
-            (true, true) => "other keys of members".to_owned(),
-            _ => format!("in: {}; out: {}", joined.join(", "), left.join(", ")),
-        };
-        let certified = format!("from height {}, certified by the set before: {said}", step.from);
-        text += &paragraph("validators changed: ", &certified);
-    }
-    text
+    let said = |step: &SetStep| {
+        let SetStep { height, changed, .. } = step;
+        let certified = format!("from height {height}, certified by the set before: {}", changed.join(", "));
+        paragraph("validators changed: ", &certified)
+    };
+    sets.iter().skip(1).map(said).collect()
 }
 
 fn sets_json(sets: &[SetStep]) -> Vec<Value> {
-    let one = |(index, step): (usize, &SetStep)| {
-        let (joined, left) = changes(sets, index);
+    let one = |step: &SetStep| {
         let names: Vec<&str> = step.set.validators.iter().map(|v| v.organization.as_str()).collect();
-        json!({
-            "from": step.from, "hash": hex::encode(step.hash), "validators": names, "joined": joined, "left": left,
-        })
+        let SetStep { height, hash, changed, .. } = step;
+        json!({ "from": height, "hash": hex::encode(hash), "validators": names, "changed": changed })
     };
-    sets.iter().enumerate().map(one).collect()
+    sets.iter().map(one).collect()
 }
 
 fn pin_json(pin: &Pinned) -> Value {
