@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::chain::now_ms;
 use crate::health::Condition;
+use crate::members::Role;
 
 /// Serves until shut down; returns once bound.
 pub async fn serve(app: App, listen: SocketAddr, shutdown: CancellationToken) -> Result<SocketAddr, String> {
@@ -51,7 +52,9 @@ async fn metrics(State(app): State<App>) -> String {
     let reasons = app.parts.freshness.reasons();
     let fresh = u8::from(reasons.is_empty());
     let lacking = app.parts.lacks.now();
-    let figures: [(&str, &str, &str, u64); 10] = [
+    let present = app.parts.members.present();
+    let role = app.parts.role();
+    let figures: [(&str, &str, &str, u64); 13] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
         (
@@ -61,6 +64,14 @@ async fn metrics(State(app): State<App>) -> String {
             app.parts.mempool.len() as u64,
         ),
         ("assent_exchange_peers", "gauge", "Connected organizations", connected as u64),
+        (
+            "assent_members",
+            "gauge",
+            "Members, with and without a vote",
+            present.membership.organizations.len() as u64,
+        ),
+        ("assent_validators", "gauge", "Members with a vote", present.validators().len() as u64),
+        ("assent_validator", "gauge", "1 when this node votes", u64::from(role == Role::Validator)),
         ("assent_fresh", "gauge", "1 when permits may be given", u64::from(fresh)),
         ("assent_grpc_connections", "gauge", "Clients' connections", app.parts.places.connections().into()),
         (

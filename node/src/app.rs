@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use assent_ledger::block::Tip;
 use assent_ledger::genesis::CheckedGenesis;
-use assent_ledger::keys::SigningKey;
+use assent_ledger::keys::{PublicKey, SigningKey};
 use assent_proto::ledger::v1::Organization;
 use tokio::sync::watch;
 
@@ -16,6 +16,8 @@ use crate::evidence::EvidenceSeen;
 use crate::freshness::Freshness;
 use crate::grpc::places::Places;
 use crate::limits::Limits;
+use crate::members::{Members, Role};
+use crate::own_keys::OwnKeys;
 use crate::peers::Peers;
 use crate::recipient::Recipient;
 use crate::vault::Vault;
@@ -30,8 +32,10 @@ pub struct Parts {
     pub genesis_file: Vec<u8>,
     /// "malachite" or "single".
     pub ordering: &'static str,
-    /// The organization's entry key.
-    pub entry_key: SigningKey,
+    /// This node's keys.
+    pub keys: OwnKeys,
+    /// Who is a member now.
+    pub members: Members,
     /// The ledger.
     pub store: Store,
     /// Entries that wait.
@@ -80,8 +84,23 @@ impl Parts {
         self.tips.borrow().tip.clone()
     }
 
-    /// An organization of genesis.
-    pub fn known(&self, id: &str) -> Option<&Organization> {
-        self.genesis.organizations.iter().find(|o| o.id == id)
+    /// A present member.
+    pub fn known(&self, id: &str) -> Option<Organization> {
+        self.members.present().organization(id).cloned()
+    }
+
+    /// Key that a member's signatures are checked with; none of a stranger, and none while it is suspended.
+    pub fn entry_key_of(&self, id: &str) -> Option<PublicKey> {
+        self.members.present().entry_key(id)
+    }
+
+    /// The organization's entry key: the one that the ledger names, else (suspended, or not a member yet) the one in use last.
+    pub fn entry_key(&self) -> SigningKey {
+        self.keys.entry(self.entry_key_of(&self.organization).as_ref())
+    }
+
+    /// What this node's organization is.
+    pub fn role(&self) -> Role {
+        self.members.present().role(&self.organization)
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use assent_ledger::block::Tip;
 use assent_ledger::certificate::total_power;
 use assent_proto::ledger::v1::ValidatorSet;
 use nix::time::{clock_gettime, ClockId};
@@ -29,8 +30,6 @@ struct Inner {
     since: Duration,
     confirmed_by: BTreeSet<String>,
     confirmed: bool,
-    /// One validator is all there is: nobody can know more.
-    alone: bool,
     /// The highest tip that somebody said before enough confirmed this node's.
     reported: u64,
     /// More than 1/3 of the power is connected.
@@ -41,30 +40,35 @@ struct Inner {
 #[derive(Clone)]
 pub struct Freshness {
     tips: watch::Receiver<TipInfo>,
+    own: String,
     max_staleness: Duration,
     health: Health,
     inner: Arc<Mutex<Inner>>,
     doubted: Arc<Notify>,
 }
 
+/// One validator is all there is: nobody can know more.
+fn is_alone(tip: &Tip, own: &str) -> bool {
+    matches!(tip.validators.validators.as_slice(), [only] if only.organization == own)
+}
+
 impl Freshness {
-    /// Starts unconfirmed, unless one validator is all there is.
-    pub fn new(tips: watch::Receiver<TipInfo>, max_staleness: Duration, health: Health) -> Self {
+    /// Starts unconfirmed, unless `own` is the only organization that votes.
+    pub fn new(tips: watch::Receiver<TipInfo>, own: &str, max_staleness: Duration, health: Health) -> Self {
         let (height, alone) = {
             let info = tips.borrow();
-            (info.tip.height, info.tip.validators.validators.len() == 1)
+            (info.tip.height, is_alone(&info.tip, own))
         };
         let inner = Inner {
             last_height: height,
             since: boot_time(),
             confirmed_by: BTreeSet::new(),
             confirmed: alone,
-            alone,
             reported: 0,
             reached: false,
         };
-        let doubted = Arc::default();
-        Self { tips, max_staleness, health, inner: Arc::new(Mutex::new(inner)), doubted }
+        let (own, doubted) = (own.to_owned(), Arc::default());
+        Self { tips, own, max_staleness, health, inner: Arc::new(Mutex::new(inner)), doubted }
     }
 
     /// A validator's organization says that its tip is at `height`.
@@ -93,7 +97,7 @@ impl Freshness {
 
     /// What was confirmed holds no longer.
     fn doubt(&self, inner: &mut Inner) {
-        if inner.alone {
+        if is_alone(&self.tips.borrow().tip, &self.own) {
             return;
         }
         inner.confirmed_by.clear();
@@ -135,7 +139,9 @@ impl Freshness {
         let tip = self.tips.borrow().tip.clone();
         let (since, confirmed, reported) = {
             let mut inner = self.inner.lock().unwrap_or_else(|p| p.into_inner());
-            if boot_time().saturating_sub(inner.since) > self.max_staleness {
+            let alone = is_alone(&tip, &self.own);
+            inner.confirmed |= alone;
+            if boot_time().saturating_sub(inner.since) > self.max_staleness && !alone {
                 self.doubt(&mut inner);
             }
             if tip.height > inner.last_height {
@@ -184,7 +190,6 @@ mod tests {
     use std::time::Instant;
 
     use assent_ledger::bench::Bench;
-    use assent_ledger::block::Tip;
     use assent_ledger::log::Frontier;
     use assent_proto::ledger::v1::Validator;
 
@@ -216,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn who_lost_the_others_asks_them_before_it_permits_again() {
         let (_tips, of_tips) = watch::channel(tip(5));
-        let freshness = Freshness::new(of_tips, Duration::from_secs(60), Health::default());
+        let freshness = Freshness::new(of_tips, "o0", Duration::from_secs(60), Health::default());
         let connected =
             |who: &[&str]| freshness.connected(&who.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>());
         let confirm = |height| ["o1", "o2"].iter().for_each(|peer| freshness.confirm(peer, height));
@@ -243,7 +248,7 @@ mod tests {
     fn who_was_cut_off_is_fresh_again_only_when_others_confirm_the_tip() {
         let (tips, of_tips) = watch::channel(tip(1));
         let limit = Duration::from_millis(300);
-        let freshness = Freshness::new(of_tips, limit, Health::default());
+        let freshness = Freshness::new(of_tips, "o0", limit, Health::default());
         let word = || word(&freshness);
         assert_eq!(word().as_deref(), Some("unconfirmed"));
         let confirm = |height| ["o1", "o2"].iter().for_each(|peer| freshness.confirm(peer, height));

@@ -26,6 +26,10 @@ pub enum Condition {
     DiskFull,
     /// The consensus engine has ended or stands still.
     EngineHung,
+    /// The ledger names another key of this node than the files hold, or its entry key is suspended.
+    NoKey,
+    /// The organization is no member, as of this node's newest block.
+    NotAMember,
     /// The memory of what this validator signed is lost: it follows, and signs nothing where it may have signed before.
     MayHaveVoted,
     /// It follows the others up to where they were when it started.
@@ -40,11 +44,13 @@ pub enum Condition {
 
 impl Condition {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Corrupt,
         Self::WriteFailed,
         Self::DiskFull,
         Self::EngineHung,
+        Self::NoKey,
+        Self::NotAMember,
         Self::MayHaveVoted,
         Self::CatchingUp,
         Self::Unconfirmed,
@@ -59,6 +65,8 @@ impl Condition {
             Self::WriteFailed => "write-failed",
             Self::DiskFull => "disk-full",
             Self::EngineHung => "engine-hung",
+            Self::NoKey => "no-key",
+            Self::NotAMember => "not-a-member",
             Self::MayHaveVoted => "waiting-may-have-voted",
             Self::CatchingUp => "catching-up",
             Self::Unconfirmed => "unconfirmed",

@@ -1,7 +1,7 @@
 //! The composition root: makes every part once, in order, and stops them in order.
 //!
 //! ```text
-//! start: configuration, keys, genesis ─▶ stores ─▶ exchange swarm ─▶ replica ─▶ ordering ─▶ gRPC ─▶ admin
+//! start: configuration, keys, genesis ─▶ stores, members ─▶ exchange swarm ─▶ replica ─▶ ordering ─▶ gRPC ─▶ admin
 //! stop:  gRPC (no new calls) ─▶ ordering (no new blocks) ─▶ exchange swarm ─▶ stores (dropped last)
 //! ```
 
@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assent_ledger::genesis::{check_genesis_file, CheckedGenesis};
-use assent_proto::ledger::v1::Organization;
+use assent_ledger::membership::genesis_membership;
+use assent_ledger::Hash;
 use tokio::sync::{mpsc, Notify};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Parts};
-use crate::bft::{self, memory, BftConfig, Guard};
+use crate::bft::{self, memory, BftConfig, Guard, Wiring};
 use crate::certificates::{self, Certificates};
 use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
 use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
@@ -27,12 +28,14 @@ use crate::freshness::Freshness;
 use crate::grpc::places::Places;
 use crate::grpc::{self, GrpcConfig};
 use crate::health::Health;
+use crate::members::{Members, Present};
 use crate::order::{single, Fatal};
-use crate::peers::{self, Inbound, KnownPeer, Peers, PeersConfig, Protocol};
+use crate::own_keys::{Named, OwnKeys, Purpose};
+use crate::peers::{self, Inbound, Peers, PeersConfig, Protocol};
 use crate::recipient::Recipient;
 use crate::reports::Reports;
 use crate::vault::{Vault, VaultError};
-use crate::{admin, backup, chain, space, watchdog};
+use crate::{admin, backup, chain, space, standing, watchdog};
 
 /// In the data folder of a validator that never voted: `assent init` makes it.
 pub(crate) const NEVER_VOTED: &str = "never-voted";
@@ -127,57 +130,74 @@ fn ended(outcome: Result<Result<(), Fatal>, JoinError>) -> Result<(), Fatal> {
     outcome.unwrap_or_else(|panic| Err(Fatal::Engine(format!("its task ended: {panic}"))))
 }
 
-/// Whether genesis has this organization, with these keys.
+/// The files hold the keys that the ledger names. One that was replaced before may lie ahead of this node's ledger: then it
+/// follows, and says so, until a block names it.
 pub(crate) fn check_membership(
     config: &Config,
-    keys: &NodeKeys,
-    genesis: &CheckedGenesis,
+    keys: &OwnKeys,
+    present: &Present,
+    height: u64,
 ) -> Result<(), ConfigError> {
-    let own = genesis.organizations.iter().find(|o| o.id == config.organization);
-    let own = own.ok_or_else(|| {
-        let known: Vec<&str> = genesis.organizations.iter().map(|o| o.id.as_str()).collect();
-        ConfigError(format!(
-            "organization {:?} is not in genesis, which has {}",
-            config.organization,
-            known.join(", ")
-        ))
-    })?;
-    let wrong = |what: &str| {
-        ConfigError(format!("{what} is not the one that genesis has for {}", config.organization))
-    };
-    if own.entry_key != keys.entry.verifying_key().to_bytes() {
-        return Err(wrong("keys/entry.pem"));
+    let own = config.organization.as_str();
+    let mut missing = keys.missing(present, own);
+    if present.organization(own).is_some_and(|o| o.entry_key.is_empty()) {
+        missing.retain(|purpose| *purpose != Purpose::Entry); // suspended, which is no mistake in the files
     }
-    if own.checkpoint_key != keys.checkpoint.verifying_key().to_bytes() {
-        return Err(wrong("keys/checkpoint.pem"));
+    missing.retain(|purpose| !keys.was_replaced(*purpose));
+    if !missing.is_empty() {
+        let sentence = standing::sentence_of(&missing, own);
+        return Err(ConfigError(format!("{sentence} (as of block {height})")));
     }
-    let votes = |v: &&assent_proto::ledger::v1::Validator| v.organization == config.organization;
-    match genesis.validators.validators.iter().find(votes) {
-        None => return Err(ConfigError(format!("{} has no validator in genesis", config.organization))),
-        Some(v) if v.vote_key != keys.vote.verifying_key().to_bytes() => return Err(wrong("keys/vote.pem")),
-        Some(_) => {}
+    if config.ordering == Ordering::Single && !single::orders_alone(present.validators(), own) {
+        let count = present.validators().len();
+        let sentence = format!(
+            "ordering single needs {own} as the only validator, and at block {height} there are {count}: set ordering = \"malachite\""
+        );
+        return Err(ConfigError(sentence));
     }
-    if own.consensus_peer_id != bft::peer_id(&keys.consensus_peer.to_bytes()) {
-        return Err(wrong("keys/consensus-peer.pem"));
-    }
-    if config.ordering == Ordering::Single && genesis.validators.validators.len() != 1 {
-        let count = genesis.validators.validators.len();
-        return Err(ConfigError(format!(
-            "ordering single needs a genesis with one validator, this one has {count}"
-        )));
-    }
+    tracing::info!(height, role = %present.role(own), members = present.membership.organizations.len(), "the ledger's members");
     Ok(())
 }
 
-/// The node's own pair, and its organization's list.
+/// The node's own pair, and its organization's list: judged by the authority of genesis, before any data is touched. Where there
+/// is a ledger another authority may stand on it: then only the form is judged here.
 fn open_certificates(config: &Config, genesis: &CheckedGenesis) -> Result<Certificates, ConfigError> {
+    let open = |authority: Vec<u8>| {
+        Certificates::open(certificates::Files {
+            certificate: config.grpc.certificate.clone(),
+            key: config.grpc.key.clone(),
+            revoked: config.grpc.revoked.clone(),
+            authority: authority.into(),
+        })
+    };
     let own = genesis.organizations.iter().find(|o| o.id == config.organization);
-    Certificates::open(certificates::Files {
-        certificate: config.grpc.certificate.clone(),
-        key: config.grpc.key.clone(),
-        revoked: config.grpc.revoked.clone(),
-        authority: own.map(|o| o.ca_certificate.clone()).unwrap_or_default(),
-    })
+    match open(own.map(|o| o.ca_certificate.clone()).unwrap_or_default()) {
+        Err(_) if config.data_dir.join("ledger").exists() => open(Vec::new()),
+        opened => opened,
+    }
+}
+
+/// Judges the node's certificate by the authority that the ledger names, now and whenever that changes.
+fn follow_authority(certificates: &Certificates, members: &Members, own: &str) -> Result<(), ConfigError> {
+    let der =
+        |present: &Present| present.organization(own).map(|o| o.ca_certificate.clone()).unwrap_or_default();
+    let mut last = der(&members.present());
+    certificates.set_authority(&last)?;
+    let (certificates, mut changes, own) = (certificates.clone(), members.subscribe(), own.to_owned());
+    tokio::spawn(async move {
+        while changes.changed().await.is_ok() {
+            let present = changes.borrow_and_update().clone();
+            let now = present.organization(&own).map(|o| o.ca_certificate.clone()).unwrap_or_default();
+            if now == last {
+                continue;
+            }
+            if let Err(error) = certificates.set_authority(&now) {
+                tracing::error!(alarm = "certificate-refused", %error, "issue the node's certificate anew");
+            }
+            last = now;
+        }
+    });
+    Ok(())
 }
 
 /// Starts a node; returns when every listener is bound.
@@ -186,12 +206,9 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let genesis_file = read_file(&config.genesis).map_err(|e| ConfigError(format!("genesis: {e}")))?;
     let genesis = check_genesis_file(&genesis_file)
         .map_err(|e| ConfigError(format!("genesis: {}: {e}", config.genesis.display())))?;
-    check_membership(&config, &keys, &genesis)?;
     fault::arm(&config.testnet, &genesis.chain_id).map_err(ConfigError)?;
+    let own_keys = OwnKeys::new(config.keys_dir.clone(), &keys);
     let certificates = open_certificates(&config, &genesis)?;
-    let cas: Vec<_> =
-        genesis.organizations.iter().map(|o| (o.id.clone(), o.ca_certificate.clone())).collect();
-    grpc::roots(&cas)?;
 
     let (health, reports) = (Health::default(), Reports::default());
     // Databases before the network, and off the async workers.
@@ -202,8 +219,14 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         if config.ordering == Ordering::Single {
             may_order_alone(&config)?;
         }
-        let store = Store::open(&config.data_dir.join("ledger"), &genesis_file, &genesis)?;
-        let store = store.reporting_to(health.clone());
+        let ledger = config.data_dir.join("ledger");
+        if !ledger.exists() {
+            // Nothing is made for a genesis that can't be meant.
+            let membership = genesis_membership(&genesis);
+            check_membership(&config, &own_keys, &Present { membership, since: 0 }, 0)?;
+        }
+        let store = Store::open(&ledger, &genesis_file, &genesis)?.reporting_to(health.clone());
+        check_membership(&config, &own_keys, &store.members().present(), store.tip()?.height)?;
         let vault = Vault::open(&config.data_dir.join("vault"), &keys.vault.to_bytes())?;
         prune(&vault)?;
         if config.ordering == Ordering::Single {
@@ -227,12 +250,17 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         health.clone(),
         shutdown.clone(),
     ));
+    follow_authority(&certificates, &store.members(), &config.organization)?;
     tokio::spawn(certificates.clone().follow(shutdown.clone()));
     tokio::spawn(watch_vault(vault.clone(), health.clone(), shutdown.clone()));
     let alone = config.ordering == Ordering::Single;
+    let members = store.members();
+    let exchange_key =
+        standing::key(&own_keys, &members.present(), &config.organization, Purpose::ExchangePeer);
+    let exchange_secret = exchange_key.as_ref().unwrap_or(&keys.exchange_peer).to_bytes();
     let swarm = match alone {
         true => None,
-        false => Some(start_peers(&config, &keys, &genesis, shutdown.clone()).await?),
+        false => Some(start_peers(&config, exchange_secret, &members, shutdown.clone()).await?),
     };
     let wake = Arc::new(Notify::new());
     let mempool = Mempool::new(wake.clone());
@@ -251,12 +279,12 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         store.clone(),
         mempool.clone(),
         config.organization.clone(),
-        keys.entry.clone(),
+        own_keys.clone(),
         gossip,
         outcomes,
     )?;
     let staleness = Duration::from_secs(config.max_staleness_seconds);
-    let freshness = Freshness::new(tips.clone(), staleness, health.clone());
+    let freshness = Freshness::new(tips.clone(), &config.organization, staleness, health.clone());
     tokio::spawn(freshness.clone().follow());
 
     let (peers, inbound) = match swarm {
@@ -266,7 +294,8 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let parts = Arc::new(Parts {
         organization: config.organization.clone(),
         ordering: if alone { "single" } else { "malachite" },
-        entry_key: keys.entry.clone(),
+        keys: own_keys.clone(),
+        members: members.clone(),
         genesis_file,
         store,
         mempool,
@@ -293,14 +322,24 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         tokio::spawn(drain(gossip_rx));
     }
 
+    tokio::spawn(standing::follow(
+        Arc::downgrade(&app.parts),
+        health.clone(),
+        exchange_secret,
+        shutdown.clone(),
+    ));
     let ordering = match config.ordering {
-        Ordering::Single => tokio::spawn(single::run(replica, keys.vote.clone(), shutdown.clone())),
+        Ordering::Single => {
+            let organization = config.organization.clone();
+            let key = move |public: &[u8]| own_keys.find(Purpose::Vote, Named::Key(public));
+            tokio::spawn(single::run(replica, organization, key, shutdown.clone()))
+        }
         Ordering::Malachite => {
             let guard = Guard { marker: config.data_dir.join(NEVER_VOTED), reports, health: health.clone() };
             let (found, queue) = mpsc::channel(evidence::MAX_WAITING);
             tokio::spawn(evidence::report(app.parts.clone(), queue, shutdown.clone()));
             let bft_config =
-                BftConfig { evidence: Some(found), ..bft_config(&config, &keys, &app.parts.genesis, guard) };
+                BftConfig { evidence: Some(found), ..bft_config(&config, &keys, &app.parts, guard) };
             let timeouts = bft_config.timeouts;
             let handle = bft::start(bft_config, replica, shutdown.clone()).await?;
             tokio::spawn(watchdog::run(handle.status(), timeouts, health.clone(), shutdown.clone()));
@@ -312,7 +351,6 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         certificates,
         places: app.parts.places.clone(),
         rate: config.grpc.rate(),
-        cas,
     };
     let grpc = grpc::serve(app.clone(), grpc_config, doors.clone()).await?;
     let admin = admin::serve(app.clone(), config.admin.listen, doors.clone()).await.map_err(Stop::Start)?;
@@ -367,26 +405,17 @@ async fn drain(mut queue: mpsc::Receiver<(assent_ledger::Hash, Vec<u8>)>) {
     while queue.recv().await.is_some() {}
 }
 
-fn others<'a>(config: &'a Config, genesis: &'a CheckedGenesis) -> impl Iterator<Item = &'a Organization> {
-    genesis.organizations.iter().filter(|o| o.id != config.organization)
-}
-
 async fn start_peers(
     config: &Config,
-    keys: &NodeKeys,
-    genesis: &CheckedGenesis,
+    secret: Hash,
+    members: &Members,
     shutdown: CancellationToken,
 ) -> Result<(Peers, mpsc::Receiver<Inbound>), Stop> {
-    let known = others(config, genesis).map(|o| KnownPeer {
-        organization: o.id.clone(),
-        peer_id: o.exchange_peer_id.clone(),
-        address: fault::address(&o.id, Swarm::Exchange, &o.exchange_address),
-    });
     let peers_config = PeersConfig {
-        secret: keys.exchange_peer.to_bytes(),
+        secret,
         listen: config.exchange.listen.clone(),
         organization: config.organization.clone(),
-        known: known.collect(),
+        known: standing::known_peers(&members.present(), &config.organization),
     };
     peers::start(peers_config, shutdown).await.map_err(|e| Stop::Start(format!("exchange.listen: {e}")))
 }
@@ -400,18 +429,12 @@ fn wire_peers(
     shutdown: &CancellationToken,
 ) {
     let parts = &app.parts;
-    let organizations: Vec<String> = parts
-        .genesis
-        .validators
-        .validators
-        .iter()
-        .map(|v| v.organization.clone())
-        .filter(|o| *o != parts.organization)
-        .collect();
-    entries::fan_out(peers, organizations.clone(), parts.mempool.clone(), gossip, shutdown.clone());
+    let (members, own) = (parts.members.clone(), parts.organization.clone());
+    entries::fan_out(peers, members.clone(), own.clone(), parts.mempool.clone(), gossip, shutdown.clone());
     tokio::spawn(status::confirm(
         peers.clone(),
-        organizations,
+        members,
+        own,
         parts.freshness.clone(),
         reports.clone(),
         shutdown.clone(),
@@ -442,21 +465,24 @@ fn wire_peers(
     });
 }
 
-fn bft_config(config: &Config, keys: &NodeKeys, genesis: &CheckedGenesis, guard: Guard) -> BftConfig {
-    let validates = |o: &&Organization| genesis.validators.validators.iter().any(|v| v.organization == o.id);
+fn bft_config(config: &Config, keys: &NodeKeys, parts: &Parts, guard: Guard) -> BftConfig {
+    let wiring = Wiring {
+        organization: config.organization.clone(),
+        members: parts.members.clone(),
+        keys: parts.keys.clone(),
+        address: |o| fault::address(&o.id, Swarm::Consensus, &o.consensus_address),
+    };
     BftConfig {
         home: config.data_dir.join("consensus"),
-        chain_id: genesis.chain_id.clone(),
+        chain_id: parts.chain_id().to_owned(),
         vote_key: keys.vote.clone(),
         consensus_peer_secret: keys.consensus_peer.to_bytes(),
         listen: config.consensus.listen.clone(),
-        persistent_peers: others(config, genesis)
-            .filter(validates)
-            .map(|o| (fault::address(&o.id, Swarm::Consensus, &o.consensus_address), &o.consensus_peer_id))
-            .map(|(address, peer_id)| format!("{address}/p2p/{peer_id}"))
-            .collect(),
+        // Filled in from the membership when the engine starts.
+        persistent_peers: Vec::new(),
         moniker: config.organization.clone(),
         timeouts: Default::default(),
+        wiring: Some(wiring),
         guard: Some(guard),
         evidence: None,
         lie: fault::lie(),

@@ -114,13 +114,16 @@ impl From<SubmitError> for Refusal {
                     | "STALE_POLICY_SEQUENCE"
                     | "STALE_WITHDRAW_SEQUENCE"
                     | "STALE_REPLACEMENT" => Kind::Aborted,
-                    "ENTRY_EXPIRED" | "SEQUENCE_USED_OR_OUT_OF_WINDOW" | "STATE_UNREADABLE" => Kind::Unavailable,
+                    // The entry key changed under way: the retry is signed anew.
+                    "ENTRY_EXPIRED" | "SEQUENCE_USED_OR_OUT_OF_WINDOW" | "STATE_UNREADABLE"
+                    | "BAD_AUTHOR_SIGNATURE" => Kind::Unavailable,
                     "MALFORMED_ENTRY" | "BAD_CONTROL_KEY" | "BAD_KEY" | "BAD_HANDOVER_SIGNATURE" => Kind::InvalidArgument,
                     "BAD_CONTROL_SIGNATURE" | "NOT_THE_CUSTODIAN" | "NOT_A_VOTER" => Kind::PermissionDenied,
                     _ => Kind::FailedPrecondition,
                 };
                 Self::new(kind, reason, format!("the ledger refuses the entry: {error}"))
             }
+            SubmitError::NoKey(message) => Self::unavailable("NO_ENTRY_KEY", &message),
             SubmitError::Busy(message) => Self::new(Kind::ResourceExhausted, "MEMPOOL_FULL", message),
             SubmitError::Unknown(_) => Self::unavailable(
                 "COMMIT_UNKNOWN",

@@ -54,6 +54,7 @@ fn text(status: &GetStatusResponse) -> String {
     let ends = ends.map(|end| certificate(&end.which, end.end_ms, now_ms())).collect::<Vec<_>>().join("; ");
     let mut head = vec![
         ("organization", printable(&status.organization)),
+        ("role", printable(&status.role)),
         ("chain", printable(&status.chain_id)),
         ("genesis hash", hex::encode(&status.genesis_hash)),
         ("ledger", answer_text(&status.answer)),
@@ -61,6 +62,7 @@ fn text(status: &GetStatusResponse) -> String {
         ("state root", hex::encode(&status.state_root)),
         ("entries", format!("{} committed, {} waiting", status.entries, status.mempool_entries)),
         ("log size", status.log_size.to_string()),
+        ("members", format!("{}, {} of them validators", status.members, status.validators.len())),
         ("fresh", fresh),
         ("connected to", connected),
         ("certificates", ends),
@@ -110,6 +112,8 @@ fn json(status: &GetStatusResponse) -> Value {
         "chain_id": status.chain_id,
         "genesis_hash": hex::encode(&status.genesis_hash),
         "organization": status.organization,
+        "role": status.role,
+        "members": status.members,
         "version": status.version,
         "ordering": status.ordering,
         "header_hash": hex::encode(&status.header_hash),

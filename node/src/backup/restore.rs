@@ -20,6 +20,7 @@ use crate::bft::memory;
 use crate::config::{read_file, Config, NodeKeys};
 use crate::custodian::Lacking;
 use crate::node::{check_membership, NEVER_VOTED};
+use crate::own_keys::OwnKeys;
 
 /// What is put back, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,6 @@ pub fn restore(file: &Path, dir: &Path, how: How) -> Result<Restored, BackupErro
     if reader.manifest.genesis_hash != hash {
         return Err(other_chain(file, &reader.manifest, &hash));
     }
-    check_membership(&config, &keys, &genesis)?;
     if genesis.validators.validators.len() == 1 && how == How::Follow {
         let what = format!(
             "this is the only validator: nobody has the blocks after {} any more, and it would sign others in their place. Auditors \
@@ -96,7 +96,8 @@ pub fn restore(file: &Path, dir: &Path, how: How) -> Result<Restored, BackupErro
     drop(Remove(staging.clone()));
     let staging = Remove(staging);
     let manifest = reader.unpack(Some(&staging.0))?;
-    let (_, _, lacking) = check_copy(&staging.0, &manifest, Some(&keys.vault.to_bytes()))?;
+    let (present, _, lacking) = check_copy(&staging.0, &manifest, Some(&keys.vault.to_bytes()))?;
+    check_membership(&config, &OwnKeys::new(config.keys_dir.clone(), &keys), &present, manifest.height)?;
     put_in_place(&config, &staging.0, how)?;
     Ok(Restored { manifest, lacking: lacking.unwrap_or_default(), how })
 }

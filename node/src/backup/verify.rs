@@ -5,7 +5,9 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use assent_ledger::genesis::{check_genesis_file, CheckedGenesis};
+use std::sync::Arc;
+
+use assent_ledger::genesis::check_genesis_file;
 use assent_ledger::keyfile::from_pem;
 
 use super::create::{enough, Remove};
@@ -16,6 +18,7 @@ use crate::chain::whole::{check, Whole};
 use crate::chain::Store;
 use crate::config::read_file;
 use crate::custodian::{count_lacks, Lacking};
+use crate::members::Present;
 use crate::vault::{Vault, VaultError};
 
 /// A backup that holds.
@@ -103,7 +106,7 @@ pub(super) fn check_copy(
     root: &Path,
     manifest: &Manifest,
     vault_secret: Option<&[u8; 32]>,
-) -> Result<(CheckedGenesis, Whole, Option<Lacking>), BackupError> {
+) -> Result<(Arc<Present>, Whole, Option<Lacking>), BackupError> {
     let damaged = |what: String| BackupError::Damaged(what);
     let genesis_file = std::fs::read(root.join("genesis.bin"))
         .map_err(|_| damaged("the backup holds no genesis.bin".into()))?;
@@ -119,8 +122,10 @@ pub(super) fn check_copy(
     {
         return Err(damaged("the ledger's newest block is not the one that the manifest names".into()));
     }
+    store.read_members().map_err(|e| damaged(format!("ledger: {e}")))?;
+    let present = store.members().present();
     let Some(secret) = vault_secret else {
-        return Ok((genesis, ledger, None));
+        return Ok((present, ledger, None));
     };
     let vault = Vault::open_copy(&root.join("vault"), secret).map_err(|error| match error {
         // Every byte is as it was put there.
@@ -130,5 +135,5 @@ pub(super) fn check_copy(
     let lacking = count_lacks(&view, &vault, &manifest.organization, || Ok(()))
         .map_err(|e| damaged(format!("vault: {e}")))?;
     drop(view);
-    Ok((genesis, ledger, Some(lacking)))
+    Ok((present, ledger, Some(lacking)))
 }

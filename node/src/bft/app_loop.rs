@@ -8,7 +8,9 @@
 //! The engine waits for every answer but those to Decided and Finalized, so none is held back otherwise.
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +70,8 @@ pub struct Engine {
 pub struct App<R> {
     pub(super) replica: R,
     pub(super) chain_id: String,
+    /// What the engine was started with.
+    config: BftConfig,
     pub(super) engine: Engine,
     pub(super) verifier: ChainVerifier,
     pub(super) assembly: Assembly,
@@ -92,6 +96,8 @@ pub struct App<R> {
     witness: Witness,
     /// The course that it has to change to.
     turn: Option<Course>,
+    /// The engine's own keys are no longer those of the ledger.
+    rekeyed: bool,
 }
 
 /// Why an engine has ended, failures apart.
@@ -100,6 +106,8 @@ pub enum Ended {
     Shutdown,
     /// The next one has another course.
     Turned(Course),
+    /// The ledger names another own key from the next height on.
+    Rekeyed,
 }
 
 /// What outlives an engine.
@@ -119,13 +127,14 @@ impl<R: Replica> App<R> {
         watch: Watch,
         status: watch::Sender<BftStatus>,
     ) -> Self {
-        let votes = watch.course == Course::Vote;
+        let votes = watch.votes(&replica.validators());
         status.send_replace(BftStatus { votes, ..BftStatus::new(replica.tip()) });
-        let BftConfig { chain_id, evidence, .. } = config;
-        let witness = Witness::new(chain_id, evidence.clone(), replica.tip(), &replica.validators());
+        let chain_id = config.chain_id.as_str();
+        let witness = Witness::new(chain_id, config.evidence.clone(), replica.tip(), &replica.validators());
         Self {
             replica,
-            chain_id: chain_id.clone(),
+            chain_id: chain_id.to_owned(),
+            config: config.clone(),
             engine,
             verifier: ChainVerifier::new(chain_id),
             assembly: Assembly::new(chain_id),
@@ -140,6 +149,7 @@ impl<R: Replica> App<R> {
             watch,
             witness,
             turn: None,
+            rekeyed: false,
         }
     }
 
@@ -152,6 +162,7 @@ impl<R: Replica> App<R> {
         self.status.send_modify(|s| s.votes = false);
         // Unanswered questions would keep the engine's actors waiting.
         self.held = None;
+        let log = self.watch.log();
         let Engine { mut channels, handle, network, listen, .. } = self.engine;
         let stopped = tokio::time::timeout(if result.is_ok() { STOP } else { STOP_FAILED }, async {
             // Fails only if it has ended before.
@@ -159,7 +170,8 @@ impl<R: Replica> App<R> {
             handle.actor.stop(Some("shutdown".into()));
             let _ = handle.handle.await;
             while channels.consensus.recv().await.is_some() {}
-            while TcpListener::bind(listen).is_err() {
+            // The next engine of this process needs both; the log is closed by a thread that nobody can wait for.
+            while TcpListener::bind(listen).is_err() || is_locked(&log) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
@@ -194,6 +206,9 @@ impl<R: Replica> App<R> {
             }
             if let Some(course) = self.turn.take().or_else(|| self.watch.next(&self.replica)) {
                 return Ok(Ended::Turned(course));
+            }
+            if self.rekeyed {
+                return Ok(Ended::Rekeyed);
             }
             self.start_next()?;
         }
@@ -233,7 +248,8 @@ impl<R: Replica> App<R> {
                 answer(reply, (next, self.params()?))
             }
             AppMsg::StartedRound { height, round, reply_value, .. } => {
-                block_in_place(|| self.watch.round_starts())?;
+                let set = self.replica.validators();
+                block_in_place(|| self.watch.round_starts(&set))?;
                 let values = self.started(height.0, number(round)?)?;
                 answer(reply_value, values)
             }
@@ -257,12 +273,14 @@ impl<R: Replica> App<R> {
                 block_in_place(|| self.replica.commit(certificate))?;
                 let signed = self.engine.signer.signed_until();
                 self.turn = self.watch.committed(self.replica.tip(), by, signed);
+                self.rekeyed = self.config.wiring.as_ref().is_some_and(|w| w.names_other_keys(&self.config));
                 let tip = self.replica.tip();
+                let votes = self.watch.votes(&self.replica.validators());
                 self.assembly.advance(tip);
                 self.witness.advance(tip, &self.replica.validators());
                 self.engine.prevotes.advance(tip);
                 self.validated.clear();
-                self.status.send_modify(|s| s.last_progress = Instant::now());
+                self.status.send_modify(|s| (s.votes, s.last_progress) = (votes, Instant::now()));
                 answer(reply, ())
             }
             AppMsg::Finalized { evidence, reply, .. } => {
@@ -309,6 +327,11 @@ pub(super) fn value(c: &Candidate, validity: Validity) -> ProposedValue<BftConte
         value: BlockHash(c.hash),
         validity,
     }
+}
+
+/// True while an engine has the log open.
+fn is_locked(log: &Path) -> bool {
+    File::open(log).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn number(round: Round) -> Result<u32, Fatal> {

@@ -7,6 +7,8 @@
 //! lost them, or its own signature turns up where it knows of none
 //!                  ─▶ follows until two blocks above what was decided when it asked ─▶ votes
 //! ```
+//! Who has no seat in a height's set signs nothing there on any course, and keeps its never-voted marker until it has one.
+//!
 //! Why two: whoever helped to decide block t with this node's vote knows block t-1 ever since, and is among any more than 2/3 of
 //! the power. If all of those say, after this process started, that they have at most X, then t-1 ≤ X. This node signed for t + 1
 //! at most, so nothing above X + 2.
@@ -14,6 +16,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use assent_ledger::keys::SigningKey;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::ValidatorSet;
 use tokio::time::{sleep, Instant};
@@ -61,6 +64,10 @@ pub enum Course {
     MayHaveVoted(String),
 }
 
+fn seated(set: &ValidatorSet, own: &Hash) -> bool {
+    set.validators.iter().any(|v| v.vote_key == own)
+}
+
 /// The guard at work.
 pub struct Watch {
     guard: Option<Guard>,
@@ -81,12 +88,15 @@ impl Watch {
         let marker = config.guard.as_ref().map_or_else(PathBuf::new, |guard| guard.marker.clone());
         let files = Files::new(marker, config.home.clone());
         let tip = replica.tip();
-        let course = match (&config.guard, config.guard.as_ref().map(|_| files.recall(tip)).transpose()?) {
+        let seated = seated(&replica.validators(), &own);
+        let recall = |_| files.recall(tip, seated);
+        let course = match (&config.guard, config.guard.as_ref().map(recall).transpose()?) {
             (None, _) | (_, None | Some(Memory::Never)) => Course::Vote,
             (Some(_), Some(Memory::Kept)) => Course::Ask,
             (Some(_), Some(Memory::Lost(why))) => Course::MayHaveVoted(why),
         };
-        if let (Course::MayHaveVoted(why), 1) = (&course, replica.validators().validators.len()) {
+        if let (Course::MayHaveVoted(why), true, 1) = (&course, seated, replica.validators().validators.len())
+        {
             return Err(nobody_to_ask(why));
         }
         Ok(Self { guard: config.guard.clone(), files, own, course, known_until: tip + 1, first: true })
@@ -141,9 +151,19 @@ impl Watch {
         }
     }
 
-    /// A round starts: the engine votes only after this has returned.
-    pub fn round_starts(&mut self) -> Result<(), Fatal> {
-        if self.course == Course::Vote && std::mem::take(&mut self.first) && self.guard.is_some() {
+    /// True when the engine votes at the height of this set.
+    pub fn votes(&self, set: &ValidatorSet) -> bool {
+        self.course == Course::Vote && seated(set, &self.own)
+    }
+
+    /// From here on it votes with this key, if the ledger has it among the validators.
+    pub fn votes_with(&mut self, key: &SigningKey) {
+        self.own = key.verifying_key().to_bytes();
+    }
+
+    /// A round starts: the engine votes only after this has returned. Without a seat in the set it does not.
+    pub fn round_starts(&mut self, set: &ValidatorSet) -> Result<(), Fatal> {
+        if self.votes(set) && std::mem::take(&mut self.first) && self.guard.is_some() {
             self.files.will_vote()?;
         }
         Ok(())

@@ -38,6 +38,8 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Failed dials in a row whose waits grow: 1 s, then 2 s. So a node that was cut off is back soon after its links are.
 const MAX_REDIALS: usize = 2;
+/// Members that may be added while an engine runs and share an address with all others.
+const MAX_NEW_PEERS: usize = 32;
 
 /// The log's version and height, with which it begins.
 const WAL_HEADER_BYTES: u64 = 12;
@@ -48,10 +50,11 @@ fn fatal(what: impl Display, why: impl Display) -> Fatal {
 
 /// Starts Malachite for `replica`. It runs until `shutdown` or a failure; see [`BftHandle::wait`].
 pub async fn start<R: Replica>(
-    config: BftConfig,
+    mut config: BftConfig,
     replica: R,
     shutdown: CancellationToken,
 ) -> Result<BftHandle, Fatal> {
+    rewire(&mut config);
     let listen = socket(&Settings::new(&config, true)?.consensus.p2p.listen_addr)?;
     // The engine reports a port in use only in its log: ask beforehand.
     TcpListener::bind(listen)
@@ -72,7 +75,7 @@ pub async fn start<R: Replica>(
 
 /// One engine after another, each on its course: whether it votes is fixed for an engine's life.
 async fn conduct<R: Replica>(
-    config: BftConfig,
+    mut config: BftConfig,
     mut replica: R,
     mut watch: Watch,
     mut engine: Option<Engine>,
@@ -83,6 +86,7 @@ async fn conduct<R: Replica>(
         let (set, tip) = (replica.validators(), replica.tip());
         watch.ask(set, tip, &shutdown).await;
     }
+    let (moniker, mut rekeyed) = (config.moniker.clone(), 0);
     while !shutdown.is_cancelled() {
         let engine = match engine.take() {
             Some(engine) => engine,
@@ -94,9 +98,27 @@ async fn conduct<R: Replica>(
         match ended? {
             Ended::Shutdown => break,
             Ended::Turned(course) => watch.course = course,
+            Ended::Rekeyed => {
+                rewire(&mut config);
+                // Metrics of its own, as `Settings` says.
+                rekeyed += 1;
+                config.moniker = format!("{moniker}-{}", rekeyed + 1);
+                watch.votes_with(&config.vote_key);
+                tracing::info!(
+                    tip = replica.tip(),
+                    "started anew with the keys that the ledger names from here on"
+                );
+            }
         }
     }
     Ok(())
+}
+
+/// Puts the keys and peers of the present membership into the configuration.
+fn rewire(config: &mut BftConfig) {
+    if let Some(wiring) = config.wiring.clone() {
+        wiring.refresh(config);
+    }
 }
 
 /// Starts one engine on the course that it is to have.
@@ -153,6 +175,9 @@ async fn launch(config: &BftConfig, watch: &mut Watch, tip: u64) -> Result<Engin
         .build()
         .await
         .map_err(fail)?;
+    if let Some(wiring) = config.wiring.clone() {
+        tokio::spawn(wiring.tell_peers(channels.net_requests.clone(), config.persistent_peers.clone()));
+    }
     let timeouts = linear(&config.timeouts);
     Ok(Engine { channels, handle, network, codec, signer, prevotes, listen, timeouts })
 }
@@ -223,8 +248,8 @@ impl Settings {
             persistent_peers_only: true,
             discovery: DiscoveryConfig {
                 enabled: false,
-                // Several validators may share one address (a laptop, a NAT); strangers are refused anyway.
-                max_connections_per_ip: 2 * peers.len() + 8,
+                // Several members may share one address (a laptop, a NAT); strangers are refused anyway.
+                max_connections_per_ip: 2 * (peers.len() + MAX_NEW_PEERS),
                 // The engine's waits are 1, 2, 3, 5 s and so on; after the last it begins anew with its next tick of 1 s.
                 dial_max_retries: MAX_REDIALS,
                 ..DiscoveryConfig::default()

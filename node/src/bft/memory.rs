@@ -91,11 +91,16 @@ impl Files {
         self.home.join("voted-until")
     }
 
-    /// What this validator knows of its votes, with `tip` in its ledger. A damaged log is corruption.
-    pub fn recall(&self, tip: u64) -> Result<Memory, Fatal> {
+    /// What this validator knows of its votes, with `tip` in its ledger; `seated` says that it votes at the next height. A damaged
+    /// log is corruption.
+    pub fn recall(&self, tip: u64, seated: bool) -> Result<Memory, Fatal> {
         let log = read_log(&self.log())?;
         let marker = self.marker.try_exists().map_err(|e| storage(&self.marker, &e))?;
         if marker && tip == 0 && log.is_none_or(|log| log.entries == 0 && log.height <= 1) {
+            return Ok(Memory::Never);
+        }
+        // It followed without a vote until now.
+        if marker && !seated {
             return Ok(Memory::Never);
         }
         if marker {

@@ -11,6 +11,7 @@
 //!                             proposals, exchange and idle are parts of it
 //! evidence                    validators that contradict themselves
 //! prevotes                    which blocks have more than 2/3 of the prevotes
+//! wiring                      own keys and peers, which change with the membership
 //! course, memory              the double-sign guard: whether this engine votes or only follows
 //! lie                         a validator that lies, for testnets
 //! ```
@@ -36,6 +37,7 @@ mod scheme;
 mod types;
 mod validators;
 mod wire;
+mod wiring;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -54,6 +56,7 @@ use crate::order::Fatal;
 
 pub use course::{nobody_to_ask, Guard};
 pub use engine::start;
+pub use wiring::Wiring;
 
 /// Longest piece of a block in one message.
 const PART_BYTES: usize = 256 * 1024;
@@ -79,6 +82,8 @@ pub struct BftConfig {
     pub moniker: String,
     /// Timeouts of the consensus steps.
     pub timeouts: Timeouts,
+    /// Where keys and peers come from when they change with the membership. None: as they stand here.
+    pub wiring: Option<Wiring>,
     /// Keeps it from signing where it may have signed before. None in tests whose disk is memory.
     pub guard: Option<Guard>,
     /// Takes evidence against validators; what finds no room is lost. None: it is said in the log only.

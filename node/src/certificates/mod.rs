@@ -44,8 +44,24 @@ pub struct Files {
     pub key: PathBuf,
     /// Revoked clients' certificates, one a line; no file is an empty list.
     pub revoked: PathBuf,
-    /// The organization's authority, DER, as genesis has it.
-    pub authority: Vec<u8>,
+    /// The organization's authority, DER; empty while it is not known, and then the issuer isn't judged.
+    pub authority: Authority,
+}
+
+/// The organization's authority, as the ledger has it now. All clones see the same.
+#[derive(Debug, Clone, Default)]
+pub struct Authority(Arc<RwLock<Vec<u8>>>);
+
+impl From<Vec<u8>> for Authority {
+    fn from(der: Vec<u8>) -> Self {
+        Self(Arc::new(RwLock::new(der)))
+    }
+}
+
+impl Authority {
+    fn der(&self) -> Vec<u8> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Content of the files at one look.
@@ -105,7 +121,7 @@ impl Files {
     }
 
     fn pair(&self, certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, Unusable> {
-        pair::judge(certificate, key, &self.authority, now_ms())
+        pair::judge(certificate, key, &self.authority.der(), now_ms())
             .map_err(|e| e.at(&self.certificate, &self.key))
     }
 
@@ -115,6 +131,17 @@ impl Files {
 }
 
 impl Certificates {
+    /// The ledger names this authority: pairs are judged by it from now on. Whether the pair that is served was issued by it.
+    pub fn set_authority(&self, der: &[u8]) -> Result<(), ConfigError> {
+        *self.0.files.authority.0.write().unwrap_or_else(PoisonError::into_inner) = der.to_vec();
+        let (certificate, key) = self.0.files.look().pair.map_err(ConfigError)?;
+        match self.0.files.pair(&certificate, &key) {
+            Ok(_) | Err(Unusable::Time { .. }) => {}
+            Err(unusable) => return Err(ConfigError(unusable.to_string())),
+        }
+        Ok(())
+    }
+
     /// Reads everything. A pair that does not fit, or that the organization's authority did not issue, and a malformed list are
     /// errors. One that has expired, or isn't valid yet, is served: clients say so, and the node goes on voting.
     pub fn open(files: Files) -> Result<Self, ConfigError> {
@@ -129,7 +156,7 @@ impl Certificates {
         let revoked =
             list.map_or_else(|| Ok(Revoked::default()), |text| files.list(&text)).map_err(ConfigError)?;
         let ends = Ends::default();
-        ends.own(&served, &files.authority);
+        ends.own(&served, &files.authority.der());
         if let Some(reason) = &late {
             tracing::error!(
                 alarm = "certificate-refused",
@@ -199,7 +226,7 @@ impl Certificates {
     fn take_pair(&self, look: &Look) -> Result<(), String> {
         let (certificate, key) = look.pair.clone()?;
         let served = self.0.files.pair(&certificate, &key).map_err(|e| e.to_string())?;
-        self.0.ends.own(&served, &self.0.files.authority);
+        self.0.ends.own(&served, &self.0.files.authority.der());
         let before = std::mem::replace(
             &mut *self.0.served.write().unwrap_or_else(PoisonError::into_inner),
             Arc::new(served),
@@ -298,7 +325,7 @@ pub mod tests {
             certificate: folder.join("node.pem"),
             key: folder.join("node.key"),
             revoked: folder.join("revoked"),
-            authority: ca.der().to_vec(),
+            authority: ca.der().to_vec().into(),
         }
     }
 

@@ -7,7 +7,7 @@ use assent_ledger::block::{next_time, Tip, MAX_BLOCK_ENTRY_BYTES, MAX_BLOCK_OPER
 use assent_ledger::encoding::EncodingError;
 use assent_ledger::entry::{check_entry, CheckedEntry, MAX_NOT_AFTER_MS};
 use assent_ledger::execute::{execute_entry, ExecuteError, Moment, Signatures, SEQUENCE_WINDOW};
-use assent_ledger::keys::{verify_batch, Check};
+use assent_ledger::keys::{verify_batch, Check, PublicKey};
 use assent_ledger::state::Overlay;
 use assent_ledger::Hash;
 use tokio::sync::Notify;
@@ -81,9 +81,31 @@ fn alone(view: &View<'_>, time_ms: u64, entry: &CheckedEntry) -> Result<Option<E
     }
 }
 
+/// A key that was replaced signs nothing any more. `known` says that a signature was found to hold before.
+fn signed_with_another_key(
+    view: &View<'_>,
+    entry: &CheckedEntry,
+    known: impl Fn(&Check) -> bool,
+) -> Result<Option<ExecuteError>, Fatal> {
+    let author = &entry.body.author;
+    let key = view.organization(author)?.and_then(|state| PublicKey::try_from(state.entry_key).ok());
+    // Of a stranger, and while the author is suspended, the rules say what is wrong.
+    let check = key.map(|key| entry.signature_check(&key));
+    let other = check.is_some_and(|check| !known(&check) && !check.holds());
+    Ok(other.then(|| ExecuteError::AuthorSignature(author.clone())))
+}
+
 /// Why an entry can never be committed after this view, whoever proposes; none when it still may be. Only this makes a request
 /// id free for another entry. Judged at the earliest time that the next block can have: proposers' clocks differ.
 pub fn dead(view: &View<'_>, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
+    match signed_with_another_key(view, entry, |_| false)? {
+        None => settled(view, entry),
+        error => Ok(error),
+    }
+}
+
+/// The same for an entry whose signature is known to hold.
+fn settled(view: &View<'_>, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
     let error = alone(view, view.tip.time_ms + 1, entry)?;
     Ok(error.filter(|error| match error {
         // Sequences, floors and block time only grow.
@@ -390,7 +412,8 @@ impl Mempool {
 
     /// Removes entries of other organizations whose time has passed, and `author`'s that can never be committed any more, with
     /// their reason. Called after each block. When that was `empty` though entries wait here, those of others that have no effect
-    /// now go too: else a validator that is not to propose for long would keep asking for blocks that nobody can fill.
+    /// now go too: else a validator that is not to propose for long would keep asking for blocks that nobody can fill. And when it
+    /// changed the membership, all that were signed with a key that was replaced.
     pub fn revalidate(
         &self,
         store: &Store,
@@ -422,7 +445,15 @@ impl Mempool {
             }
         }
         for entry in own {
-            dropped.extend(dead(&view, &entry)?.map(|error| (entry.hash, error)));
+            dropped.extend(settled(&view, &entry)?.map(|error| (entry.hash, error)));
+        }
+        if store.members().present().since == view.tip.height {
+            let inner = self.lock();
+            let known = |check: &Check| inner.verified.contains(&check.id());
+            for entry in inner.queues.values().flat_map(|queue| &queue.entries) {
+                let error = signed_with_another_key(&view, entry, known)?;
+                dropped.extend(error.map(|error| (entry.hash, error)));
+            }
         }
         let time = self.ledger_ms(&view.tip);
         for entry in others {

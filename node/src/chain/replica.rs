@@ -62,6 +62,12 @@ pub struct LedgerReplica {
 }
 
 impl LedgerReplica {
+    /// Address that this node proposes under: its vote key may have changed since the start.
+    fn own_address(&self) -> Hash {
+        let own = self.tip.validators.validators.iter().find(|v| v.organization == self.organization);
+        own.and_then(|v| v.vote_key.as_slice().try_into().ok()).unwrap_or(self.address)
+    }
+
     /// Takes up where the store stands. Outcomes are few per block and drained by one task that never waits, so their channel
     /// has no bound of its own.
     pub fn new(
@@ -158,8 +164,12 @@ impl Replica for LedgerReplica {
                 .certificate(tip)?
                 .ok_or_else(|| Fatal::Corrupt(format!("no certificate for {tip}")))?,
         };
-        let proposal =
-            Proposal { proposer: self.address, round, now_ms: self.mempool.now_ms(), previous_certificate };
+        let proposal = Proposal {
+            proposer: self.own_address(),
+            round,
+            now_ms: self.mempool.now_ms(),
+            previous_certificate,
+        };
         let view = self.store.view()?;
         let (candidates, spoiled) = fault::candidates(self.mempool.select());
         let verify = |c: &[Check]| spoiled || self.mempool.verify(c);
@@ -176,7 +186,7 @@ impl Replica for LedgerReplica {
             height,
             round,
             pol_round: None,
-            proposer: self.address,
+            proposer: self.own_address(),
             hash: applied.tip.header_hash,
             bytes: Bytes::from(bytes),
         };

@@ -20,9 +20,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use assent_ledger::block::{apply_genesis, Applied, Tip};
 use assent_ledger::commitment::next_access_head;
 use assent_ledger::genesis::CheckedGenesis;
+use assent_ledger::membership::{membership, membership_key};
 use assent_ledger::state::slot_key;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{operation::Kind, Certificate};
+use assent_proto::ledger::v1::{operation::Kind, Certificate, Membership};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -35,6 +36,7 @@ use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
 use crate::fault;
 use crate::health::Health;
+use crate::members::Members;
 use crate::order::{Candidate, Fatal};
 
 const FAMILIES: [&str; 12] = [
@@ -69,6 +71,7 @@ pub struct Store {
     decoded: Arc<Mutex<Option<Decoded>>>,
     /// Told of corruption, whoever reads: a call's own error would reach its client alone.
     health: Health,
+    members: Members,
 }
 
 fn storage(error: rocksdb::Error) -> Fatal {
@@ -160,12 +163,9 @@ impl Store {
             )),
             other => other,
         })?;
-        let store = Self {
-            db: Arc::new(db),
-            options: Arc::new(options),
-            decoded: Arc::default(),
-            health: Health::default(),
-        };
+        let (options, members) = (Arc::new(options), Members::new(Membership::default(), 0));
+        let health = Health::default();
+        let store = Self { db: Arc::new(db), options, decoded: Arc::default(), health, members };
         match store.get("meta", b"genesis")? {
             None => store.write_genesis(genesis_file, genesis)?,
             Some(stored) if stored == genesis_file => {}
@@ -177,6 +177,7 @@ impl Store {
                 )))
             }
         }
+        store.read_members()?;
         Ok(store)
     }
 
@@ -189,6 +190,7 @@ impl Store {
             options: Arc::new(options),
             decoded: Arc::default(),
             health: Health::default(),
+            members: Members::new(Membership::default(), 0),
         };
         match store.get("meta", b"genesis")?.as_deref() == Some(genesis_file) {
             true => Ok(store),
@@ -225,6 +227,19 @@ impl Store {
     /// Decodes a stored value.
     pub(super) fn decode<M: Message + Default>(&self, what: &str, bytes: &[u8]) -> Result<M, Fatal> {
         M::decode(bytes).map_err(|e| self.corrupt(format!("{what} does not decode: {e}")))
+    }
+
+    /// Who is a member after the newest block: replaced by the commit of a block that changes it.
+    pub fn members(&self) -> Members {
+        self.members.clone()
+    }
+
+    /// Takes the members from the state: after opening, or when a state was put in place as a whole.
+    pub fn read_members(&self) -> Result<(), Fatal> {
+        let view = self.view()?;
+        let found = membership(&view, &view.tip.chain_id).map_err(|e| Fatal::Corrupt(e.to_string()))?;
+        self.members.replace(found, view.tip.height);
+        Ok(())
     }
 
     fn write_genesis(&self, genesis_file: &[u8], genesis: &CheckedGenesis) -> Result<(), Fatal> {
@@ -381,7 +396,15 @@ impl Store {
             batch.delete_cf(self.family("undecided")?, candidate_key(c.height, c.round, &c.hash));
             batch.delete_cf(self.family("built")?, built_key(c.height, c.round));
         }
-        self.write(batch)
+        let changed = applied.changes.get(&membership_key(&applied.tip.chain_id));
+        let changed = changed.map(|bytes| Membership::decode(bytes.as_slice())).transpose();
+        let changed = changed.map_err(|e| Fatal::Corrupt(format!("the membership: {e}")))?;
+        self.write(batch)?;
+        if let Some(membership) = changed {
+            tracing::info!(height, "the membership has changed");
+            self.members.replace(membership, height);
+        }
+        Ok(())
     }
 
     /// Access number n of a slot -> where it stands, so that receipts and histories need no scan.

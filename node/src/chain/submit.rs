@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use assent_ledger::entry::{check_entry, sign_entry};
 use assent_ledger::execute::{sequence_is_free, ExecuteError, SEQUENCE_WINDOW};
-use assent_ledger::keys::SigningKey;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{EntryBody, Operation, OrganizationState};
@@ -22,6 +21,7 @@ use super::mempool::{dead, AdmitError, Admitted, Mempool};
 use super::replica::Outcome;
 use super::Store;
 use crate::order::Fatal;
+use crate::own_keys::{Named, OwnKeys, Purpose};
 
 /// Entries of this organization in flight: well inside the sequence window of 1,024, so that a lost one blocks nothing.
 pub const MAX_IN_FLIGHT: usize = 256;
@@ -40,6 +40,9 @@ pub enum SubmitError {
     /// It has no effect now. Whether it never will have one, [`Submitter::is_dead`] tells.
     #[error("refused: {0}")]
     Refused(#[from] ExecuteError),
+    /// This node has no key to sign entries with: why.
+    #[error("{0}")]
+    NoKey(String),
     /// The mempool has no room for this organization.
     #[error("{0}")]
     Busy(String),
@@ -110,7 +113,7 @@ struct Inner {
     mempool: Mempool,
     chain_id: String,
     organization: String,
-    key: SigningKey,
+    keys: OwnKeys,
     numbers: Mutex<Numbers>,
     in_flight: Semaphore,
     withdrawals_in_flight: Semaphore,
@@ -128,22 +131,14 @@ impl Submitter {
         store: Store,
         mempool: Mempool,
         organization: String,
-        key: SigningKey,
+        keys: impl Into<OwnKeys>,
         gossip: mpsc::Sender<(Hash, Vec<u8>)>,
         mut outcomes: mpsc::UnboundedReceiver<Outcome>,
     ) -> Result<Self, Fatal> {
         let view = store.view()?;
         let chain_id = view.tip.chain_id.clone();
-        let state = view.organization(&organization)?.ok_or_else(|| {
-            Fatal::Storage(format!(
-                "organization {organization} is not on the ledger {chain_id}: check the configuration"
-            ))
-        })?;
-        if state.entry_key != key.verifying_key().to_bytes() {
-            return Err(Fatal::Storage(format!(
-                "keys/entry.pem is not the entry key of {organization} on the ledger"
-            )));
-        }
+        // Not there yet while a new member catches up with the block that adds it.
+        let state = view.organization(&organization)?.unwrap_or_default();
         drop(view);
         let used = state.sequence_window.iter().rposition(|b| *b != 0).map_or(0, |i| {
             let top = 8 - state.sequence_window[i].leading_zeros() as u64;
@@ -156,7 +151,7 @@ impl Submitter {
             mempool,
             chain_id,
             organization,
-            key,
+            keys: keys.into(),
             numbers: Mutex::new(Numbers { next, given: BTreeMap::new() }),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             withdrawals_in_flight: Semaphore::new(MAX_WITHDRAWALS_IN_FLIGHT),
@@ -186,6 +181,8 @@ impl Submitter {
         let inner = &self.0;
         let view = inner.store.view()?;
         let state = view.organization(&inner.organization)?.unwrap_or_default();
+        let named = Named::Key(&state.entry_key);
+        let key = inner.keys.find(Purpose::Entry, named).ok_or_else(|| inner.why_no_key(&state))?;
         let not_after_ms = inner.mempool.ledger_ms(&view.tip).saturating_add(ENTRY_LIFE_MS);
         let withdraws = |o: &Operation| matches!(o.kind, Some(Kind::Withdraw(_)));
         let reserved = match operations.first().is_some_and(withdraws) {
@@ -206,7 +203,7 @@ impl Submitter {
             not_after_ms,
             operations,
         };
-        Ok(sign_entry(&inner.key, &body))
+        Ok(sign_entry(&key, &body))
     }
 
     /// Queues signed bytes and waits until they are in the ledger: the height. Bytes that are there already answer at once.
@@ -262,8 +259,14 @@ impl Submitter {
 
     /// Signs and commits operations whose retry is harmless by itself.
     pub async fn submit(&self, operations: Vec<Operation>, wait: Duration) -> Result<u64, SubmitError> {
-        let entry = self.sign(operations)?;
-        self.commit(&entry, wait).await
+        let entry = self.sign(operations.clone())?;
+        match self.commit(&entry, wait).await {
+            // The key has changed under way.
+            Err(SubmitError::Refused(ExecuteError::AuthorSignature(_))) => {
+                self.commit(&self.sign(operations)?, wait).await
+            }
+            outcome => outcome,
+        }
     }
 }
 
@@ -288,6 +291,19 @@ impl Drop for Waiting<'_> {
 }
 
 impl Inner {
+    fn why_no_key(&self, state: &OrganizationState) -> SubmitError {
+        let organization = &self.organization;
+        SubmitError::NoKey(match self.store.members().present().organization(organization) {
+            None => {
+                format!("{organization} is no member as of this node's newest block: nothing can be recorded")
+            }
+            Some(_) if state.entry_key.is_empty() => {
+                format!("the entry key of {organization} is suspended: the others have to approve a new one")
+            }
+            Some(_) => format!("no file in keys/ holds the entry key that the ledger has for {organization}"),
+        })
+    }
+
     fn wait_for(&self, hash: Hash) -> Waiting<'_> {
         let (sender, outcome) = oneshot::channel();
         self.waiters().entry(hash).or_default().push(sender);

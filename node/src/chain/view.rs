@@ -60,6 +60,11 @@ impl<'a> View<'a> {
         found.map_err(|e| self.store.failed(e))
     }
 
+    /// Encoded validator set that votes from height + 1 on, when another one voted on this height.
+    pub fn validator_set_after(&self, height: u64) -> Result<Option<Vec<u8>>, Fatal> {
+        self.get("sets", &super::store::height_key(height))
+    }
+
     pub(super) fn failed(&self, error: rocksdb::Error) -> Fatal {
         self.store.failed(error)
     }

@@ -1,7 +1,7 @@
 //! Whether a copy of a ledger hangs together, from its own bytes and genesis alone: what `assentd backup` asks before it trusts one.
 //!
 //! ```text
-//! genesis ─▶ header 1 ─▶ … ─▶ header of the tip ◀─ certificate of genesis' validators
+//! genesis ─▶ header 1 ─▶ … ─▶ header of the tip ◀─ certificate of those who voted
 //!               │ entries and headers ─▶ leaves ─▶ log root      state: every value ─▶ state root
 //! ```
 //! Signatures of entries and of the certificates below the tip are not checked: the tip's certificate covers every byte through
@@ -14,7 +14,7 @@ use assent_ledger::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
 use assent_ledger::state::organization_key;
 use assent_ledger::tree::{self, MemoryNodes};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{Block, Header};
+use assent_proto::ledger::v1::{Block, Header, ValidatorSet};
 use prost::Message;
 use rocksdb::IteratorMode;
 
@@ -65,6 +65,7 @@ fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal>
     let (tip, chain_id) = (&view.tip, genesis.chain_id.as_str());
     let (mut height, mut previous, mut entries) = (0, genesis.hash, 0);
     let (mut log, mut last) = (Frontier::default(), None);
+    let mut sets = Sets::of(genesis);
     let mut leaves = Leaves(view.iterate("log", IteratorMode::Start)?, 0);
     for item in view.iterate("blocks", IteratorMode::Start)? {
         let (_, bytes) = item.map_err(|e| Fatal::Storage(e.to_string()))?;
@@ -89,6 +90,7 @@ fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal>
         let leaf = tagged_leaf_hash(LEAF_HEADER, &block.header);
         leaves.expect(&leaf)?;
         log.append(leaf, |_, _, _| {});
+        sets.follow(view, &header)?;
         previous = header_hash(chain_id, &block.header);
         entries += block.entries.len() as u64;
         last = Some(header);
@@ -98,22 +100,58 @@ fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal>
     }
     match last {
         None => Ok(0),
-        Some(header) => check_tip(view, genesis, &header).map(|()| entries),
+        Some(header) => check_tip(view, chain_id, &header, &sets).map(|()| entries),
     }
 }
 
-fn check_tip(view: &View<'_>, genesis: &CheckedGenesis, header: &Header) -> Result<(), Fatal> {
-    let (tip, chain_id) = (&view.tip, genesis.chain_id.as_str());
+/// The validator set that votes on a header, and the one of the next height.
+struct Sets {
+    chain_id: String,
+    voters: ValidatorSet,
+    hash: Hash,
+    next: ValidatorSet,
+}
+
+impl Sets {
+    fn of(genesis: &CheckedGenesis) -> Self {
+        let set = genesis.validators.clone();
+        let hash = validator_set_hash(&genesis.chain_id, &set);
+        Self { chain_id: genesis.chain_id.clone(), voters: set.clone(), hash, next: set }
+    }
+
+    /// Goes on to the next header, which names the set that the one before named.
+    fn follow(&mut self, view: &View<'_>, header: &Header) -> Result<(), Fatal> {
+        let wrong = |what: &str| corrupt(format!("block {}: {what}", header.height));
+        if self.voters != self.next {
+            self.hash = validator_set_hash(&self.chain_id, &self.next);
+            self.voters = self.next.clone();
+        }
+        if header.validator_set_hash != self.hash {
+            return Err(wrong("its validators are not those that the block before names"));
+        }
+        if header.next_validator_set_hash == self.hash {
+            return Ok(());
+        }
+        let set = view.validator_set_after(header.height)?;
+        let set = set.and_then(|bytes| ValidatorSet::decode(bytes.as_slice()).ok());
+        self.next = set.ok_or_else(|| wrong("the validators of the next height are missing"))?;
+        match header.next_validator_set_hash == validator_set_hash(&self.chain_id, &self.next) {
+            true => Ok(()),
+            false => Err(wrong("the validators of the next height are others than it names")),
+        }
+    }
+}
+
+fn check_tip(view: &View<'_>, chain_id: &str, header: &Header, sets: &Sets) -> Result<(), Fatal> {
+    let tip = &view.tip;
     if (header.time_ms, header.state_root.as_slice()) != (tip.time_ms, &tip.state_root[..]) {
         return Err(corrupt("time or state root of the tip are not those of its header"));
     }
-    // Members are those of genesis: nothing can change them yet.
-    let set = &genesis.validators;
-    if header.validator_set_hash != validator_set_hash(chain_id, set) || tip.validators != *set {
-        return Err(corrupt("the validators of the tip are not those of genesis"));
+    if (&tip.voters, &tip.validators) != (&sets.voters, &sets.next) {
+        return Err(corrupt("the validators of the tip are not those that the headers lead to"));
     }
     let committed = view.committed(tip.height)?.ok_or_else(|| corrupt("the newest block is missing"))?;
-    verify_certificate(chain_id, set, tip.height, &tip.header_hash, &committed.certificate)
+    verify_certificate(chain_id, &tip.voters, tip.height, &tip.header_hash, &committed.certificate)
         .map_err(|e| corrupt(format!("the certificate of block {}: {e}", tip.height)))
 }
 

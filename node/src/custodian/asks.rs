@@ -106,8 +106,9 @@ impl Custodian {
         if !ask.client.starts_with(&client) || ask.nonce.len() != 32 {
             return Err(malformed("the client is not the recipient's, or the nonce is not 32 bytes"));
         }
-        let key = self.parts.store.view()?.organization(peer)?.map(|o| o.entry_key).unwrap_or_default();
-        let key = key.try_into().map_err(|_| malformed("the recipient is not on the ledger"))?;
+        let key = self.parts.entry_key_of(peer);
+        let key =
+            key.ok_or_else(|| malformed("the recipient is no member, or its entry key is suspended"))?;
         if !verify_message(Context::Ask, self.chain_id(), &key, signed) {
             return Err(malformed("the recipient's signature does not verify"));
         }

@@ -186,7 +186,8 @@ impl Custodian {
             purposes.extend(listed.chain(&consent.context.purposes).flatten().cloned());
         }
         if organizations.is_empty() {
-            organizations.extend(self.parts.genesis.organizations.iter().map(|o| o.id.clone()));
+            let present = self.parts.members.present();
+            organizations.extend(present.membership.organizations.iter().map(|o| o.id.clone()));
         }
         if purposes.is_empty() {
             purposes.insert("TREAT".to_owned());

@@ -138,10 +138,10 @@ impl Custodian {
     }
 
     fn composed(&self, opened: &Opened, directive: &Directive) -> Result<Vec<u8>, Refusal> {
-        let view = self.parts.store.view()?;
+        let present = self.parts.members.present();
         for scope in [&directive.scope].into_iter().chain(&directive.exceptions) {
             for organization in &scope.organizations {
-                if view.organization(organization)?.is_none() {
+                if present.organization(organization).is_none() {
                     let message = format!(
                         "no organization {organization} in this network: a rule about it would say nothing"
                     );

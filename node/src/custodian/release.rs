@@ -105,8 +105,9 @@ impl Custodian {
         if request.nonce.len() != 32 {
             return Err(malformed("the nonce is not 32 bytes"));
         }
-        let key = self.parts.store.view()?.organization(peer)?.map(|o| o.entry_key).unwrap_or_default();
-        let key = key.try_into().map_err(|_| malformed("the recipient is not on the ledger"))?;
+        let key = self.parts.entry_key_of(peer);
+        let key =
+            key.ok_or_else(|| malformed("the recipient is no member, or its entry key is suspended"))?;
         if !verify_message(Context::Request, self.chain_id(), &key, &signed) {
             return Err(malformed("the recipient's signature does not verify"));
         }
@@ -190,7 +191,7 @@ impl Custodian {
     }
 
     pub(super) fn sign(&self, context: Context, body: Vec<u8>) -> Signed {
-        sign_message(context, self.chain_id(), self.organization(), &self.parts.entry_key, body)
+        sign_message(context, self.chain_id(), self.organization(), &self.parts.entry_key(), body)
     }
 
     /// Evaluates, commits the access, and returns what may go out; none for everything that is not a permit.
@@ -347,10 +348,10 @@ impl Custodian {
         signed: &Signed,
     ) -> Result<(), Refusal> {
         let peer = &checked.request.recipient;
-        let key = self.parts.store.view()?.organization(peer)?.map(|o| o.entry_key).unwrap_or_default();
-        let verified = key
-            .try_into()
-            .is_ok_and(|key| verify_message(Context::Acknowledgement, self.chain_id(), &key, signed));
+        let verified = self
+            .parts
+            .entry_key_of(peer)
+            .is_some_and(|key| verify_message(Context::Acknowledgement, self.chain_id(), &key, signed));
         if !verified || signed.body != expected || signed.organization != *peer {
             return Err(Refusal::invalid(
                 "BAD_ACKNOWLEDGEMENT",

@@ -133,9 +133,8 @@ pub(super) async fn hear(custodian: &str, stream: &mut PeerStream) -> Result<Say
 }
 
 pub(super) fn entry_key(parts: &Parts, organization: &str) -> Result<[u8; 32], Refusal> {
-    let state = parts.store.view()?.organization(organization)?;
-    let key = state.and_then(|s| s.entry_key.try_into().ok());
-    key.ok_or_else(|| misbehaves(organization, "its entry key is not on the ledger"))
+    let key = parts.entry_key_of(organization);
+    key.ok_or_else(|| misbehaves(organization, "it is no member, or its entry key is suspended"))
 }
 
 /// A decision counts when the custodian signed it for this very request.
@@ -261,7 +260,7 @@ async fn finish(
         Context::Acknowledgement,
         parts.chain_id(),
         &parts.organization,
-        &parts.entry_key,
+        &parts.entry_key(),
         acknowledgement.encode_to_vec(),
     );
     let frame = Frame { say: Some(Say::Acknowledgement(signed)) }.encode_to_vec();

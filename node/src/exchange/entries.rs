@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::mempool::{AdmitError, Admitted};
 use crate::chain::{Mempool, Store};
+use crate::members::Members;
 use crate::peers::{PeerStream, Peers, PeersError, Protocol};
 
 /// Entries that wait for one peer's task.
@@ -41,23 +42,29 @@ struct Taken {
     taken: Vec<u8>,
 }
 
-/// Hands every entry to the tasks of all peers; a full queue drops it there, and the author's client retries.
+/// Hands every entry to the tasks of all validators but `own`; a full queue drops it there, and the author's client retries.
+/// A validator that is added gets the entries from then on: the others have those before.
 pub fn fan_out(
     peers: &Peers,
-    organizations: Vec<String>,
+    members: Members,
+    own: String,
     mempool: Mempool,
     mut entries: mpsc::Receiver<(Hash, Vec<u8>)>,
     shutdown: CancellationToken,
 ) {
-    let mut queues = Vec::new();
-    for organization in organizations {
-        let (tx, rx) = mpsc::channel(QUEUE_ENTRIES);
-        queues.push(tx);
-        tokio::spawn(forward(peers.clone(), organization, mempool.clone(), rx, shutdown.clone()));
-    }
+    let peers = peers.clone();
     tokio::spawn(async move {
+        let mut queues: BTreeMap<String, mpsc::Sender<(Hash, Vec<u8>)>> = BTreeMap::new();
         while let Some((hash, bytes)) = entries.recv().await {
-            for queue in &queues {
+            let validators = members.present().other_validators(&own);
+            queues.retain(|organization, _| validators.contains(organization));
+            for organization in validators {
+                let queue = queues.entry(organization).or_insert_with_key(|organization| {
+                    let (tx, rx) = mpsc::channel(QUEUE_ENTRIES);
+                    let (peers, mempool) = (peers.clone(), mempool.clone());
+                    tokio::spawn(forward(peers, organization.clone(), mempool, rx, shutdown.clone()));
+                    tx
+                });
                 if queue.try_send((hash, bytes.clone())).is_err() {
                     tracing::warn!("a peer's entry queue is full");
                 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::replica::TipInfo;
 use crate::freshness::Freshness;
+use crate::members::Members;
 use crate::peers::{PeerStream, Peers, PeersError, Protocol};
 use crate::reports::Reports;
 
@@ -31,13 +32,15 @@ const NOW_AND_THEN: Duration = Duration::from_secs(10);
 /// Asks the connected validators, each for itself, until the tip is confirmed; then now and then, and whenever one connects.
 pub async fn confirm(
     peers: Peers,
-    organizations: Vec<String>,
+    members: Members,
+    own: String,
     freshness: Freshness,
     reports: Reports,
     shutdown: CancellationToken,
 ) {
     let (peers, freshness, reports) = (&peers, &freshness, &reports);
-    let asked = organizations.iter().map(|organization| async move {
+    let asked = |organization: String| async move {
+        let organization = &organization;
         let mut connected = peers.subscribe_connected();
         loop {
             let doubted = freshness.doubted();
@@ -56,7 +59,21 @@ pub async fn confirm(
                 Ok(()) = connected.changed() => {}
             }
         }
-    });
+    };
+    let ask_all = async {
+        let mut changes = members.subscribe();
+        loop {
+            let validators = changes.borrow_and_update().other_validators(&own);
+            tokio::select! {
+                _ = futures::future::join_all(validators.into_iter().map(asked)) => {}
+                Ok(()) = changes.changed() => continue,
+            }
+            // Nobody to ask: until there is.
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
     let follow = async {
         let mut connected = peers.subscribe_connected();
         loop {
@@ -68,7 +85,7 @@ pub async fn confirm(
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        ((), _) = async { tokio::join!(follow, futures::future::join_all(asked)) } => {}
+        ((), ()) = async { tokio::join!(follow, ask_all) } => {}
     }
 }
 

@@ -1,22 +1,20 @@
 //! Who calls: the identity in a client certificate, and what its role may do.
 //!
 //! ```text
-//! certificate ─▶ one SAN URI spiffe://<chain>/org/<org>/<role>/<name> ─▶ issued by the CA that genesis gives that <org>? ─▶ role
+//! certificate ─▶ one SAN URI spiffe://<chain>/org/<org>/<role>/<name> ─▶ issued by the CA that the ledger gives that <org>? ─▶ role
 //! ```
 //! TLS takes a certificate of any organization's CA, so that a client at the wrong node learns what is wrong. Which
 //! organization a certificate may name is decided here, per request, against that one organization's CA.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use assent_ledger::encoding::is_id;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{CertificateError, RootCertStore};
+use rustls::CertificateError;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::cas::{Built, Cas};
 use super::known::KnownClients;
 use crate::certificates::Certificates;
 use crate::refusal::{Kind, Refusal};
@@ -125,11 +123,11 @@ pub struct Client {
     pub role: Role,
 }
 
-/// Judges certificates: one verifier per organization, with that organization's CA as its only root.
+/// Judges certificates: by one verifier per organization, with that organization's CA as its only root.
 pub struct Authority {
     chain_id: String,
     organization: String,
-    verifiers: BTreeMap<String, Arc<dyn ClientCertVerifier>>,
+    cas: Arc<Cas>,
     certificates: Certificates,
     known: KnownClients,
 }
@@ -191,28 +189,10 @@ fn spiffe_id(leaf: &[u8]) -> Result<(String, u64), Refusal> {
 }
 
 impl Authority {
-    /// Over every organization's id and CA certificate (DER) in genesis, for the node of `organization`. A CA certificate that
-    /// can't be used is an error.
-    pub fn new(
-        chain_id: &str,
-        organization: &str,
-        cas: &[(String, Vec<u8>)],
-        certificates: Certificates,
-    ) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut verifiers = BTreeMap::new();
-        for (id, der) in cas {
-            let unusable =
-                |e: &dyn std::fmt::Display| format!("genesis: the CA certificate of {id} can't be used: {e}");
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from(der.clone())).map_err(|e| unusable(&e))?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .map_err(|e| unusable(&e))?;
-            verifiers.insert(id.clone(), verifier);
-        }
+    /// Over the members' CA certificates, for the node of `organization`.
+    pub fn new(chain_id: &str, organization: &str, cas: Arc<Cas>, certificates: Certificates) -> Self {
         let (chain_id, organization) = (chain_id.to_owned(), organization.to_owned());
-        Ok(Self { chain_id, organization, verifiers, certificates, known: KnownClients::default() })
+        Self { chain_id, organization, cas, certificates, known: KnownClients::default() }
     }
 
     /// Who presents this chain of certificates, leaf first.
@@ -227,6 +207,8 @@ impl Authority {
                 ),
             )
         })?;
+        let cas = self.cas.present();
+        self.known.of_members(cas.since());
         let list = self.certificates.revoked();
         if let Some(client) = self.known.get(leaf, now_ms, &list) {
             return Ok(client);
@@ -245,7 +227,7 @@ impl Authority {
             )
             .with("network", &self.chain_id));
         }
-        self.check_issuer(name.organization, leaf, intermediates, now_ms)?;
+        check_issuer(&cas, name.organization, leaf, intermediates, now_ms)?;
         if name.organization != self.organization {
             let other = name.organization;
             return Err(Refusal::new(
@@ -277,41 +259,6 @@ impl Authority {
         }
     }
 
-    /// The organization that a certificate names must be the one whose CA issued it. Judged for requests, not for connections:
-    /// a certificate that expires ends also on a connection that stays open.
-    fn check_issuer(
-        &self,
-        organization: &str,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now_ms: u64,
-    ) -> Result<(), Refusal> {
-        let other = |message: String| {
-            Refusal::new(Kind::Unauthenticated, "CERTIFICATE_OF_OTHER_ORGANIZATION", message)
-        };
-        let Some(verifier) = self.verifiers.get(organization) else {
-            return Err(other(format!(
-                "the client certificate names {organization}, which is no member of this network"
-            )));
-        };
-        let now = UnixTime::since_unix_epoch(Duration::from_millis(now_ms));
-        match verifier.verify_client_cert(leaf, intermediates, now) {
-            Ok(_) => Ok(()),
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. },
-            )) => Err(bad("has expired or isn't valid yet")),
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
-            )) => Err(bad("is not for clients")),
-            Err(_) => Err(other(format!(
-                "the client certificate names {organization}, but the certificate authority of {organization} did not issue it"
-            ))),
-        }
-    }
-
     /// Refuses a client whose role may not call the method; `method` is `Service/Method`.
     pub fn authorize(&self, method: &str, client: &Client) -> Result<(), Refusal> {
         let roles = ROLES.iter().find(|(name, _)| *name == method).map_or(&[][..], |(_, roles)| roles);
@@ -329,9 +276,45 @@ impl Authority {
     }
 }
 
+/// The organization that a certificate names must be the one whose CA issued it. Judged for requests, not for connections:
+/// a certificate that expires ends also on a connection that stays open, and so does one whose CA was replaced.
+fn check_issuer(
+    cas: &Built,
+    organization: &str,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now_ms: u64,
+) -> Result<(), Refusal> {
+    let other =
+        |message: String| Refusal::new(Kind::Unauthenticated, "CERTIFICATE_OF_OTHER_ORGANIZATION", message);
+    let Some(verifier) = cas.each.get(organization) else {
+        return Err(other(format!(
+            "the client certificate names {organization}, which is no member of this network"
+        )));
+    };
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(now_ms));
+    match verifier.verify_client_cert(leaf, intermediates, now) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        )) => Err(bad("has expired or isn't valid yet")),
+        Err(rustls::Error::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        )) => Err(bad("is not for clients")),
+        Err(_) => Err(other(format!(
+            "the client certificate names {organization}, but the certificate authority of {organization} did not issue it"
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::Members;
+    use assent_proto::ledger::v1::{Membership, Organization};
     use prost::Message;
     use rcgen::string::Ia5String;
     use rcgen::{
@@ -364,18 +347,28 @@ mod tests {
     struct World {
         cedar: Ca,
         birch: Ca,
+        members: Members,
         authority: Authority,
         certificates: Certificates,
         folder: tempfile::TempDir,
     }
 
+    fn membership(cas: &[(&str, &Ca)]) -> Membership {
+        let organization = |(id, ca): &(&str, &Ca)| Organization {
+            id: (*id).into(),
+            ca_certificate: ca.der().to_vec(),
+            ..Default::default()
+        };
+        Membership { organizations: cas.iter().map(organization).collect(), ..Default::default() }
+    }
+
     fn world() -> World {
         let (cedar, birch) = (ca(), ca());
-        let cas = [("cedar".to_owned(), cedar.der().to_vec()), ("birch".to_owned(), birch.der().to_vec())];
+        let members = Members::new(membership(&[("cedar", &cedar), ("birch", &birch)]), 0);
         let folder = tempfile::tempdir().unwrap();
         let certificates = crate::certificates::tests::opened(folder.path(), &cedar);
-        let authority = Authority::new("net-1", "cedar", &cas, certificates.clone()).unwrap();
-        World { cedar, birch, authority, certificates, folder }
+        let authority = Authority::new("net-1", "cedar", Cas::new(members.clone()), certificates.clone());
+        World { cedar, birch, members, authority, certificates, folder }
     }
 
     /// 2026-01-01.
@@ -479,6 +472,34 @@ mod tests {
         ] {
             assert_eq!(world.reason(leaf(ca, &[uri])), "CERTIFICATE_OF_OTHER_ORGANIZATION", "{uri}");
         }
+    }
+
+    #[test]
+    fn authorities_are_those_of_the_newest_block() {
+        let world = world();
+        let id = "spiffe://net-1/org/cedar/crm/a";
+        let before = [leaf(&world.cedar, &[id])];
+        world.authority.identify(&before, NOW_MS).unwrap();
+        // A new authority: its clients are taken at once, those of the old one refused, remembered or not.
+        let new = ca();
+        let mut changed = membership(&[("cedar", &new)]);
+        changed.organizations.push(Organization {
+            id: "elm".into(),
+            ca_certificate: vec![1],
+            ..Default::default()
+        });
+        world.members.replace(changed, 9);
+        assert_eq!(world.reason(before[0].clone()), "CERTIFICATE_OF_OTHER_ORGANIZATION");
+        world.authority.identify(&[leaf(&new, &[id])], NOW_MS).unwrap();
+        // Birch is gone, and what the ledger has for elm is no certificate.
+        assert_eq!(
+            world.reason(leaf(&world.birch, &["spiffe://net-1/org/birch/crm/a"])),
+            "CERTIFICATE_OF_OTHER_ORGANIZATION"
+        );
+        assert_eq!(
+            world.reason(leaf(&ca(), &["spiffe://net-1/org/elm/crm/a"])),
+            "CERTIFICATE_OF_OTHER_ORGANIZATION"
+        );
     }
 
     #[test]

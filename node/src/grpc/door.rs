@@ -13,8 +13,7 @@ use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use super::auth::Authority;
+use super::cas::Cas;
 use super::places::{Place, Places, Refused};
 use crate::certificates::Certificates;
 use crate::chain::now_ms;
@@ -41,24 +41,20 @@ pub(super) struct Door {
     pub listener: TcpListener,
     pub certificates: Certificates,
     pub authority: Arc<Authority>,
-    /// Every organization's authority: a client at the wrong node is told so.
-    pub roots: RootCertStore,
+    /// Every member's authority: a client at the wrong node is told so.
+    pub cas: Arc<Cas>,
     pub places: Places,
     /// For a handshake, and again for the first bytes.
     pub time: Duration,
 }
 
-/// TLS with the node's certificate of the moment; client certificates are optional, from any organization's CA.
-fn tls(roots: RootCertStore, certificates: Certificates) -> Result<ServerConfig, String> {
+/// TLS with the node's certificate of the moment; client certificates are optional, from any member's CA.
+fn tls(cas: Arc<Cas>, certificates: Certificates) -> Result<ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|e| format!("genesis: the organizations' CA certificates can't be used: {e}"))?;
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
-    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(certificates));
+    let mut config = builder.with_client_cert_verifier(cas).with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols.push(b"h2".to_vec());
     // A client comes back with its certificate, not with a ticket that may outlive it.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -72,7 +68,7 @@ impl Door {
         self,
         shutdown: CancellationToken,
     ) -> Result<impl Stream<Item = io::Result<Connection>>, String> {
-        let acceptor = TlsAcceptor::from(Arc::new(tls(self.roots, self.certificates)?));
+        let acceptor = TlsAcceptor::from(Arc::new(tls(self.cas, self.certificates)?));
         let (connections, mut incoming) = mpsc::channel(QUEUE);
         let guest = Guest { acceptor, authority: self.authority, places: self.places, time: self.time };
         tokio::spawn(async move {

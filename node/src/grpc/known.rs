@@ -2,6 +2,7 @@
 //! a chain.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::auth::Client;
@@ -22,12 +23,23 @@ struct Known {
 
 /// Verified leaves, by their exact bytes. That a connection has the key of its leaf is TLS's to show, once for each connection.
 #[derive(Default)]
-pub(super) struct KnownClients(Mutex<HashMap<Vec<u8>, Known>>);
+pub(super) struct KnownClients {
+    known: Mutex<HashMap<Vec<u8>, Known>>,
+    /// Block that made the membership under which they were verified.
+    since: AtomicU64,
+}
 
 impl KnownClients {
+    /// The members are those that this block made: under others, nobody is known.
+    pub(super) fn of_members(&self, since: u64) {
+        if self.since.swap(since, Ordering::AcqRel) != since {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// The client with this leaf, if it was verified lately, by this list of revoked ones, and neither end has come.
     pub(super) fn get(&self, leaf: &[u8], now_ms: u64, list: &Arc<Revoked>) -> Option<Client> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.get(leaf)?;
         // A clock that was set back proves nothing: verify again.
         let lasts = (found.verified_ms..found.until_ms).contains(&now_ms) && Arc::ptr_eq(&found.list, list);
@@ -36,7 +48,7 @@ impl KnownClients {
 
     /// Remembers a leaf that was verified now and ends at `end_ms`.
     pub(super) fn put(&self, leaf: &[u8], client: &Client, now_ms: u64, end_ms: u64, list: &Arc<Revoked>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
@@ -66,7 +78,7 @@ mod tests {
         assert!(known.get(b"leaf", 100, &Arc::default()).is_none());
         for n in 0..2 * MAX_KNOWN {
             known.put(&n.to_be_bytes(), &client, 100, 1_000, &list);
-            assert!(known.0.lock().unwrap().len() <= MAX_KNOWN);
+            assert!(known.known.lock().unwrap().len() <= MAX_KNOWN);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! error      refusals as statuses          auth       certificates and roles
+//! cas, tls   the members' authorities, TLS
 //! border     form of what comes in         call       identity, quota and role of each call
 //! quota      calls that a client may make  deadline   time that a call may take
 //! answer     state that an answer is from  proof      a patient's control key
@@ -15,6 +16,7 @@ pub mod audit;
 pub mod auth;
 pub mod border;
 pub mod call;
+mod cas;
 pub mod consents;
 pub mod custodian;
 pub mod deadline;
@@ -48,8 +50,6 @@ use assent_proto::v1::policy_service_server::{self, PolicyServiceServer};
 use assent_proto::v1::record_service_server::{self, RecordServiceServer};
 use assent_proto::v1::review_service_server::{self, ReviewServiceServer};
 use assent_proto::v1::subject_service_server::{self, SubjectServiceServer};
-use rustls::pki_types::CertificateDer;
-use rustls::RootCertStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,7 @@ use crate::certificates::Certificates;
 use crate::freshness::Freshness;
 use auth::Authority;
 use call::Api;
+use cas::Cas;
 use deadline::{Deadlines, Timed};
 use door::Door;
 use places::Places;
@@ -107,8 +108,6 @@ pub struct GrpcConfig {
     pub certificates: Certificates,
     /// Places for connections.
     pub places: Places,
-    /// Every organization's id and CA certificate (DER), as genesis has them.
-    pub cas: Vec<(String, Vec<u8>)>,
     /// What each client may ask for.
     pub rate: Rate,
 }
@@ -121,7 +120,7 @@ pub enum ServeError {
         "gRPC can't listen on {listen}: {reason}; stop what uses it, or set another address as `grpc.listen`"
     )]
     Bind { listen: SocketAddr, reason: String },
-    /// Certificate, key or a CA certificate of genesis can't be used (exit 2).
+    /// Certificate or key can't be used (exit 2).
     #[error("gRPC over TLS: {0}")]
     Tls(String),
     /// The program's own descriptors are broken (exit 1).
@@ -157,17 +156,6 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// Every organization's authority; one that can't be used is an error.
-pub fn roots(cas: &[(String, Vec<u8>)]) -> Result<RootCertStore, ServeError> {
-    let mut roots = RootCertStore::empty();
-    for (organization, der) in cas {
-        roots
-            .add(CertificateDer::from(der.clone()))
-            .map_err(|e| ServeError::Tls(format!("genesis: CA certificate of {organization}: {e}")))?;
-    }
-    Ok(roots)
 }
 
 fn routes(api: Api) -> Routes {
@@ -222,10 +210,9 @@ pub async fn serve(
 ) -> Result<ServeHandle, ServeError> {
     let parts = app.parts.clone();
     let limits = parts.limits;
-    let roots = roots(&config.cas)?;
+    let cas = Cas::new(parts.members.clone());
     let authority =
-        Authority::new(parts.chain_id(), &parts.organization, &config.cas, config.certificates.clone())
-            .map_err(ServeError::Tls)?;
+        Authority::new(parts.chain_id(), &parts.organization, cas.clone(), config.certificates.clone());
     let authority = Arc::new(authority);
     let bind = |e: std::io::Error| ServeError::Bind { listen: config.listen, reason: e.to_string() };
     let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
@@ -258,7 +245,7 @@ pub async fn serve(
         listener,
         certificates: config.certificates,
         authority,
-        roots,
+        cas,
         places: config.places,
         time: limits.handshake(),
     };

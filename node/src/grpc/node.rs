@@ -78,6 +78,8 @@ impl Api {
             not_fresh_reason: stale.unwrap_or_default(),
             mempool_entries: parts.mempool.len() as u64,
             connected: parts.peers.as_ref().map(|peers| peers.connected()).unwrap_or_default(),
+            role: parts.role().to_string(),
+            members: parts.members.present().membership.organizations.len() as u64,
             // Every leaf of the log is an entry or one block's header.
             entries: tip.log.size().saturating_sub(tip.height),
             certificate_ends: parts

@@ -130,7 +130,7 @@ pub fn signed_by_control_key(
     message: &[u8],
     signature: &[u8; 64],
 ) -> bool {
-    signed_by(slot, time_ms, message, signature, &parts.entry_key.verifying_key().to_bytes())
+    signed_by(slot, time_ms, message, signature, &parts.entry_key().verifying_key().to_bytes())
 }
 
 fn signed_by(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use assent_ledger::certificate::{precommit, vote_sign_bytes};
 use assent_ledger::keys::{sign, SigningKey};
-use assent_proto::ledger::v1::{Certificate, CommitSignature};
+use assent_proto::ledger::v1::{Certificate, CommitSignature, Validator};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fatal, Replica, Verdict};
@@ -13,16 +13,31 @@ use super::{Fatal, Replica, Verdict};
 /// How often the heartbeat is looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Makes a block whenever there is work, until shut down.
+/// True when an organization is the only one that votes.
+pub fn orders_alone(validators: &[Validator], organization: &str) -> bool {
+    matches!(validators, [only] if only.organization == organization)
+}
+
+/// Makes a block whenever there is work, until shut down. `key` gives the key of this node's that has a public key: it may change
+/// with the membership.
 pub async fn run<R: Replica>(
     mut replica: R,
-    vote_key: SigningKey,
+    organization: String,
+    key: impl Fn(&[u8]) -> Option<SigningKey> + Send,
     shutdown: CancellationToken,
 ) -> Result<(), Fatal> {
     let wake = replica.wake();
-    let address = vote_key.verifying_key().to_bytes();
     loop {
         if replica.has_work() {
+            let set = replica.validators().validators;
+            if !orders_alone(&set, &organization) {
+                let sentence = "ordering single can't go on: the ledger has other validators now; set ordering = \"malachite\"";
+                return Err(Fatal::Engine(sentence.into()));
+            }
+            let vote_key = set.first().and_then(|only| key(&only.vote_key)).ok_or_else(|| {
+                Fatal::Engine("no file in keys/ holds the vote key that the ledger has for this node".into())
+            })?;
+            let address = vote_key.verifying_key().to_bytes();
             tokio::task::block_in_place(|| one_block(&mut replica, &vote_key, address))?;
             if shutdown.is_cancelled() {
                 return Ok(());

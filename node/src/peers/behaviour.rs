@@ -43,14 +43,12 @@ pub(super) struct Behaviour {
 
 impl Behaviour {
     pub(super) fn new(key: PublicKey, directory: Arc<Directory>, inbound: mpsc::Sender<Inbound>) -> Self {
-        let mut limits = connection_limits::Behaviour::new(
+        let limits = connection_limits::Behaviour::new(
             connection_limits::ConnectionLimits::default()
                 .with_max_pending_incoming(Some(MAX_PENDING_INBOUND))
                 .with_max_established_incoming(Some(MAX_STRANGERS))
                 .with_max_established_per_peer(Some(MAX_PER_STRANGER)),
         );
-        // Strangers can't take the room of known peers; those are counted by the driver.
-        directory.all().for_each(|known| limits.bypass_peer_id(&known.peer_id));
         // Strangers are not told our addresses, and what peers say about themselves is not kept.
         let identify = identify::Config::new("/assent/1".into(), key)
             .with_agent_version(concat!("assentd/", env!("CARGO_PKG_VERSION")).into())
@@ -61,6 +59,14 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING).with_timeout(PING)),
             streams: Streams { directory, inbound },
+        }
+    }
+
+    /// Strangers can't take the room of known peers; those are counted by the driver.
+    pub(super) fn is_known(&mut self, peer_id: &PeerId, known: bool) {
+        match known {
+            true => self.limits.bypass_peer_id(peer_id),
+            false => self.limits.remove_peer_id(peer_id),
         }
     }
 }
@@ -85,7 +91,7 @@ impl Streams {
         let known = self.directory.peer(peer).map(|known| {
             let (opener, openings) = mpsc::channel(MAX_OUTBOUND_STREAMS);
             known.add_opener(opener);
-            (known.clone(), openings)
+            (known, openings)
         });
         Handler { known, inbound: self.inbound.clone() }
     }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::behaviour::Behaviour;
 use super::directory::Directory;
-use super::{Inbound, PeersConfig, PeersError, MAX_INBOUND_STREAMS};
+use super::{Inbound, PeersConfig, PeersError, MAX_INBOUND_STREAMS, MAX_KNOWN_PEERS};
 
 /// A stranger's connection without a stream ends after this.
 const STRANGER_IDLE: Duration = Duration::from_secs(10);
@@ -30,6 +30,8 @@ pub(super) struct Bound {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) directory: Arc<Directory>,
     pub(super) listening: Multiaddr,
+    /// Where streams of known peers go.
+    pub(super) inbound: mpsc::Sender<Inbound>,
 }
 
 /// Builds the swarm and binds its listener.
@@ -41,26 +43,10 @@ pub(super) async fn bind(config: PeersConfig) -> Result<(Bound, mpsc::Receiver<I
     port_is_free(&address).map_err(|error| refused(explain(&error)))?;
 
     let key = Keypair::ed25519_from_bytes(config.secret).map_err(|error| refused(error.to_string()))?;
-    let directory = Directory::new(&config.organization, key.public().to_peer_id(), config.known);
-    let directory = Arc::new(directory);
+    let directory = Arc::new(Directory::new(&config.organization));
     // Every queued stream holds one of its peer's permits, so this is never full.
-    let room = directory.all().count().max(1) * MAX_INBOUND_STREAMS;
-    let (sender, inbound) = mpsc::channel(room);
-    let behaviour = Behaviour::new(key.public(), directory.clone(), sender);
-    // yamux as it comes: its setters would fall back to an older yamux without a bound on pending frames.
-    let mut swarm = SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| refused(format!("noise can't use the exchange peer key: {error}")))?
-        .with_behaviour(|_| behaviour)
-        .map_err(|error| refused(error.to_string()))?
-        .with_swarm_config(|config| {
-            config
-                .with_idle_connection_timeout(STRANGER_IDLE)
-                .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS)
-        })
-        .with_connection_timeout(CONNECT_TIMEOUT)
-        .build();
+    let (sender, inbound) = mpsc::channel(MAX_KNOWN_PEERS * MAX_INBOUND_STREAMS);
+    let mut swarm = swarm(key, directory.clone(), sender.clone()).map_err(refused)?;
     let listener = swarm.listen_on(address).map_err(|error| refused(error.to_string()))?;
     let first_address = async {
         loop {
@@ -81,8 +67,32 @@ pub(super) async fn bind(config: PeersConfig) -> Result<(Bound, mpsc::Receiver<I
     let listening =
         timeout(BIND_TIMEOUT, first_address).await.map_err(|_| refused("binding took too long".into()))??;
 
-    let bound = Bound { swarm, directory, listening };
+    let bound = Bound { swarm, directory, listening, inbound: sender };
     Ok((bound, inbound))
+}
+
+/// A swarm of this key that does nothing yet.
+pub(super) fn swarm(
+    key: Keypair,
+    directory: Arc<Directory>,
+    inbound: mpsc::Sender<Inbound>,
+) -> Result<Swarm<Behaviour>, String> {
+    let behaviour = Behaviour::new(key.public(), directory, inbound);
+    // yamux as it comes: its setters would fall back to an older yamux without a bound on pending frames.
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|error| format!("noise can't use the exchange peer key: {error}"))?
+        .with_behaviour(|_| behaviour)
+        .map_err(|error| error.to_string())?
+        .with_swarm_config(|config| {
+            config
+                .with_idle_connection_timeout(STRANGER_IDLE)
+                .with_max_negotiating_inbound_streams(MAX_NEGOTIATING_STREAMS)
+        })
+        .with_connection_timeout(CONNECT_TIMEOUT)
+        .build();
+    Ok(swarm)
 }
 
 /// libp2p listens with SO_REUSEPORT, with which two nodes share a port without an error; a plain bind shows it.

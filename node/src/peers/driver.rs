@@ -1,22 +1,23 @@
-//! The task that owns the swarm: dials, redials, counts connections.
+//! The task that owns the swarm: dials, redials, counts connections, and follows the membership.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{ping, PeerId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::behaviour::{Behaviour, BehaviourEvent};
-use super::bind::Bound;
-use super::directory::Known;
+use super::bind::{self, Bound};
+use super::directory::{Directory, Known};
 use super::redial::Redial;
-use super::MAX_CONNECTIONS_PER_PEER;
+use super::{Inbound, KnownPeer, Order, MAX_CONNECTIONS_PER_PEER};
 
 /// A known peer that answered no ping for this long is gone. (ping's own failures come after 25 s: the first is not
 /// reported, and the next try waits for a new stream.)
@@ -24,7 +25,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Driver {
     swarm: Swarm<Behaviour>,
+    directory: Arc<Directory>,
+    listen: String,
+    inbound: mpsc::Sender<Inbound>,
     links: BTreeMap<PeerId, Link>,
+    /// The last list of peers.
+    listed: Vec<KnownPeer>,
 }
 
 /// What the driver knows about one known peer.
@@ -36,19 +42,22 @@ struct Link {
 }
 
 impl Driver {
-    pub(super) fn new(bound: Bound) -> Self {
-        let now = Instant::now();
-        let link = |known: &Arc<Known>| Link {
-            known: known.clone(),
-            redial: Redial::new(now),
-            connections: Vec::new(),
-        };
-        let links = bound.directory.all().map(|known| (known.peer_id, link(known)));
-        Self { links: links.collect(), swarm: bound.swarm }
+    /// Over a swarm that listens on `listen`, with the first list of peers.
+    pub(super) fn new(bound: Bound, listen: String, listed: Vec<KnownPeer>) -> Self {
+        let Bound { swarm, directory, inbound, .. } = bound;
+        let mut driver =
+            Self { swarm, directory, listen, inbound, links: BTreeMap::new(), listed: Vec::new() };
+        driver.know(listed);
+        driver
     }
 
     /// Runs until shutdown; then drops the swarm, which closes listener and connections, and only then tells the watchers.
-    pub(super) async fn run(mut self, connected: watch::Sender<Vec<String>>, shutdown: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        connected: watch::Sender<Vec<String>>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        shutdown: CancellationToken,
+    ) {
         loop {
             let next = self.links.values().filter_map(Link::next).min();
             let due = async {
@@ -59,6 +68,13 @@ impl Driver {
             };
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                Some(order) = orders.recv() => {
+                    match order {
+                        Order::Known(listed) => self.know(listed),
+                        Order::Key(secret) => self.use_key(secret),
+                    }
+                    self.publish(&connected);
+                }
                 event = self.swarm.select_next_some() => self.on_event(event, &connected),
                 () = due => {
                     self.close_silent();
@@ -68,6 +84,51 @@ impl Driver {
         }
         drop(self.swarm);
         connected.send_replace(Vec::new());
+    }
+
+    /// Who is gone is disconnected and a stranger from now on; who is new is dialed.
+    fn know(&mut self, listed: Vec<KnownPeer>) {
+        self.listed.clone_from(&listed);
+        let changed = self.directory.replace(*self.swarm.local_peer_id(), listed);
+        let now = Instant::now();
+        for peer_id in changed.gone {
+            self.links.remove(&peer_id);
+            self.swarm.behaviour_mut().is_known(&peer_id, false);
+            // Fails when there is no connection.
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+        }
+        for known in changed.new {
+            // As a stranger it was offered nothing on the connections that it has.
+            let _ = self.swarm.disconnect_peer_id(known.peer_id);
+            self.swarm.behaviour_mut().is_known(&known.peer_id, true);
+            let link = Link { known: known.clone(), redial: Redial::new(now), connections: Vec::new() };
+            self.links.insert(known.peer_id, link);
+        }
+        for peer_id in changed.moved {
+            if let Some(link) = self.links.get_mut(&peer_id).filter(|link| link.connections.is_empty()) {
+                link.redial = Redial::new(now);
+            }
+        }
+    }
+
+    /// The same node under another key: the old swarm closes its listener and connections, then the new one listens there.
+    fn use_key(&mut self, secret: [u8; 32]) {
+        let made = Keypair::ed25519_from_bytes(secret).map_err(|error| error.to_string()).and_then(|key| {
+            let address = self.listen.parse().map_err(|error| format!("{error}"))?;
+            Ok((bind::swarm(key, self.directory.clone(), self.inbound.clone())?, address))
+        });
+        let (swarm, address) = match made {
+            Ok(made) => made,
+            Err(error) => return tracing::error!(%error, "the new exchange peer key can't be used"),
+        };
+        drop(std::mem::replace(&mut self.swarm, swarm));
+        if let Err(error) = self.swarm.listen_on(address) {
+            tracing::error!(%error, "the peers' listener: others can't connect to this node");
+        }
+        tracing::info!(peer_id = %self.swarm.local_peer_id(), "exchange under a new peer id");
+        self.links.clear();
+        self.directory.replace(*self.swarm.local_peer_id(), Vec::new());
+        self.know(self.listed.clone());
     }
 
     /// A half-open connection would otherwise be used until TCP gives up, many minutes later.
@@ -92,7 +153,7 @@ impl Driver {
                 continue;
             }
             link.redial.dialing();
-            let Some(address) = link.known.address.clone() else {
+            let Some(address) = link.known.address() else {
                 continue;
             };
             // A port of its own: from the listening port, two that dial each other would collide.

@@ -3,6 +3,7 @@
 //! ```text
 //! open(organization, protocol) ─► Known.openers ─► Handler (one a connection) ─► yamux stream ─► Handler ─► Inbound
 //!                                                                                  permit of 16 a peer, else dropped
+//! set_known, set_key ─► driver: whom the ledger names now, and this node's own key
 //! driver: keeps a connection to every known peer, redials 0.2 .. 2 s, closes what does not answer pings
 //! ```
 //!
@@ -40,6 +41,8 @@ pub const MAX_INBOUND_STREAMS: usize = 16;
 pub const MAX_OUTBOUND_STREAMS: usize = 12;
 /// The most connections with one known peer: both dial, and a restart leaves old ones behind for a while.
 pub const MAX_CONNECTIONS_PER_PEER: usize = 4;
+/// Organizations whose streams fit into the queue at once; those of more wait their turn.
+pub const MAX_KNOWN_PEERS: usize = 256;
 /// The most connections with strangers.
 pub const MAX_STRANGERS: u32 = 16;
 /// How long opening a stream may take.
@@ -122,6 +125,15 @@ struct Shared {
     local_peer_id: String,
     listening: String,
     connected: watch::Receiver<Vec<String>>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What the driver is told. Rare: one for each change of the membership.
+enum Order {
+    /// Whom the ledger names now.
+    Known(Vec<KnownPeer>),
+    /// The exchange peer key that it names for this node.
+    Key([u8; 32]),
 }
 
 /// Starts the swarm; returns when its listener is bound. Streams of known peers come out of the receiver.
@@ -129,15 +141,18 @@ pub async fn start(
     config: PeersConfig,
     shutdown: CancellationToken,
 ) -> Result<(Peers, mpsc::Receiver<Inbound>), PeersError> {
+    let (listen, known) = (config.listen.clone(), config.known.clone());
     let (bound, inbound) = bind::bind(config).await?;
     let (sender, connected) = watch::channel(Vec::new());
+    let (orders, of_orders) = mpsc::unbounded_channel();
     let shared = Shared {
         directory: bound.directory.clone(),
         local_peer_id: bound.swarm.local_peer_id().to_string(),
         listening: bound.listening.to_string(),
         connected,
+        orders,
     };
-    tokio::spawn(Driver::new(bound).run(sender, shutdown));
+    tokio::spawn(Driver::new(bound, listen, known).run(sender, of_orders, shutdown));
     Ok((Peers { shared: Arc::new(shared) }, inbound))
 }
 
@@ -169,6 +184,17 @@ impl Peers {
         timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(PeersError::Timeout))
     }
 
+    /// Whom the ledger names from now on: others are disconnected and refused, new ones dialed and accepted.
+    pub fn set_known(&self, known: Vec<KnownPeer>) {
+        // A driver that has stopped needs none.
+        let _ = self.shared.orders.send(Order::Known(known));
+    }
+
+    /// This node has another exchange peer key from now on: every connection ends, and is made anew under its peer id.
+    pub fn set_key(&self, secret: [u8; 32]) {
+        let _ = self.shared.orders.send(Order::Key(secret));
+    }
+
     /// Organizations with at least one connection, sorted.
     pub fn connected(&self) -> Vec<String> {
         self.shared.connected.borrow().clone()
@@ -179,7 +205,7 @@ impl Peers {
         self.shared.connected.clone()
     }
 
-    /// This node's exchange peer id, in base58.
+    /// This node's exchange peer id when it started, in base58.
     pub fn local_peer_id(&self) -> &str {
         &self.shared.local_peer_id
     }

@@ -136,7 +136,7 @@ impl Recipient {
             );
             return Err(Refusal::new(Kind::ResourceExhausted, "TOO_MANY_ASKS", message));
         }
-        let (organization, key) = (&self.parts.organization, &self.parts.entry_key);
+        let (organization, key) = (&self.parts.organization, &self.parts.entry_key());
         let signed = sign_message(Context::Ask, chain_id, organization, key, ask.encode_to_vec());
         let id = ask_hash(chain_id, &signed.body);
         let own = OwnAsk { client: client.to_owned(), signed: signed.clone() };

@@ -157,7 +157,7 @@ impl Recipient {
             Context::Request,
             chain_id,
             &self.parts.organization,
-            &self.parts.entry_key,
+            &self.parts.entry_key(),
             request.encode_to_vec(),
         );
         (request_hash(chain_id, &signed.body), signed)

@@ -25,6 +25,7 @@ mod hiding;
 mod kill;
 mod ledger;
 mod limits;
+mod membership;
 mod mempool;
 mod net;
 mod outreach;

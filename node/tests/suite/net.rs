@@ -8,6 +8,7 @@ use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::keyfile::to_pem;
 use assent_ledger::keys::SigningKey;
 use assent_node::bft::peer_id;
+use assent_node::chain::Submitter;
 use assent_node::config::Config;
 use assent_node::node::{start, Running, Stop};
 use assent_proto::ledger::v1::{Organization, Validator, ValidatorSet};
@@ -84,58 +85,66 @@ fn write(path: &Path, text: impl AsRef<[u8]>) {
     std::fs::write(path, text).unwrap();
 }
 
+/// A folder as `assent init` makes it, without genesis: what runs in it, what the others are told of it, and its vote.
+fn make_member(folder: &Path, name: &str, ordering: &str) -> (Member, Organization, Validator) {
+    let dir = folder.join(name);
+    let ports = [free_port(), free_port(), free_port(), free_port()];
+    let keys: Vec<SigningKey> = ["entry", "vote", "consensus-peer", "exchange-peer", "checkpoint", "vault"]
+        .iter()
+        .map(|file| {
+            let key = SigningKey::from_bytes(&rand::random());
+            write(&dir.join(format!("keys/{file}.pem")), to_pem(&key).unwrap());
+            key
+        })
+        .collect();
+    let ca = authority(name);
+    let uri = format!("spiffe://{CHAIN}/org/{name}/node/{name}");
+    let (certificate, key) = leaf(&ca, &uri, true, 30);
+    write(&dir.join("tls/node.pem"), certificate);
+    write(&dir.join("tls/node.key"), key);
+    write(&dir.join("data/never-voted"), "");
+    let [grpc, admin, consensus, exchange] = ports;
+    write(
+        &dir.join("assentd.toml"),
+        format!(
+            "organization = \"{name}\"\nordering = \"{ordering}\"\nheartbeat_seconds = 2\nmax_staleness_seconds = 10\n\
+             [grpc]\nlisten = \"127.0.0.1:{grpc}\"\ncertificate = \"tls/node.pem\"\nkey = \"tls/node.key\"\n\
+             [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+             [consensus]\nlisten = \"/ip4/127.0.0.1/tcp/{consensus}\"\n\
+             [exchange]\nlisten = \"/ip4/127.0.0.1/tcp/{exchange}\"\n"
+        ),
+    );
+    let organization = Organization {
+        id: name.into(),
+        name: format!("{name} hospital"),
+        entry_key: keys[0].verifying_key().to_bytes().to_vec(),
+        consensus_peer_id: peer_id(&keys[2].to_bytes()),
+        consensus_address: format!("/ip4/127.0.0.1/tcp/{consensus}"),
+        exchange_peer_id: peer_id(&keys[3].to_bytes()),
+        exchange_address: format!("/ip4/127.0.0.1/tcp/{exchange}"),
+        ca_certificate: ca.der().to_vec(),
+        checkpoint_key: keys[4].verifying_key().to_bytes().to_vec(),
+    };
+    let validator = Validator {
+        organization: name.into(),
+        vote_key: keys[1].verifying_key().to_bytes().to_vec(),
+        power: 1,
+    };
+    let member = Member { id: name.into(), dir, grpc, ca, running: None };
+    (member, organization, validator)
+}
+
 impl Net {
     /// Makes folders for `count` organizations (1 or 4); nothing runs yet.
     pub fn new(count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (mut members, mut organizations, mut validators) = (Vec::new(), Vec::new(), Vec::new());
+        let ordering = if count == 1 { "single" } else { "malachite" };
         for name in NAMES.iter().skip(if count == 1 { 1 } else { 0 }).take(count) {
-            let dir = folder.path().join(name);
-            let ports = [free_port(), free_port(), free_port(), free_port()];
-            let keys: Vec<SigningKey> =
-                ["entry", "vote", "consensus-peer", "exchange-peer", "checkpoint", "vault"]
-                    .iter()
-                    .map(|file| {
-                        let key = SigningKey::from_bytes(&rand::random());
-                        write(&dir.join(format!("keys/{file}.pem")), to_pem(&key).unwrap());
-                        key
-                    })
-                    .collect();
-            let ca = authority(name);
-            let uri = format!("spiffe://{CHAIN}/org/{name}/node/{name}");
-            let (certificate, key) = leaf(&ca, &uri, true, 30);
-            write(&dir.join("tls/node.pem"), certificate);
-            write(&dir.join("tls/node.key"), key);
-            write(&dir.join("data/never-voted"), "");
-            let ordering = if count == 1 { "single" } else { "malachite" };
-            let [grpc, admin, consensus, exchange] = ports;
-            write(
-                &dir.join("assentd.toml"),
-                format!(
-                    "organization = \"{name}\"\nordering = \"{ordering}\"\nheartbeat_seconds = 2\nmax_staleness_seconds = 10\n\
-                     [grpc]\nlisten = \"127.0.0.1:{grpc}\"\ncertificate = \"tls/node.pem\"\nkey = \"tls/node.key\"\n\
-                     [admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-                     [consensus]\nlisten = \"/ip4/127.0.0.1/tcp/{consensus}\"\n\
-                     [exchange]\nlisten = \"/ip4/127.0.0.1/tcp/{exchange}\"\n"
-                ),
-            );
-            organizations.push(Organization {
-                id: (*name).into(),
-                name: format!("{name} hospital"),
-                entry_key: keys[0].verifying_key().to_bytes().to_vec(),
-                consensus_peer_id: peer_id(&keys[2].to_bytes()),
-                consensus_address: format!("/ip4/127.0.0.1/tcp/{consensus}"),
-                exchange_peer_id: peer_id(&keys[3].to_bytes()),
-                exchange_address: format!("/ip4/127.0.0.1/tcp/{exchange}"),
-                ca_certificate: ca.der().to_vec(),
-                checkpoint_key: keys[4].verifying_key().to_bytes().to_vec(),
-            });
-            validators.push(Validator {
-                organization: (*name).into(),
-                vote_key: keys[1].verifying_key().to_bytes().to_vec(),
-                power: 1,
-            });
-            members.push(Member { id: (*name).into(), dir, grpc, ca, running: None });
+            let (member, organization, validator) = make_member(folder.path(), name, ordering);
+            members.push(member);
+            organizations.push(organization);
+            validators.push(validator);
         }
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
@@ -146,6 +155,15 @@ impl Net {
             write(&member.dir.join("genesis.bin"), &file);
         }
         Self { _folder: folder, members, genesis }
+    }
+
+    /// Makes the folder of one more organization, which is not in genesis: its place, its line for the ledger, its vote.
+    pub fn join(&mut self, name: &str) -> (usize, Organization, Validator) {
+        let (member, organization, validator) = make_member(self._folder.path(), name, "malachite");
+        let genesis = std::fs::read(self.members[0].dir.join("genesis.bin")).unwrap();
+        write(&member.dir.join("genesis.bin"), genesis);
+        self.members.push(member);
+        (self.members.len() - 1, organization, validator)
     }
 
     /// Makes and starts all.
@@ -194,12 +212,19 @@ impl Net {
     }
 
     pub async fn start(&mut self, i: usize) {
+        self.start_with(i).await;
+    }
+
+    /// The same; what it submits entries with. Its store closes only when this is dropped.
+    pub async fn start_with(&mut self, i: usize) -> Submitter {
         let running = self.restarted(i).await;
+        let submitter = running.app.parts.submitter.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(running.run(async move {
             let _ = stopped.await;
         }));
         self.members[i].running = Some((stop, task));
+        submitter
     }
 
     /// Stops a node in order; what it returned.

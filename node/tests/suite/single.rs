@@ -151,7 +151,9 @@ async fn a_taken_port_and_a_broken_configuration_say_what_and_what_to_do() {
     let error = assent_node::config::Config::read(&path).err().unwrap().to_string();
     assert!(error.contains("colour"), "{error}");
     std::fs::write(&path, &text).unwrap();
-    std::fs::copy(net.members[0].dir.join("genesis.bin"), second.members[0].dir.join("genesis.bin")).unwrap();
-    let stop = second.try_start(0).await.err().unwrap();
+    let third = Net::new(1);
+    std::fs::copy(net.members[0].dir.join("genesis.bin"), third.members[0].dir.join("genesis.bin")).unwrap();
+    let stop = third.try_start(0).await.err().unwrap();
     assert_eq!((stop.exit_code(), stop.to_string().contains("keys/entry.pem")), (2, true), "{stop}");
+    assert!(!third.members[0].dir.join("data/ledger").exists(), "nothing is made for another's genesis");
 }

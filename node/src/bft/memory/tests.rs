@@ -43,19 +43,19 @@ fn write_log(files: &Files, log_height: u64, vote_height: u64) {
 #[test]
 fn only_a_marker_without_a_past_means_never() {
     let Folder { dir, files } = folder();
-    assert!(matches!(files.recall(0), Ok(Memory::Lost(why)) if why.contains("missing")));
+    assert!(matches!(files.recall(0, true), Ok(Memory::Lost(why)) if why.contains("missing")));
     std::fs::write(dir.path().join("never-voted"), "").unwrap();
-    assert_eq!(files.recall(0).unwrap(), Memory::Never);
+    assert_eq!(files.recall(0, true).unwrap(), Memory::Never);
     // Ended between making the log and removing the marker.
     drop(Log::open(files.log()).unwrap());
-    assert_eq!(files.recall(0).unwrap(), Memory::Never);
+    assert_eq!(files.recall(0, true).unwrap(), Memory::Never);
     // A marker that was put back.
-    assert!(matches!(files.recall(7), Ok(Memory::Lost(why)) if why.contains("never-voted")));
+    assert!(matches!(files.recall(7, true), Ok(Memory::Lost(why)) if why.contains("never-voted")));
     write_log(&files, 1, 1);
-    assert!(matches!(files.recall(0), Ok(Memory::Lost(_))));
+    assert!(matches!(files.recall(0, true), Ok(Memory::Lost(_))));
     files.will_vote().unwrap();
     assert!(!dir.path().join("never-voted").exists());
-    assert_eq!(files.recall(0).unwrap(), Memory::Kept);
+    assert_eq!(files.recall(0, true).unwrap(), Memory::Kept);
 }
 
 #[test]
@@ -63,26 +63,26 @@ fn log_and_ledger_must_be_of_one_time() {
     let Folder { dir, files } = folder();
     write_log(&files, 7, 7);
     for (tip, kept) in [(0, false), (5, false), (6, true), (7, true), (8, false), (500, false)] {
-        assert_eq!(files.recall(tip).unwrap() == Memory::Kept, kept, "tip {tip}");
+        assert_eq!(files.recall(tip, true).unwrap() == Memory::Kept, kept, "tip {tip}");
     }
     // Following leaves the log behind; that nothing was signed since is written down, until it is lost or voting begins.
     files.follows(8).unwrap();
-    assert!(matches!(files.recall(500), Ok(Memory::Kept)));
-    assert!(matches!(files.recall(5), Ok(Memory::Lost(_))));
+    assert!(matches!(files.recall(500, true), Ok(Memory::Kept)));
+    assert!(matches!(files.recall(5, true), Ok(Memory::Lost(_))));
     files.lost().unwrap();
     assert!(
-        matches!(files.recall(500), Ok(Memory::Lost(why)) if why.contains("block 7") && why.contains("block 500"))
+        matches!(files.recall(500, true), Ok(Memory::Lost(why)) if why.contains("block 7") && why.contains("block 500"))
     );
     files.follows(8).unwrap();
     files.will_vote().unwrap();
-    assert!(matches!(files.recall(500), Ok(Memory::Lost(_))));
+    assert!(matches!(files.recall(500, true), Ok(Memory::Lost(_))));
     // An engine that never started a height knows of none.
     remove_file(files.log()).unwrap();
     drop(Log::open(files.log()).unwrap());
-    assert!(matches!(files.recall(0), Ok(Memory::Lost(_))));
+    assert!(matches!(files.recall(0, true), Ok(Memory::Lost(_))));
     // A log without a whole head.
     std::fs::write(files.log(), [0, 0, 0, 1, 0]).unwrap();
-    assert!(matches!(files.recall(0), Ok(Memory::Lost(_))));
+    assert!(matches!(files.recall(0, true), Ok(Memory::Lost(_))));
     assert!(!files.log().exists());
     drop(dir);
 }
@@ -93,13 +93,13 @@ fn a_flipped_bit_is_never_taken_for_a_whole_memory() {
     let Folder { dir: _dir, files } = folder();
     write_log(&files, 7, 7);
     let whole = std::fs::read(files.log()).unwrap();
-    assert_eq!(files.recall(6).unwrap(), Memory::Kept);
+    assert_eq!(files.recall(6, true).unwrap(), Memory::Kept);
     let (mut corrupt, mut lost) = (0, 0);
     for bit in 0..whole.len() * 8 {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         std::fs::write(files.log(), &bytes).unwrap();
-        match files.recall(6) {
+        match files.recall(6, true) {
             Err(Fatal::Corrupt(_)) => corrupt += 1,
             Ok(Memory::Lost(_)) => lost += 1,
             other => panic!("bit {bit}: {other:?}"),
@@ -115,11 +115,11 @@ fn a_log_that_was_cut_off_is_a_crash() {
     let whole = std::fs::read(files.log()).unwrap();
     for length in LOG_HEAD..whole.len() {
         std::fs::write(files.log(), &whole[..length]).unwrap();
-        assert_eq!(files.recall(6).unwrap(), Memory::Kept, "{length} bytes");
+        assert_eq!(files.recall(6, true).unwrap(), Memory::Kept, "{length} bytes");
         assert_eq!(std::fs::read(files.log()).unwrap(), whole[..length], "it was changed");
     }
     write_log(&files, 7, 8);
     assert!(
-        matches!(files.recall(7), Err(Fatal::Corrupt(what)) if what.contains("block 8 in a log of block 7"))
+        matches!(files.recall(7, true), Err(Fatal::Corrupt(what)) if what.contains("block 8 in a log of block 7"))
     );
 }
