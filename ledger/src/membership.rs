@@ -75,12 +75,13 @@ pub(crate) fn settle<R: StateRead>(
     if activate(state, &mut membership, tip, next)? {
         state.put(membership_key(&tip.chain_id), &membership);
     }
-    let change_height = membership
-        .scheduled
-        .iter()
-        .map(|change| change.effective_height)
-        .chain(membership.proposals.iter().filter_map(|p| Some(p.change.as_ref()?.effective_height)))
-        .min()
-        .unwrap_or_default();
+    let change_height = change_height(&membership);
     Ok(Settled { validators: membership.validators.unwrap_or_default(), change_height })
+}
+
+/// Next height at which something is scheduled to change; 0 when nothing is.
+pub fn change_height(membership: &Membership) -> u64 {
+    let scheduled = membership.scheduled.iter().map(|change| change.effective_height);
+    let proposed = membership.proposals.iter().filter_map(|p| Some(p.change.as_ref()?.effective_height));
+    scheduled.chain(proposed).min().unwrap_or_default()
 }

@@ -1,17 +1,19 @@
 //! Liveness, readiness and metrics over plain HTTP, for supervisors and Prometheus. Nothing here names a patient or a client.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::chain::now_ms;
-use crate::health::Condition;
+use crate::health::{Condition, Joining};
 use crate::members::Role;
 
 /// Serves until shut down; returns once bound.
@@ -34,6 +36,35 @@ pub async fn serve(app: App, listen: SocketAddr, shutdown: CancellationToken) ->
     Ok(local)
 }
 
+/// While a snapshot is fetched nothing else runs yet: live, not ready, and how far it is. Ends with the token.
+pub async fn serve_joining(
+    listen: SocketAddr,
+    joining: Arc<Joining>,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<()>, String> {
+    let listener = TcpListener::bind(listen).await.map_err(|e| format!("admin.listen {listen}: {e}"))?;
+    let (ready, figures) = (joining.clone(), joining);
+    let readyz = move || {
+        let (sentence, ..) = ready.said();
+        let line = format!("not ready: {}: {sentence}\n", Condition::CatchingUp.word());
+        async { (StatusCode::SERVICE_UNAVAILABLE, line) }
+    };
+    let metrics = move || {
+        let (_, height, target) = figures.said();
+        async move { format!("assent_height {height}\nassent_catch_up_target_height {target}\nassent_fresh 0\n") }
+    };
+    let router = Router::new()
+        .route("/livez", get(|| async { "live\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics));
+    Ok(tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "admin server stopped");
+        }
+    }))
+}
+
 /// One line for each reason: `not ready: WORD: sentence`.
 async fn readyz(State(app): State<App>) -> (StatusCode, String) {
     let reasons = app.parts.freshness.reasons();
@@ -54,7 +85,7 @@ async fn metrics(State(app): State<App>) -> String {
     let lacking = app.parts.lacks.now();
     let present = app.parts.members.present();
     let role = app.parts.role();
-    let figures: [(&str, &str, &str, u64); 13] = [
+    let figures: [(&str, &str, &str, u64); 15] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
         (
@@ -81,6 +112,18 @@ async fn metrics(State(app): State<App>) -> String {
             lacking.consents,
         ),
         ("assent_vault_missing_accesses", "gauge", "Accesses whose events the vault lacks", lacking.accesses),
+        (
+            "assent_catch_up_target_height",
+            "gauge",
+            "Height that is caught up to, 0 when none",
+            app.parts.freshness.catch_up_target(),
+        ),
+        (
+            "assent_whole_from_height",
+            "gauge",
+            "First height from which on blocks are whole",
+            app.parts.store.whole_from().unwrap_or_default(),
+        ),
         ("assent_store_syncs_total", "counter", "Synced writes of the ledger store", app.parts.store.syncs()),
         (
             "assent_evidence_total",

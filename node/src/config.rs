@@ -61,6 +61,12 @@ pub struct Config {
     /// MiB: with fewer free below `data_dir` it gives no permits, and does not start.
     #[serde(default = "min_free")]
     pub min_free_mib: u64,
+    /// Heights whose blocks stay whole; of older ones this organization's entries and what proofs need. 0: all stay whole.
+    #[serde(default)]
+    pub keep_blocks: u64,
+    /// A node without blocks of its own that is more heights behind joins from a peer's snapshot. 0: never.
+    #[serde(default = "snapshot_lag")]
+    pub snapshot_lag_heights: u64,
     /// The clients' door.
     pub grpc: GrpcSection,
     /// Liveness, readiness, metrics.
@@ -121,6 +127,9 @@ pub struct SwarmSection {
     pub listen: String,
 }
 
+/// Others catch up from what is kept.
+const MIN_KEEP_BLOCKS: u64 = 100;
+
 fn malachite() -> Ordering {
     Ordering::Malachite
 }
@@ -147,6 +156,9 @@ fn thirty() -> u64 {
 }
 fn min_free() -> u64 {
     128
+}
+fn snapshot_lag() -> u64 {
+    10_000
 }
 
 impl Config {

@@ -19,6 +19,7 @@ use tokio::sync::{futures::Notified, watch, Notify};
 use crate::chain::now_ms;
 use crate::chain::replica::TipInfo;
 use crate::health::{Condition, Health, Reason};
+use crate::progress::Progress;
 
 /// Time since boot, suspended time included: `Instant` stands still while a machine sleeps.
 pub(crate) fn boot_time() -> Duration {
@@ -34,6 +35,8 @@ struct Inner {
     reported: u64,
     /// More than 1/3 of the power is connected.
     reached: bool,
+    /// How fast it comes closer to that one.
+    progress: Option<Progress>,
 }
 
 /// Judges freshness. Cheap to clone.
@@ -66,6 +69,7 @@ impl Freshness {
             confirmed: alone,
             reported: 0,
             reached: false,
+            progress: None,
         };
         let (own, doubted) = (own.to_owned(), Arc::default());
         Self { tips, own, max_staleness, health, inner: Arc::new(Mutex::new(inner)), doubted }
@@ -127,6 +131,15 @@ impl Freshness {
         self.reasons().first().map(ToString::to_string)
     }
 
+    /// The height that this node catches up to; 0 when it doesn't.
+    pub fn catch_up_target(&self) -> u64 {
+        let reported = self.inner.lock().unwrap_or_else(|p| p.into_inner()).reported;
+        match self.reasons().iter().any(|r| r.condition == Condition::CatchingUp) {
+            true => self.health.catch_up_target().max(reported),
+            false => 0,
+        }
+    }
+
     /// Everything that speaks against permits.
     pub fn reasons(&self) -> Vec<Reason> {
         let mut reasons = self.health.reasons();
@@ -137,7 +150,7 @@ impl Freshness {
 
     fn behind(&self) -> Option<Reason> {
         let tip = self.tips.borrow().tip.clone();
-        let (since, confirmed, reported) = {
+        let (since, confirmed, reported, says) = {
             let mut inner = self.inner.lock().unwrap_or_else(|p| p.into_inner());
             let alone = is_alone(&tip, &self.own);
             inner.confirmed |= alone;
@@ -148,15 +161,24 @@ impl Freshness {
                 inner.last_height = tip.height;
                 inner.since = boot_time();
             }
-            (boot_time().saturating_sub(inner.since), inner.confirmed, inner.reported)
+            let is_behind = !inner.confirmed && inner.reported > tip.height;
+            if !is_behind || inner.progress.as_ref().is_some_and(|p| p.target() != inner.reported) {
+                inner.progress = None;
+            }
+            let reported = inner.reported;
+            let says = is_behind.then(|| {
+                let progress = inner.progress.get_or_insert_with(|| Progress::new(tip.height, reported));
+                progress.says(tip.height, "blocks")
+            });
+            (boot_time().saturating_sub(inner.since), inner.confirmed, reported, says)
         };
         let limit = self.max_staleness.as_millis() as u64;
         if since > self.max_staleness {
             let sentence = format!("no new certificate for {} s", since.as_secs());
             return Some(Reason::new(Condition::NoHeight, sentence));
         }
-        if !confirmed && reported > tip.height {
-            let sentence = format!("at block {}, another has block {reported}", tip.height);
+        if let Some(says) = says {
+            let sentence = format!("at block {}, another has block {reported}, {says}", tip.height);
             return Some(Reason::new(Condition::CatchingUp, sentence));
         }
         if !confirmed {

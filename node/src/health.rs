@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -98,8 +98,26 @@ impl fmt::Display for Reason {
     }
 }
 
+/// How far a snapshot is, of a node that joins from one: before anything else of it runs.
+#[derive(Debug, Default)]
+pub struct Joining(Mutex<(String, u64, u64)>);
+
+impl Joining {
+    /// Sentence, height checked so far, height of the snapshot.
+    pub fn says(&self, sentence: String, height: u64, target: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (sentence, height, target);
+    }
+
+    /// What it said last.
+    pub fn said(&self) -> (String, u64, u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 #[derive(Default)]
 struct Inner {
+    /// Height that is caught up to; 0 when there is none.
+    target: AtomicU64,
     held: Mutex<BTreeMap<Condition, String>>,
     /// So that a healthy node's checks take no lock.
     any: AtomicBool,
@@ -133,6 +151,16 @@ impl Health {
             tracing::info!(condition = condition.word(), "no longer");
         }
         self.0.any.store(!held.is_empty(), Ordering::Release);
+    }
+
+    /// Blocks are caught up to this height; 0 when they no longer are.
+    pub fn catches_up_to(&self, height: u64) {
+        self.0.target.store(height, Ordering::Relaxed);
+    }
+
+    /// The height that is caught up to; 0 when there is none.
+    pub fn catch_up_target(&self) -> u64 {
+        self.0.target.load(Ordering::Relaxed)
     }
 
     /// What holds, the most important first.

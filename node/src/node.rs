@@ -27,18 +27,25 @@ use crate::fault::{self, Swarm};
 use crate::freshness::Freshness;
 use crate::grpc::places::Places;
 use crate::grpc::{self, GrpcConfig};
-use crate::health::Health;
+use crate::health::{Health, Joining};
 use crate::members::{Members, Present};
 use crate::order::{single, Fatal};
 use crate::own_keys::{Named, OwnKeys, Purpose};
 use crate::peers::{self, Inbound, Peers, PeersConfig, Protocol};
 use crate::recipient::Recipient;
 use crate::reports::Reports;
+use crate::snapshot::join;
+use crate::snapshot::serve::SnapshotServer;
 use crate::vault::{Vault, VaultError};
-use crate::{admin, backup, chain, space, standing, watchdog};
+use crate::{admin, backup, chain, snapshot, space, standing, watchdog};
 
 /// In the data folder of a validator that never voted: `assent init` makes it.
 pub(crate) const NEVER_VOTED: &str = "never-voted";
+
+/// Blocks that are pruned in one write, the pause between two while there are more, and when there are none.
+const PRUNED_AT_ONCE: u64 = 64;
+const PRUNE_PAUSE: Duration = Duration::from_millis(20);
+const PRUNE_BLOCKS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often requests that are over a day old are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -220,6 +227,10 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
             may_order_alone(&config)?;
         }
         let ledger = config.data_dir.join("ledger");
+        if let Some(why) = Store::refuses(&ledger, &genesis_file, &genesis) {
+            return Err(ConfigError(why).into());
+        }
+        join::install(&config.data_dir)?;
         if !ledger.exists() {
             // Nothing is made for a genesis that can't be meant.
             let membership = genesis_membership(&genesis);
@@ -258,10 +269,21 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let exchange_key =
         standing::key(&own_keys, &members.present(), &config.organization, Purpose::ExchangePeer);
     let exchange_secret = exchange_key.as_ref().unwrap_or(&keys.exchange_peer).to_bytes();
-    let swarm = match alone {
-        true => None,
-        false => Some(start_peers(&config, exchange_secret, &members, shutdown.clone()).await?),
+    let (store, swarm) = match alone {
+        true => (store, None),
+        false => {
+            let mut swarm = start_peers(&config, exchange_secret, &members, shutdown.clone()).await?;
+            let handles = tokio::task::block_in_place(|| vault.handles())?;
+            let store = join(&config, &genesis_file, &genesis, store, &handles, &mut swarm).await?;
+            (store.with_members(members.clone())?.reporting_to(health.clone()), Some(swarm))
+        }
     };
+    tokio::spawn(prune_blocks(
+        store.clone(),
+        config.keep_blocks,
+        config.organization.clone(),
+        shutdown.clone(),
+    ));
     let wake = Arc::new(Notify::new());
     let mempool = Mempool::new(wake.clone());
     let address = keys.vote.verifying_key().to_bytes();
@@ -372,6 +394,77 @@ fn may_order_alone(config: &Config) -> Result<(), Fatal> {
     }
 }
 
+/// Starts from a peer's snapshot where that is due, before anything uses the ledger; returns the ledger to use.
+async fn join(
+    config: &Config,
+    genesis_file: &[u8],
+    genesis: &CheckedGenesis,
+    store: Store,
+    handles: &[assent_ledger::Hash],
+    (peers, inbound): &mut (Peers, mpsc::Receiver<Inbound>),
+) -> Result<Store, Stop> {
+    let (joining, done) = (Arc::new(Joining::default()), CancellationToken::new());
+    let files = memory::Files::new(config.data_dir.join(NEVER_VOTED), config.data_dir.join("consensus"));
+    let joined = {
+        let join = join::Join {
+            data_dir: &config.data_dir,
+            genesis,
+            genesis_file,
+            own: &config.organization,
+            handles,
+            store: &store,
+            peers,
+            lag_heights: config.snapshot_lag_heights,
+            memory: &files,
+            joining: &joining,
+            now_ms: chain::now_ms(),
+        };
+        let mut work = std::pin::pin!(join.run());
+        let admin = admin::serve_joining(config.admin.listen, joining.clone(), done.clone()).await;
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                // Nothing else can be answered yet: whoever asks will ask again.
+                Some(inbound) = inbound.recv() => if inbound.protocol == Protocol::Snapshot {
+                    tokio::spawn(snapshot::serve::serve_nothing(inbound.stream));
+                }
+            }
+        };
+        done.cancel();
+        // A port in use is reported by the admin server proper.
+        if let Ok(admin) = admin {
+            let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+        }
+        outcome?
+    };
+    if !joined {
+        return Ok(store);
+    }
+    tokio::task::block_in_place(|| {
+        drop(store);
+        join::install(&config.data_dir)?;
+        Ok(Store::open(&config.data_dir.join("ledger"), genesis_file, genesis)?)
+    })
+}
+
+/// Forgets entries of old blocks, a few at a time.
+async fn prune_blocks(store: Store, keep_blocks: u64, own: String, shutdown: CancellationToken) {
+    if keep_blocks == 0 {
+        return;
+    }
+    loop {
+        let pause = match tokio::task::block_in_place(|| store.prune(keep_blocks, &own, PRUNED_AT_ONCE)) {
+            Ok(PRUNED_AT_ONCE) => PRUNE_PAUSE,
+            Ok(_) => PRUNE_BLOCKS_INTERVAL,
+            Err(error) => return tracing::error!(%error, "old blocks are not pruned"),
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
 /// A vault that can't write any more, or whose values don't open, ends the process.
 async fn watch_vault(vault: Vault, health: Health, shutdown: CancellationToken) {
     tokio::select! {
@@ -439,6 +532,7 @@ fn wire_peers(
         reports.clone(),
         shutdown.clone(),
     ));
+    let snapshots = SnapshotServer::new(parts.store.clone(), parts.genesis.hash);
     let app = app.clone();
     tokio::spawn(async move {
         while let Some(Inbound { organization, protocol, stream }) = inbound.recv().await {
@@ -456,6 +550,9 @@ fn wire_peers(
                 }
                 Protocol::Status => {
                     tokio::spawn(status::serve(stream, parts.tips.clone()));
+                }
+                Protocol::Snapshot => {
+                    tokio::spawn(snapshots.clone().serve(organization, stream));
                 }
                 Protocol::Exchange => {
                     tokio::spawn(server::serve(app.custodian.clone(), organization, stream));

@@ -88,6 +88,15 @@ impl Refusal {
         Self::new(Kind::AlreadyExists, "REQUEST_ID_REUSED", message)
     }
 
+    /// A block's entries were forgotten here: `keep_blocks`, or this node joined from a snapshot.
+    pub fn pruned(height: u64, whole_from: u64) -> Self {
+        let message = format!(
+            "this node has no entries of block {height} any more, only from block {whole_from} on: ask a member whose \
+             keep_blocks is 0, or name a later block"
+        );
+        Self::new(Kind::FailedPrecondition, "PRUNED", message).with("whole_from", whole_from)
+    }
+
     /// This node can't answer now.
     pub fn unavailable(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Kind::Unavailable, reason, message)

@@ -263,6 +263,7 @@ impl ChainVerifier {
         if found != expected {
             return Err(self.fault("validator-set", hex::encode(expected), hex::encode(found)));
         }
+        tip.bench = std::mem::take(&mut tip.bench).within(&set);
         tip.validators = set.clone();
         let (from, chain_id) = (tip.height + 1, tip.chain_id.clone());
         self.step(from, &chain_id, set);

@@ -26,6 +26,7 @@ use super::memory::{Files, Memory};
 use super::BftConfig;
 use crate::health::{Condition, Health};
 use crate::order::{Fatal, Replica};
+use crate::progress::Progress;
 use crate::reports::Reports;
 
 /// The others have this long to say where they are: none may be up.
@@ -79,6 +80,8 @@ pub struct Watch {
     known_until: u64,
     /// The first vote is yet to come.
     first: bool,
+    /// How fast it catches up.
+    progress: Option<Progress>,
 }
 
 impl Watch {
@@ -99,7 +102,15 @@ impl Watch {
         {
             return Err(nobody_to_ask(why));
         }
-        Ok(Self { guard: config.guard.clone(), files, own, course, known_until: tip + 1, first: true })
+        Ok(Self {
+            guard: config.guard.clone(),
+            files,
+            own,
+            course,
+            known_until: tip + 1,
+            first: true,
+            progress: None,
+        })
     }
 
     /// The engine's log for this course.
@@ -132,6 +143,7 @@ impl Watch {
             true => Course::CatchUp(decided),
             false => Course::Vote,
         };
+        self.progress = (decided > tip).then(|| Progress::new(tip, decided));
         tracing::info!(tip, decided, votes = self.course == Course::Vote, "heard the others");
     }
 
@@ -203,10 +215,16 @@ impl Watch {
             Course::Ask | Course::Vote => None,
             Course::CatchUp(target) if tip >= *target => {
                 guard.health.clear(Condition::CatchingUp);
+                guard.health.catches_up_to(0);
                 Some(Course::Vote)
             }
             Course::CatchUp(target) => {
-                let sentence = format!("at block {tip} of {target}; it votes from there on");
+                let says = self.progress.as_ref().map_or_else(String::new, |p| p.says(tip, "blocks"));
+                let sentence = format!("at block {tip} of {target}, {says}; it votes from there on");
+                if self.progress.as_ref().is_some_and(Progress::is_log_due) {
+                    tracing::info!("catching up: {sentence}");
+                }
+                guard.health.catches_up_to(*target);
                 guard.health.report(Condition::CatchingUp, sentence);
                 None
             }

@@ -140,6 +140,20 @@ impl Files {
         sync_folder(&path)
     }
 
+    /// Before the ledger of block `tip` gives way to a later one: what is known of votes now is written down so that it holds beside
+    /// that one too. What is not known stays unknown.
+    pub fn keep_across(&self, tip: u64) -> Result<(), Fatal> {
+        match self.recall(tip, true)? {
+            Memory::Never => {
+                self.follows(0)?;
+                forget(&self.marker)
+            }
+            Memory::Kept if self.read_until()?.is_some_and(|until| until <= tip) => Ok(()),
+            Memory::Kept => self.follows(tip.saturating_add(1)),
+            Memory::Lost(_) => Ok(()),
+        }
+    }
+
     /// It can't say any more what it signed.
     pub fn lost(&self) -> Result<(), Fatal> {
         forget(&self.until())

@@ -35,6 +35,34 @@ pub struct Change {
     pub frozen: bool,
 }
 
+/// The slot or policy slot of `own` that an operation by `author` changes: its key, and the slot's handle.
+pub(super) fn changed<'a>(
+    chain_id: &str,
+    own: &str,
+    author: &str,
+    kind: &'a Kind,
+) -> Option<(Hash, Option<&'a [u8]>)> {
+    let slot = |handle: &'a Vec<u8>| (slot_key(chain_id, own, handle), Some(handle.as_slice()));
+    match kind {
+        Kind::SetConsent(op) if op.custodian == own => Some(slot(&op.handle)),
+        Kind::Withdraw(op) if op.custodian == own => Some(slot(&op.handle)),
+        Kind::SetPolicy(_) if author == own => Some((policy_key(chain_id, own), None)),
+        _ => None,
+    }
+}
+
+impl Change {
+    /// What an operation that [`changed`] names makes of it.
+    pub(super) fn after(self, kind: &Kind, height: u64, time_ms: u64) -> Self {
+        let (commitment, frozen) = match kind {
+            Kind::SetConsent(op) => (op.commitment.clone(), self.frozen && op.control_signature.is_none()),
+            Kind::SetPolicy(op) => (op.commitment.clone(), false),
+            _ => (self.commitment, true),
+        };
+        Self { sequence: self.sequence + 1, height, time_ms, commitment, frozen }
+    }
+}
+
 /// Puts the changes that a block makes to the slots of `own` into the batch that commits it.
 pub(super) fn index(
     store: &Store,
@@ -43,43 +71,25 @@ pub(super) fn index(
     own: &str,
 ) -> Result<(), Fatal> {
     let (chain_id, family, view) = (applied.tip.chain_id.as_str(), store.family("changes")?, store.view()?);
-    let mut changed: BTreeMap<Hash, Change> = BTreeMap::new();
-    let ours = applied.entries.iter().flat_map(|entry| {
+    let mut seen: BTreeMap<Hash, Change> = BTreeMap::new();
+    let kinds = applied.entries.iter().flat_map(|entry| {
         let author = entry.body.author.as_str();
         entry.body.operations.iter().filter_map(move |operation| Some((author, operation.kind.as_ref()?)))
     });
-    for (author, kind) in ours {
-        let (key, handle) = match kind {
-            Kind::SetConsent(op) if op.custodian == own => (slot_key(chain_id, own, &op.handle), &op.handle),
-            Kind::Withdraw(op) if op.custodian == own => (slot_key(chain_id, own, &op.handle), &op.handle),
-            Kind::SetPolicy(_) if author == own => (policy_key(chain_id, own), &Vec::new()),
-            _ => continue,
-        };
-        let before = match changed.remove(&key) {
-            Some(change) => change,
-            None if handle.is_empty() => {
-                Change { sequence: view.policy(own)?.policy_seq, ..Change::default() }
-            }
-            None => {
+    for (author, kind) in kinds {
+        let Some((key, handle)) = changed(chain_id, own, author, kind) else { continue };
+        let before = match (seen.remove(&key), handle) {
+            (Some(change), _) => change,
+            (None, None) => Change { sequence: view.policy(own)?.policy_seq, ..Change::default() },
+            (None, Some(handle)) => {
                 let slot = view.slot(own, handle)?.unwrap_or_default();
                 let Slot { consent_seq: sequence, commitment, frozen, .. } = slot;
                 Change { sequence, commitment, frozen, ..Change::default() }
             }
         };
-        let (commitment, frozen) = match kind {
-            Kind::SetConsent(op) => (op.commitment.clone(), before.frozen && op.control_signature.is_none()),
-            Kind::SetPolicy(op) => (op.commitment.clone(), false),
-            _ => (before.commitment, true),
-        };
-        let change = Change {
-            sequence: before.sequence + 1,
-            height: applied.tip.height,
-            time_ms: applied.tip.time_ms,
-            commitment,
-            frozen,
-        };
+        let change = before.after(kind, applied.tip.height, applied.tip.time_ms);
         batch.put_cf(family, sequence_key(&key, change.sequence), change.encode_to_vec());
-        changed.insert(key, change);
+        seen.insert(key, change);
     }
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! The ledger of this node: its store, views of it, the entries that wait, and the replica that the ordering engine drives.
 
 pub mod changes;
+pub mod headers;
+pub mod import;
 pub mod mempool;
+pub mod own_history;
+pub mod prune;
 pub mod replica;
+pub mod snapshot;
 pub mod store;
 pub mod stored;
 pub mod submit;

@@ -302,7 +302,8 @@ impl Replica for LedgerReplica {
     }
 
     fn history_min(&self) -> u64 {
-        1
+        // Nothing can be served by a store that can't be read; the next write says so.
+        self.store.whole_from().unwrap_or(u64::MAX)
     }
 
     fn has_work(&self) -> bool {

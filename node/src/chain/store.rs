@@ -2,9 +2,11 @@
 //!
 //! | column family | key | value |
 //! |---|---|---|
-//! | meta | "genesis", "tip" | GenesisFile, StoredTip |
+//! | meta | "genesis", "tip", "format" | GenesisFile, StoredTip, number |
+//! | meta | "whole-from", "own-gap" | see [`super::prune`] |
+//! | validators | validator-set hash | ValidatorSet: each that ever was |
 //! | blocks, certificates | height | Block, Certificate |
-//! | sets | height after which it votes | ValidatorSet |
+//! | pruned | height | StoredPruned, in place of the block |
 //! | entries | entry hash | height, leaf index |
 //! | state | state key | Slot, PolicySlot, OrganizationState |
 //! | nodes | jmt node key | jmt node |
@@ -18,17 +20,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use assent_ledger::block::{apply_genesis, Applied, Tip};
+use assent_ledger::certificate::validator_set_hash;
 use assent_ledger::commitment::next_access_head;
 use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::membership::{membership, membership_key};
 use assent_ledger::state::slot_key;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{operation::Kind, Certificate, Membership};
+use assent_proto::ledger::v1::{operation::Kind, Certificate, Header, Membership};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Options, WriteBatch, WriteOptions,
-    DB,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel, Options,
+    WriteBatch, WriteOptions, DB,
 };
 
 use super::changes;
@@ -39,11 +42,15 @@ use crate::health::Health;
 use crate::members::Members;
 use crate::order::{Candidate, Fatal};
 
-const FAMILIES: [&str; 12] = [
+/// What this program reads and writes. A folder of a later one is refused.
+pub const FORMAT: u64 = 1;
+
+pub(super) const FAMILIES: [&str; 13] = [
     "meta",
+    "validators",
     "blocks",
+    "pruned",
     "certificates",
-    "sets",
     "entries",
     "state",
     "nodes",
@@ -74,7 +81,7 @@ pub struct Store {
     members: Members,
 }
 
-fn storage(error: rocksdb::Error) -> Fatal {
+pub(super) fn storage(error: rocksdb::Error) -> Fatal {
     match error.kind() {
         rocksdb::ErrorKind::Corruption => Fatal::Corrupt(error.to_string()),
         _ => Fatal::Storage(error.to_string()),
@@ -134,6 +141,30 @@ pub(super) fn access_key(slot: &Hash, access_seq: u64) -> [u8; 40] {
     key
 }
 
+/// Why what a folder's metadata says is not for this node.
+fn contradicts(
+    path: &Path,
+    stored_genesis: &[u8],
+    format: Option<&[u8]>,
+    genesis_file: &[u8],
+    genesis: &CheckedGenesis,
+) -> Option<String> {
+    // Folders from before the number was written are of format 1.
+    let found = format.map_or(Some(1), |bytes| bytes.try_into().ok().map(u64::from_be_bytes));
+    let path = path.display();
+    match found {
+        Some(found) if found > FORMAT => Some(format!(
+            "{path} is of format {found}, this assentd knows up to {FORMAT}: use the version that wrote it"
+        )),
+        None => Some(format!("{path} has a format that is no number")),
+        Some(_) if stored_genesis != genesis_file => Some(format!(
+            "{path} holds another chain than the configured genesis {}: name its own data_dir for each",
+            hex::encode(genesis.hash)
+        )),
+        Some(_) => None,
+    }
+}
+
 fn built_key(height: u64, round: u32) -> Vec<u8> {
     [&height.to_be_bytes()[..], &round.to_be_bytes()].concat()
 }
@@ -155,6 +186,38 @@ impl Store {
         genesis: &CheckedGenesis,
         write_buffer_bytes: usize,
     ) -> Result<Self, Fatal> {
+        let store = Self::database(path, write_buffer_bytes)?;
+        match store.get("meta", b"genesis")? {
+            None => store.write_genesis(genesis_file, genesis)?,
+            Some(stored) => {
+                let format = store.get("meta", b"format")?;
+                if let Some(why) = contradicts(path, &stored, format.as_deref(), genesis_file, genesis) {
+                    return Err(Fatal::Storage(why));
+                }
+            }
+        }
+        store.read_members()?;
+        Ok(store)
+    }
+
+    /// Why a folder must be left alone: it holds another chain, or was made by a later version. Nothing in it is touched; none
+    /// when that can't be told, which [`Self::open`] then does.
+    pub fn refuses(path: &Path, genesis_file: &[u8], genesis: &CheckedGenesis) -> Option<String> {
+        if !path.join("CURRENT").exists() {
+            return None;
+        }
+        let mut options = Options::default();
+        // No LOG file.
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
+        let db = DB::open_cf_for_read_only(&options, path, ["default", "meta"], false).ok()?;
+        let meta = db.cf_handle("meta")?;
+        let stored = db.get_cf(meta, b"genesis").ok()??;
+        let format = db.get_cf(meta, b"format").ok()?;
+        contradicts(path, &stored, format.as_deref(), genesis_file, genesis)
+    }
+
+    /// The database as it is: without genesis if it is new.
+    pub(super) fn database(path: &Path, write_buffer_bytes: usize) -> Result<Self, Fatal> {
         let (options, families) = layout(write_buffer_bytes);
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| match storage(error) {
             Fatal::Storage(text) if text.contains("LOCK") => Fatal::Storage(format!(
@@ -165,20 +228,7 @@ impl Store {
         })?;
         let (options, members) = (Arc::new(options), Members::new(Membership::default(), 0));
         let health = Health::default();
-        let store = Self { db: Arc::new(db), options, decoded: Arc::default(), health, members };
-        match store.get("meta", b"genesis")? {
-            None => store.write_genesis(genesis_file, genesis)?,
-            Some(stored) if stored == genesis_file => {}
-            Some(_) => {
-                return Err(Fatal::Storage(format!(
-                    "{} holds another chain than the configured genesis {}",
-                    path.display(),
-                    hex::encode(genesis.hash)
-                )))
-            }
-        }
-        store.read_members()?;
-        Ok(store)
+        Ok(Self { db: Arc::new(db), options, decoded: Arc::default(), health, members })
     }
 
     /// Opens a copy that nobody writes to, without changing a byte of it; a copy of another genesis is refused.
@@ -234,6 +284,13 @@ impl Store {
         self.members.clone()
     }
 
+    /// Tells these members' readers from now on, first of all what the state has.
+    pub fn with_members(mut self, members: Members) -> Result<Self, Fatal> {
+        self.members = members;
+        self.read_members()?;
+        Ok(self)
+    }
+
     /// Takes the members from the state: after opening, or when a state was put in place as a whole.
     pub fn read_members(&self) -> Result<(), Fatal> {
         let view = self.view()?;
@@ -246,7 +303,9 @@ impl Store {
         let (tip, changes, update) = apply_genesis(genesis).map_err(|e| Fatal::Storage(e.to_string()))?;
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family("meta")?, b"genesis", genesis_file);
+        batch.put_cf(self.family("meta")?, b"format", FORMAT.to_be_bytes());
         batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(&tip).encode_to_vec());
+        self.put_validators(&mut batch, &tip)?;
         for (key, value) in changes {
             batch.put_cf(self.family("state")?, key, value);
         }
@@ -256,7 +315,14 @@ impl Store {
         self.db.write_opt(batch, &synced()).map_err(storage)
     }
 
-    fn write(&self, batch: WriteBatch) -> Result<(), Fatal> {
+    /// So that a node that joins can follow the validator sets from genesis on.
+    pub(super) fn put_validators(&self, batch: &mut WriteBatch, tip: &Tip) -> Result<(), Fatal> {
+        let hash = validator_set_hash(&tip.chain_id, &tip.validators);
+        batch.put_cf(self.family("validators")?, hash, tip.validators.encode_to_vec());
+        Ok(())
+    }
+
+    pub(super) fn write(&self, batch: WriteBatch) -> Result<(), Fatal> {
         fault::error("ledger-write").map_err(|e| Fatal::Storage(e.to_string()))?;
         self.db.write_opt(batch, &synced()).map_err(|e| self.failed(e))
     }
@@ -265,7 +331,7 @@ impl Store {
         self.db.cf_handle(name).ok_or_else(|| Fatal::Corrupt(format!("column family {name} is missing")))
     }
 
-    fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
+    pub(super) fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
         self.db.get_cf(self.family(family)?, key).map_err(|e| self.failed(e))
     }
 
@@ -299,9 +365,13 @@ impl Store {
         self.get("certificates", &height_key(height))
     }
 
-    /// Encoded validator set that votes from height + 1 on, when another one voted on this height.
-    pub fn validator_set_after(&self, height: u64) -> Result<Option<Vec<u8>>, Fatal> {
-        self.get("sets", &height_key(height))
+    /// Encoded validator set that votes on the height after a header, when it is not the one that voted on it.
+    pub fn validators_after(&self, header: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
+        let header: Header = self.decode("a header", header)?;
+        match header.next_validator_set_hash == header.validator_set_hash {
+            true => Ok(None),
+            false => self.get("validators", &header.next_validator_set_hash),
+        }
     }
 
     /// Encoded block of a height.
@@ -365,9 +435,8 @@ impl Store {
         let height = applied.tip.height;
         batch.put_cf(self.family("blocks")?, height_key(height), block);
         batch.put_cf(self.family("certificates")?, height_key(height), certificate.encode_to_vec());
-        if applied.tip.validators != applied.tip.voters {
-            let set = applied.tip.validators.encode_to_vec();
-            batch.put_cf(self.family("sets")?, height_key(height), set);
+        if applied.header.next_validator_set_hash != applied.header.validator_set_hash {
+            self.put_validators(&mut batch, &applied.tip)?;
         }
         let first_leaf = applied.header.log_size - applied.entries.len() as u64;
         for (leaf, entry) in (first_leaf..).zip(&applied.entries) {

@@ -100,6 +100,34 @@ impl StoredTip {
     }
 }
 
+/// A block whose entries are gone, save those that concern this node's organization. Their leaf hashes stay in the log.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StoredPruned {
+    /// Exact bytes of the header.
+    #[prost(bytes = "vec", tag = "1")]
+    pub header: Vec<u8>,
+    /// Exact bytes of the certificate over the block before.
+    #[prost(bytes = "vec", tag = "2")]
+    pub previous_certificate: Vec<u8>,
+    /// Number of entries that it had.
+    #[prost(uint64, tag = "3")]
+    pub entries: u64,
+    /// Those that are kept, in order.
+    #[prost(message, repeated, tag = "4")]
+    pub kept: Vec<KeptEntry>,
+}
+
+/// An entry of a pruned block.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KeptEntry {
+    /// Its place among the block's entries.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// Its exact bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub bytes: Vec<u8>,
+}
+
 /// Where an entry stands.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct EntryPlace {

@@ -60,11 +60,6 @@ impl<'a> View<'a> {
         found.map_err(|e| self.store.failed(e))
     }
 
-    /// Encoded validator set that votes from height + 1 on, when another one voted on this height.
-    pub fn validator_set_after(&self, height: u64) -> Result<Option<Vec<u8>>, Fatal> {
-        self.get("sets", &super::store::height_key(height))
-    }
-
     pub(super) fn failed(&self, error: rocksdb::Error) -> Fatal {
         self.store.failed(error)
     }
@@ -101,7 +96,7 @@ impl<'a> View<'a> {
             .map_err(|e| Fatal::Corrupt(e.to_string()))
     }
 
-    /// A committed block; none beyond the tip.
+    /// A committed block; none beyond the tip, and none for one that is pruned: see [`Self::sealed`].
     pub fn committed(&self, height: u64) -> Result<Option<Committed>, Fatal> {
         let Some(block_bytes) = self.get("blocks", &height_key(height))? else {
             return Ok(None);
@@ -157,30 +152,31 @@ impl<'a> View<'a> {
         salt: Hash,
     ) -> Result<AccessReceipt, Fatal> {
         let missing = || self.store.corrupt(format!("block {} is missing", place.height));
-        let committed = self.committed(place.height)?.ok_or_else(missing)?;
-        let first_leaf = committed.header.log_size - committed.block.entries.len() as u64;
-        let entry = place
-            .leaf
-            .checked_sub(first_leaf)
-            .and_then(|i| committed.block.entries.get(i as usize))
-            .ok_or_else(|| {
-                self.store.corrupt(format!("leaf {} is not in block {}", place.leaf, place.height))
-            })?;
-        let path = inclusion_proof(self, place.leaf, committed.header.log_size)
+        let sealed = self.sealed(place.height)?.ok_or_else(missing)?;
+        let count = match self.stored_pruned(place.height)? {
+            Some(pruned) => pruned.entries,
+            None => self.committed(place.height)?.ok_or_else(missing)?.block.entries.len() as u64,
+        };
+        let index = place.leaf.checked_sub(sealed.header.log_size.saturating_sub(count));
+        let entries = self.own_entries(place.height)?.unwrap_or_default();
+        let entry = entries.into_iter().find(|entry| Some(entry.index) == index).ok_or_else(|| {
+            self.store.corrupt(format!("leaf {} is not in block {}", place.leaf, place.height))
+        })?;
+        let path = inclusion_proof(self, place.leaf, sealed.header.log_size)
             .ok_or_else(|| self.store.corrupt(format!("log nodes for leaf {} are missing", place.leaf)))?;
         Ok(AccessReceipt {
             genesis: Vec::new(),
             event,
             salt: salt.to_vec(),
-            entry: entry.clone(),
+            entry: entry.bytes,
             operation: place.operation,
             inclusion: Some(InclusionProof {
                 index: place.leaf,
-                size: committed.header.log_size,
+                size: sealed.header.log_size,
                 path: path.iter().map(|h| h.to_vec()).collect(),
             }),
-            header: committed.block.header,
-            certificate: Some(committed.certificate),
+            header: sealed.header_bytes,
+            certificate: Some(sealed.certificate),
             access_seq,
             previous_access_head: place.previous_head.clone(),
         })

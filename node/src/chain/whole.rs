@@ -67,32 +67,30 @@ fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal>
     let (mut log, mut last) = (Frontier::default(), None);
     let mut sets = Sets::of(genesis);
     let mut leaves = Leaves(view.iterate("log", IteratorMode::Start)?, 0);
-    for item in view.iterate("blocks", IteratorMode::Start)? {
-        let (_, bytes) = item.map_err(|e| Fatal::Storage(e.to_string()))?;
+    while height < tip.height {
         height += 1;
         let wrong = |what: &str| corrupt(format!("block {height} {what}"));
-        let block = Block::decode(&*bytes).map_err(|_| wrong("does not decode"))?;
-        let header = Header::decode(block.header.as_slice()).map_err(|_| wrong("has no header"))?;
+        let (header_bytes, hashes) = outline(view, height)?;
+        let header = Header::decode(header_bytes.as_slice()).map_err(|_| wrong("has no header"))?;
         if header.height != height || header.chain_id != chain_id {
             return Err(wrong("is missing, or another lies in its place"));
         }
         if header.previous_header_hash != previous {
             return Err(wrong("does not follow the one before"));
         }
-        for entry in &block.entries {
-            let leaf = tagged_leaf_hash(LEAF_ENTRY, entry);
-            leaves.expect(&leaf)?;
-            log.append(leaf, |_, _, _| {});
+        for leaf in &hashes {
+            leaves.expect(leaf)?;
+            log.append(*leaf, |_, _, _| {});
         }
         if (header.log_size, header.log_root.as_slice()) != (log.size(), &log.root()[..]) {
             return Err(wrong("holds other entries than its header says"));
         }
-        let leaf = tagged_leaf_hash(LEAF_HEADER, &block.header);
+        let leaf = tagged_leaf_hash(LEAF_HEADER, &header_bytes);
         leaves.expect(&leaf)?;
         log.append(leaf, |_, _, _| {});
         sets.follow(view, &header)?;
-        previous = header_hash(chain_id, &block.header);
-        entries += block.entries.len() as u64;
+        previous = header_hash(chain_id, &header_bytes);
+        entries += hashes.len() as u64;
         last = Some(header);
     }
     if (height, previous) != (tip.height, tip.header_hash) || log != tip.log {
@@ -132,7 +130,7 @@ impl Sets {
         if header.next_validator_set_hash == self.hash {
             return Ok(());
         }
-        let set = view.validator_set_after(header.height)?;
+        let set = view.get("validators", &header.next_validator_set_hash)?;
         let set = set.and_then(|bytes| ValidatorSet::decode(bytes.as_slice()).ok());
         self.next = set.ok_or_else(|| wrong("the validators of the next height are missing"))?;
         match header.next_validator_set_hash == validator_set_hash(&self.chain_id, &self.next) {
@@ -140,6 +138,20 @@ impl Sets {
             false => Err(wrong("the validators of the next height are others than it names")),
         }
     }
+}
+
+/// Header and leaf hashes of a block: of its entries, or of what is left of it when they were pruned.
+fn outline(view: &View<'_>, height: u64) -> Result<(Vec<u8>, Vec<Hash>), Fatal> {
+    let wrong = |what: &str| corrupt(format!("block {height} {what}"));
+    if let Some(bytes) = view.get("blocks", &super::store::height_key(height))? {
+        let block = Block::decode(bytes.as_slice()).map_err(|_| wrong("does not decode"))?;
+        let hashes = block.entries.iter().map(|entry| tagged_leaf_hash(LEAF_ENTRY, entry));
+        return Ok((block.header, hashes.collect()));
+    }
+    let pruned = view.pruned(height)?.ok_or_else(|| wrong("is missing, or another lies in its place"))?;
+    let hashes = pruned.leaf_hashes.iter().map(|leaf| Hash::try_from(leaf.as_slice()));
+    let hashes = hashes.collect::<Result<_, _>>().map_err(|_| wrong("has leaf hashes that are none"))?;
+    Ok((pruned.header, hashes))
 }
 
 fn check_tip(view: &View<'_>, chain_id: &str, header: &Header, sets: &Sets) -> Result<(), Fatal> {

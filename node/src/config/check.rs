@@ -6,7 +6,7 @@ use std::path::Path;
 use assent_ledger::encoding::is_id;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 
-use super::Config;
+use super::{Config, MIN_KEEP_BLOCKS};
 
 /// Longest interval of empty blocks, and oldest tip that may permit, in seconds.
 const MAX_SECONDS: u64 = 3_600;
@@ -35,6 +35,12 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         return Err(format!(
             "grpc.requests_per_second ({}) and grpc.burst ({}) must be at least 1",
             rate.per_second, rate.burst
+        ));
+    }
+    if (1..MIN_KEEP_BLOCKS).contains(&config.keep_blocks) {
+        return Err(format!(
+            "keep_blocks ({}) must be 0, which keeps all, or at least {MIN_KEEP_BLOCKS}",
+            config.keep_blocks
         ));
     }
     config.limits.check()?;

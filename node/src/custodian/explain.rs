@@ -111,15 +111,18 @@ impl Custodian {
     }
 
     fn past(&self, view: &View, handle: &Hash, height: u64) -> Result<Past, Refusal> {
+        if view.lacks_own(height)? {
+            return Err(Refusal::pruned(height, view.whole_from()?));
+        }
         let slot = view.slot_as_of(self.organization(), handle, height)?.ok_or_else(|| no_slot(height))?;
         let policy = view.policy_as_of(self.organization(), height)?.unwrap_or_default();
         // Records too would have been judged at that block's time.
         let missing =
             || Refusal::unavailable("NODE_FAILING", "a committed block is missing; look into the log");
-        let committed = view.committed(height)?.ok_or_else(missing)?;
+        let sealed = view.sealed(height)?.ok_or_else(missing)?;
         Ok(Past {
             height,
-            time_ms: committed.header.time_ms,
+            time_ms: sealed.header.time_ms,
             consent_seq: slot.sequence,
             commitment: slot.commitment,
             frozen: slot.frozen,

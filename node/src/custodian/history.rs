@@ -25,12 +25,17 @@ impl Custodian {
         };
         let mut receipts = Vec::new();
         for n in 1..=slot.access_seq {
-            let place = view.access_place(self.organization(), handle, n)?.ok_or_else(incomplete)?;
+            let place = view.access_place(self.organization(), handle, n)?;
+            let place = match (place, view.own_gap()?) {
+                (Some(place), _) => place,
+                (None, Some((height, _))) => return Err(Refusal::pruned(height, view.whole_from()?)),
+                (None, None) => return Err(incomplete()),
+            };
             let commitment: Hash = place.commitment.as_slice().try_into().map_err(|_| incomplete())?;
             let access = self.parts.vault.access(&commitment)?.ok_or_else(incomplete)?;
             receipts.push(view.receipt(&place, n, access.event, access.salt)?);
         }
-        let committed = view.committed(view.tip.height)?.ok_or_else(|| {
+        let sealed = view.sealed(view.tip.height)?.ok_or_else(|| {
             Refusal::unavailable("NO_BLOCK_YET", "the ledger has no block yet: retry in a moment")
         })?;
         let history = AccessHistory {
@@ -40,8 +45,8 @@ impl Custodian {
             receipts,
             state_proof: view.prove_slot(self.organization(), handle, Some(&slot))?,
             slot: Some(slot),
-            header: committed.block.header,
-            certificate: Some(committed.certificate),
+            header: sealed.header_bytes,
+            certificate: Some(sealed.certificate),
         };
         Ok(history.encode_to_vec())
     }

@@ -87,7 +87,11 @@ impl Custodian {
         if wanted == 0 {
             return Ok(StoredPolicy::default());
         }
-        let change = view.policy_change(self.organization(), wanted)?.ok_or_else(|| {
+        let change = view.policy_change(self.organization(), wanted)?;
+        if let (None, Some((height, _))) = (&change, view.own_gap()?) {
+            return Err(Refusal::pruned(height, view.whole_from()?));
+        }
+        let change = change.ok_or_else(|| {
             Refusal::new(Kind::NotFound, "POLICY_NOT_FOUND", "there is no such version of the policy")
                 .with("policy_seq", wanted)
         })?;

@@ -81,6 +81,7 @@ impl Custodian {
             let handle = &opened.subject.handle;
             let last_seq = match wanted.height {
                 0 => opened.slot.consent_seq,
+                height if view.lacks_own(height)? => return Err(Refusal::pruned(height, view.whole_from()?)),
                 height => {
                     let change = view.slot_as_of(self.organization(), handle, height)?;
                     change.ok_or_else(consent_not_found)?.sequence

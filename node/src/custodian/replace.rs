@@ -43,7 +43,7 @@ impl Custodian {
         let body_hash = sha256(&framed(Context::Handle, "replace-control-key", &parts));
         let write = Write { client, request_id, body_hash };
         let (_, height) = self.change(write, || self.prepare_replacement(write, &patient, key)).await?;
-        let recorded = blocking(|| self.parts.store.view()?.committed(height))?;
+        let recorded = blocking(|| self.parts.store.view()?.sealed(height))?;
         let missing = || Refusal::unavailable("NODE_FAILING", "a committed block can't be read");
         let effective_ms = recorded.ok_or_else(missing)?.header.time_ms + REPLACEMENT_WAIT_MS;
         Ok(ReplacedKey { effective_ms, height })

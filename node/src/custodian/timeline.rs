@@ -41,7 +41,11 @@ impl<'a> Timeline<'a> {
         let missing = || alarm("the ledger's index lacks a change of a slot");
         if let Entry::Vacant(place) = self.changes.entry(consent_seq) {
             let own = self.custodian.organization();
-            let change = self.view.slot_change(own, self.handle, consent_seq)?.ok_or_else(missing)?;
+            let change = match (self.view.slot_change(own, self.handle, consent_seq)?, self.view.own_gap()?) {
+                (Some(change), _) => change,
+                (None, Some((height, _))) => return Err(Refusal::pruned(height, self.view.whole_from()?)),
+                (None, None) => return Err(missing()),
+            };
             if !self.sets.contains_key(&change.commitment) {
                 let set = self.custodian.open_set(self.handle, &change.commitment)?;
                 self.sets.insert(change.commitment.clone(), set);

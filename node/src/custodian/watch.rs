@@ -7,12 +7,13 @@ use std::collections::HashMap;
 
 use assent_ledger::entry::check_entry;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{operation::Kind, Block};
+use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::v1::ConsentChange;
 
 use super::view_consent::ReadConsent;
 use super::Custodian;
 use crate::chain::changes::Change;
+use crate::chain::stored::KeptEntry;
 use crate::chain::view::View;
 use crate::order::Fatal;
 use crate::refusal::Refusal;
@@ -106,13 +107,14 @@ impl Watch {
 impl Custodian {
     /// The slots of this custodian that a block changes, in its order.
     fn changed_slots(&self, view: &View<'_>, height: u64) -> Result<Vec<(Hash, u64)>, Refusal> {
-        let missing = || Fatal::Corrupt(format!("block {height} is missing"));
         // Genesis has no block.
         if height == 0 {
             return Ok(Vec::new());
         }
-        let committed = view.committed(height)?.ok_or_else(missing)?;
-        let handles = own_handles(self.chain_id(), self.organization(), &committed.block)?;
+        let Some(entries) = view.own_entries(height)? else {
+            return Err(Refusal::pruned(height, view.whole_from()?));
+        };
+        let handles = own_handles(self.chain_id(), self.organization(), &entries)?;
         let mut left: HashMap<Hash, u64> = HashMap::new();
         for handle in &handles {
             *left.entry(*handle).or_default() += 1;
@@ -140,7 +142,11 @@ impl Custodian {
         let change = view.slot_change(own, handle, sequence)?.ok_or_else(broken)?;
         let before = match sequence {
             0 | 1 => None,
-            _ => Some(view.slot_change(own, handle, sequence - 1)?.ok_or_else(broken)?),
+            _ => match (view.slot_change(own, handle, sequence - 1)?, view.own_gap()?) {
+                (Some(before), _) => Some(before),
+                (None, Some((gap, _))) => return Err(Refusal::pruned(gap, view.whole_from()?)),
+                (None, None) => return Err(broken().into()),
+            },
         };
         let subject = self.parts.vault.subject_by_handle(handle)?;
         let subject = subject.ok_or_else(|| super::opened::alarm("the vault lacks a subject with a slot"))?;
@@ -182,10 +188,10 @@ impl Custodian {
 }
 
 /// Whose consents the operations of a block change, of this organization's patients.
-fn own_handles(chain_id: &str, own: &str, block: &Block) -> Result<Vec<Hash>, Refusal> {
+fn own_handles(chain_id: &str, own: &str, entries: &[KeptEntry]) -> Result<Vec<Hash>, Refusal> {
     let mut handles = Vec::new();
-    for entry in &block.entries {
-        let entry = check_entry(chain_id, entry).map_err(|e| Fatal::Corrupt(e.to_string()))?;
+    for entry in entries {
+        let entry = check_entry(chain_id, &entry.bytes).map_err(|e| Fatal::Corrupt(e.to_string()))?;
         let changed = entry.body.operations.iter().filter_map(|operation| match operation.kind.as_ref()? {
             Kind::SetConsent(op) if op.custodian == own => Some(&op.handle),
             Kind::Withdraw(op) if op.custodian == own => Some(&op.handle),

@@ -1,6 +1,7 @@
 //! The ledger for those who trust nobody: the whole chain as an export file, and single blocks.
 
 use assent_ledger::audit::{write_record, RecordKind, EXPORT_MAGIC};
+use assent_proto::ledger::v1::Block;
 use assent_proto::v1::audit_service_server::AuditService;
 use assent_proto::v1::{
     Answer, ExportLedgerRequest, ExportLedgerResponse, GetBlockRequest, GetBlockResponse,
@@ -18,8 +19,8 @@ use crate::refusal::{Kind, Refusal};
 /// Bytes in a message of an export; records are cut wherever it is full.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// An export under way. Blocks and the tip's certificate never change once they are committed, so the height that is fixed at
-/// the start is all that a consistent export needs: no snapshot is held while a slow client reads.
+/// An export under way. Blocks and the tip's certificate never change once they are committed, save that a block may be pruned, so
+/// the height that is fixed at the start is all that a consistent export needs: no snapshot is held while a slow client reads.
 struct Export {
     store: Store,
     tip: u64,
@@ -41,9 +42,19 @@ impl Export {
     fn read_record(&mut self) -> Result<(), Fatal> {
         let missing = |what: &str, height| Fatal::Corrupt(format!("{what} of height {height} is missing"));
         if self.next <= self.tip {
-            let block = self.store.block(self.next)?.ok_or_else(|| missing("block", self.next))?;
-            write_record(&mut self.buffer, RecordKind::Block, &block);
-            if let Some(set) = self.store.validator_set_after(self.next)? {
+            let header = match self.store.block(self.next)? {
+                Some(block) => {
+                    write_record(&mut self.buffer, RecordKind::Block, &block);
+                    Block::decode(block.as_slice()).map(|block| block.header).unwrap_or_default()
+                }
+                None => {
+                    let pruned = self.store.view()?.pruned(self.next)?;
+                    let pruned = pruned.ok_or_else(|| missing("block", self.next))?;
+                    write_record(&mut self.buffer, RecordKind::Pruned, &pruned.encode_to_vec());
+                    pruned.header
+                }
+            };
+            if let Some(set) = self.store.validators_after(&header)? {
                 write_record(&mut self.buffer, RecordKind::ValidatorSet, &set);
             }
             self.next += 1;
@@ -91,7 +102,11 @@ impl Api {
             return Err(border::malformed("height", "0, blocks are numbered from 1"));
         }
         let view = self.app.parts.store.view()?;
-        let committed = view.committed(height)?.ok_or_else(|| {
+        let committed = view.committed(height)?;
+        if committed.is_none() && height <= view.tip.height {
+            return Err(Refusal::pruned(height, view.whole_from()?));
+        }
+        let committed = committed.ok_or_else(|| {
             let message = format!("no block {height} yet, the newest is {}", view.tip.height);
             Refusal::new(Kind::NotFound, "NO_SUCH_BLOCK", message).with("height", view.tip.height)
         })?;

@@ -83,8 +83,8 @@ fn own_access(access: vault::OwnAccess) -> Result<OwnAccess, Refusal> {
 /// True when a bundle's block is the one that this node has; none when this node isn't there yet.
 fn is_our_block(parts: &Parts, access: &VerifiedAccess) -> Result<Option<bool>, Refusal> {
     let view = parts.store.view()?;
-    let committed = view.committed(access.height)?;
-    Ok(committed.map(|own| header_hash(parts.chain_id(), &own.block.header) == access.header_hash))
+    let sealed = view.sealed(access.height)?;
+    Ok(sealed.map(|own| header_hash(parts.chain_id(), &own.header_bytes) == access.header_hash))
 }
 
 impl Api {

@@ -80,10 +80,12 @@ pub enum Protocol {
     Status,
     /// Consent questions and releases of records.
     Exchange,
+    /// Snapshots for nodes that join.
+    Snapshot,
 }
 
 impl Protocol {
-    const ALL: [Self; 3] = [Self::Entries, Self::Status, Self::Exchange];
+    const ALL: [Self; 4] = [Self::Entries, Self::Status, Self::Exchange, Self::Snapshot];
 
     /// Its name on the wire.
     pub const fn name(self) -> &'static str {
@@ -91,6 +93,7 @@ impl Protocol {
             Self::Entries => "/assent/1/entries",
             Self::Status => "/assent/1/status",
             Self::Exchange => "/assent/1/exchange",
+            Self::Snapshot => "/assent/1/snapshot",
         }
     }
 

@@ -35,6 +35,7 @@ mod registry;
 mod reviews;
 mod simulation;
 mod single;
+mod snapshot;
 mod story;
 mod submit;
 mod vault;

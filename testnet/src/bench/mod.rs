@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load      open and closed loops          ceiling, bare   what the machine does at most
-//! stage     the network all share          decide, commit, check, cohort, withdraw, release, audit, outage, footprint: workloads
+//! stage     the network all share          decide, commit, check, cohort, withdraw, release, audit, outage, footprint, join: workloads
 //! figure    a value and its target         report          BENCHMARKS.md and JSON
 //! ```
 //! Latency counts from when a call was due, not from when it was sent: a stall shows in all calls that it delays.
@@ -16,6 +16,7 @@ mod commit;
 mod decide;
 pub mod figure;
 mod footprint;
+mod join;
 pub mod load;
 mod outage;
 mod release;
@@ -68,12 +69,14 @@ pub enum Workload {
     Outage,
     /// Disk growth while nothing happens.
     Footprint,
+    /// A wiped node joins from a snapshot with 100,000 consents.
+    Join,
     /// Checks with a million subjects; takes many minutes, most of them for registering.
     Million,
 }
 
 /// In the order in which they run: what needs a quiet, small ledger first.
-const ALL: [Workload; 13] = [
+const ALL: [Workload; 14] = [
     Workload::Decide,
     Workload::Idle,
     Workload::Commit,
@@ -86,6 +89,7 @@ const ALL: [Workload; 13] = [
     Workload::Cohort,
     Workload::Outage,
     Workload::Footprint,
+    Workload::Join,
     Workload::Million,
 ];
 
@@ -179,6 +183,7 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
             Workload::AuditLong => audit::long(&mut stage).await,
             Workload::Outage => outage::outage(&mut stage).await,
             Workload::Footprint => footprint::idle(&mut stage).await,
+            Workload::Join => join::join(&mut stage).await,
         };
         if let Err(error) = outcome {
             stage.cluster.fail_if_ended()?;

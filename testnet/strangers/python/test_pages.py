@@ -17,7 +17,7 @@ from assent.ledger.v1 import ledger_pb2
 
 DOCS = pathlib.Path("node/docs")
 # Of what ledger.proto defines, these are in receipts and on the wire, not on the ledger.
-NOT_ON_THE_LEDGER = {"Vote", "InclusionProof"}
+NOT_ON_THE_LEDGER = {"Vote", "InclusionProof", "PrunedBlock"}
 # Whom network.sh registered, and who asked for whom and why in the checks before this one.
 NEVER = [b"urn:example:mrn", b"1980-02-03", b"Patient/", b"Dr. Grey", b"TREAT", b"HMARKT", b"Observation", b"spiffe://", b"/crm/"]
 

@@ -22,6 +22,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("heartbeat_seconds", &["\"ten\"", "true", "-1", "1.5", "[10]"]),
     ("max_staleness_seconds", &["\"thirty\"", "true", "-1", "1.5", "[30]"]),
     ("min_free_mib", &["\"thirty\"", "true", "-1", "1.5", "[30]"]),
+    ("keep_blocks", &["\"all\"", "true", "-1", "1.5", "1", "99"]),
+    ("snapshot_lag_heights", &["\"far\"", "true", "-1", "1.5"]),
     ("grpc", &["7", "\"127.0.0.1:1\"", "[]"]),
     ("grpc.listen", &["7", "true", "\"localhost\"", "\"127.0.0.1\"", "\"127.0.0.1:99999\"", "[]"]),
     ("grpc.certificate", &["7", "true", "[]"]),
@@ -56,6 +58,8 @@ fn whole(net: &Net) -> toml::Table {
         table.insert(key.into(), "x".into());
     }
     table.insert("min_free_mib".into(), 1.into());
+    table.insert("keep_blocks".into(), 100.into());
+    table.insert("snapshot_lag_heights".into(), 1.into());
     for key in ["requests_per_second", "burst"] {
         table["grpc"].as_table_mut().unwrap().insert(key.into(), 10.into());
     }
