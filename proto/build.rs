@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "assent/ledger/v1/ledger.proto",
         "assent/ledger/v1/membership.proto",
         "assent/ledger/v1/exchange.proto",
+        "assent/ledger/v1/pack.proto",
         "assent/v1/answer.proto",
         "assent/v1/ask.proto",
         "assent/v1/consent.proto",

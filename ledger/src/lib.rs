@@ -19,6 +19,7 @@
 //! block             build_block and apply_block
 //! commitment        salted commitments, the Merkle map of consents, the access head
 //! receipt, audit    offline verification: one access, one history, a whole chain
+//! pack              all consents and all accesses of one patient at one custodian, in one file
 //! sets              from genesis' validators to later ones, each set certified by the one before
 //! evidence          equivocation, judged by itself; conviction: a file of it that names whose key it is
 //! late              what is released under break-glass before its access stands in the ledger
@@ -45,6 +46,7 @@ pub mod keys;
 pub mod late;
 pub mod log;
 pub mod membership;
+pub mod pack;
 pub mod peer_id;
 pub mod receipt;
 pub mod replacement;

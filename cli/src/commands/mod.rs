@@ -22,6 +22,8 @@ mod keys;
 mod notices;
 mod opening;
 mod outreach;
+mod packed;
+mod patient;
 mod pieces;
 mod policy;
 mod proof;
@@ -69,7 +71,7 @@ pub enum Command {
     Ask(ask::AskArgs),
     /// CRM: ask whether a patient may be contacted
     Outreach(outreach::OutreachArgs),
-    /// Anyone: verify a bundle or a history offline
+    /// Anyone: verify a bundle, a history or a pack offline
     Verify(verify::VerifyArgs),
     /// Patient: keep the control key
     #[command(subcommand)]
@@ -82,6 +84,9 @@ pub enum Command {
     CancelReplacement(replacement::CancelArgs),
     /// Patient: see who looked, verified
     History(history::HistoryArgs),
+    /// Patient or portal: keep consents and accesses, proven
+    #[command(subcommand)]
+    Patient(patient::PatientCommand),
     /// Patient or portal: see what the patient must know
     Notices(notices::NoticesArgs),
     /// Registrar: register patients
@@ -139,6 +144,7 @@ impl Command {
             Self::Grant(args) => args.run(profile),
             Self::CancelReplacement(args) => args.run(profile),
             Self::History(args) => args.run(profile),
+            Self::Patient(command) => command.run(profile),
             Self::Subject(command) => command.run(profile),
             Self::ReplaceKey(args) => args.run(profile),
             Self::Records(command) => command.run(profile),

@@ -1,4 +1,4 @@
-//! `assent verify`: a bundle, a history or evidence, offline, asking nobody.
+//! `assent verify`: a bundle, a history, a patient pack or evidence, offline, asking nobody.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,6 +8,7 @@ use assent_ledger::audit::EXPORT_MAGIC;
 use assent_ledger::conviction::{EVIDENCE_MAGIC, MAX_EVIDENCE_BYTES};
 use assent_ledger::genesis::check_genesis;
 use assent_ledger::late::{verify_late_bundle, VerifiedLate, LATE_MAGIC};
+use assent_ledger::pack::{decode_pack, history_of, verify_pack, PACK_MAGIC};
 use assent_ledger::receipt::{
     verify_bundle, verify_history, VerifiedAccess, BUNDLE_MAGIC, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
 };
@@ -16,7 +17,7 @@ use assent_proto::ledger::v1::{AccessEvent, AccessHistory, DataRequest, LateBund
 use prost::Message;
 use serde_json::{json, Value};
 
-use crate::commands::{evidence, history};
+use crate::commands::{evidence, history, packed};
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, time, Report};
 use crate::profile::{AnchorArgs, Profile};
@@ -25,7 +26,7 @@ use crate::profile::{AnchorArgs, Profile};
 #[derive(Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct VerifyArgs {
-    /// Bundle, history, late release, or evidence
+    /// Bundle, history, patient pack, late release, or evidence
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -49,9 +50,10 @@ impl VerifyArgs {
             magic if magic == EXPORT_MAGIC => {
                 Err(fault("this is a ledger export").help("verify it with `assent audit verify`"))
             }
+            magic if magic == PACK_MAGIC => pack(anchor, body),
             magic if magic == LATE_MAGIC => late(anchor, body),
             magic if magic == EVIDENCE_MAGIC => evidence::verify(anchor, body),
-            _ => Err(fault("neither a bundle nor a history")),
+            _ => Err(fault("neither a bundle nor a history nor a patient pack")),
         }
     }
 
@@ -139,6 +141,13 @@ fn history_file(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
     let mut json = history::json(&decoded.custodian, &at, &slot, &accesses);
     json["kind"] = "history".into();
     Ok(verdict(given.is_some(), &anchor, text, json))
+}
+
+fn pack(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
+    let history = decode_pack(body).and_then(|pack| history_of(&pack)).map_err(does_not_hold)?;
+    let anchor = anchor_of(given, &history.genesis)?;
+    let pack = verify_pack(&anchor, body).map_err(does_not_hold)?;
+    Ok(verdict(given.is_some(), &anchor, packed::text(&pack), packed::json(&pack)))
 }
 
 /// What holds without an anchor is only consistent: anybody can make a chain of their own.

@@ -13,6 +13,7 @@ mod governance;
 mod grant;
 mod keys;
 mod node;
+mod pack;
 mod program;
 mod proof;
 mod usage;

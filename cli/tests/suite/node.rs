@@ -40,6 +40,8 @@ pub struct Script {
     pub release: Messages,
     export: Vec<Result<ExportLedgerResponse, Status>>,
     history: Vec<u8>,
+    pub pack: Vec<u8>,
+    pub pack_asked: Option<GetPackRequest>,
     /// Number of the client's accesses, given out two a page.
     accesses: u64,
     endless: bool,
@@ -189,6 +191,12 @@ impl PatientService for Told {
             answer: None,
             history: self.0.lock().unwrap().history.clone(),
         }))
+    }
+
+    async fn get_pack(&self, request: Request<GetPackRequest>) -> Result<Response<GetPackResponse>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.pack_asked = Some(request.into_inner());
+        Ok(Response::new(GetPackResponse { answer: None, pack: script.pack.clone() }))
     }
 
     async fn prepare_grant(

@@ -37,6 +37,8 @@ const COMMANDS: &[&[&str]] = &[
     &["grant"],
     &["cancel-replacement"],
     &["history"],
+    &["patient"],
+    &["patient", "pack"],
     &["notices"],
     &["subject"],
     &["subject", "create"],

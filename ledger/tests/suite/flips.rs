@@ -12,7 +12,7 @@ use crate::chain::Chain;
 use crate::records::{history, op, set_policy, three_accesses};
 
 /// Single-bit changes of every byte, shared between two threads. `bits` says which bits of the byte at a place.
-fn each_flip(bytes: &[u8], bits: impl Fn(usize) -> u8 + Sync, check: impl Fn(usize, &[u8]) + Sync) {
+pub fn each_flip(bytes: &[u8], bits: impl Fn(usize) -> u8 + Sync, check: impl Fn(usize, &[u8]) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -35,7 +35,7 @@ fn each_flip(bytes: &[u8], bits: impl Fn(usize) -> u8 + Sync, check: impl Fn(usi
 }
 
 /// One bit, another from byte to byte: each test takes seconds, not minutes. (All eight were tried when this was written.)
-fn one_bit(at: usize) -> u8 {
+pub fn one_bit(at: usize) -> u8 {
     1 << (at * 5 % 8)
 }
 

@@ -13,6 +13,7 @@ mod golden;
 mod governance;
 mod late;
 mod log;
+mod pack;
 mod properties;
 mod purity;
 mod receipts;

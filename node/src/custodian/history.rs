@@ -5,16 +5,17 @@ use assent_proto::ledger::v1::AccessHistory;
 use prost::Message;
 
 use super::{blocking, Custodian};
+use crate::chain::View;
 use crate::refusal::{Kind, Refusal};
 
 impl Custodian {
     /// Encoded `AccessHistory` of a subject at this custodian.
     pub async fn history(&self, handle: Hash) -> Result<Vec<u8>, Refusal> {
-        blocking(|| self.read_history(&handle))
+        blocking(|| Ok(self.history_in(&self.parts.store.view()?, &handle)?.encode_to_vec()))
     }
 
-    fn read_history(&self, handle: &Hash) -> Result<Vec<u8>, Refusal> {
-        let view = self.parts.store.view()?;
+    /// A subject's history as one view of the ledger has it.
+    pub(super) fn history_in(&self, view: &View<'_>, handle: &Hash) -> Result<AccessHistory, Refusal> {
         let not_found = || Refusal::new(Kind::NotFound, "SLOT_NOT_FOUND", "no such slot, or not yours");
         let slot = view.slot(self.organization(), handle)?.ok_or_else(not_found)?;
         let incomplete = || {
@@ -38,7 +39,7 @@ impl Custodian {
         let sealed = view.sealed(view.tip.height)?.ok_or_else(|| {
             Refusal::unavailable("NO_BLOCK_YET", "the ledger has no block yet: retry in a moment")
         })?;
-        let history = AccessHistory {
+        Ok(AccessHistory {
             genesis: self.parts.genesis.bytes.clone(),
             custodian: self.organization().to_owned(),
             handle: handle.to_vec(),
@@ -47,7 +48,6 @@ impl Custodian {
             slot: Some(slot),
             header: sealed.header_bytes,
             certificate: Some(sealed.certificate),
-        };
-        Ok(history.encode_to_vec())
+        })
     }
 }

@@ -24,6 +24,7 @@ mod judge;
 mod lacks;
 mod late;
 mod opened;
+mod pack;
 mod policy;
 mod preview;
 mod read;

@@ -4,6 +4,7 @@
 use assent_ledger::commitment::{commit, slot_commitment, ConsentLeaf};
 use assent_ledger::consent::{consent_commitment, read_consent, Consent, DefaultPolicy, Registry};
 use assent_ledger::hash::Context;
+pub use assent_ledger::pack::{CONTACT_PREFERENCES, LOST_CONSENTS};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::PolicyBody;
 use prost::Message;
@@ -11,14 +12,6 @@ use prost::Message;
 use super::Custodian;
 use crate::refusal::Refusal;
 use crate::vault::{ConsentSet, Subject};
-
-/// Where the contact preferences stand in the map of consents. No consent has this id: those of FHIR hold no colon, and those
-/// made of an identifier hold a bar.
-pub const CONTACT_PREFERENCES: &str = "urn:assent:contact-preferences";
-
-/// What a consent names among those that it supersedes when an officer begins a patient's consents anew, because the vault has lost
-/// what the slot commits to (an old backup): committed to, and listed, with the consent. No consent has this id either.
-pub const LOST_CONSENTS: &str = "urn:assent:lost-consents";
 
 /// A custodian's own rules, as one version of its policy slot has them.
 #[derive(Debug, Clone, Default)]

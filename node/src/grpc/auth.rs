@@ -56,8 +56,8 @@ impl Role {
 
 /// Which role may call which method: the only place. A method that isn't here is refused.
 ///
-/// Methods of [`CONTROL_KEY_ONLY`] need no certificate but a signature by the control key; `GetHistory` and `ListNotices` take
-/// either.
+/// Methods of [`CONTROL_KEY_ONLY`] need no certificate but a signature by the control key; `GetHistory`, `GetPack` and
+/// `ListNotices` take either.
 pub const ROLES: &[(&str, &[Role])] = &[
     ("SubjectService/CreateSubject", &[Role::Registrar]),
     ("SubjectService/ImportSubjects", &[Role::Registrar]),
@@ -99,6 +99,7 @@ pub const ROLES: &[(&str, &[Role])] = &[
     ("GovernanceService/GetMembership", &Role::ALL),
     ("NodeService/GetStatus", &Role::ALL),
     ("PatientService/GetHistory", &[Role::Portal]),
+    ("PatientService/GetPack", &[Role::Portal]),
     ("PatientService/ListNotices", &[Role::Portal]),
     ("PatientService/ReplaceControlKey", &[Role::Registrar]),
 ];

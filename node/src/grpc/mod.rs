@@ -28,6 +28,7 @@ mod governance;
 mod known;
 pub mod node;
 mod notices;
+mod pack;
 pub mod patient;
 pub mod places;
 pub mod proof;

@@ -4,9 +4,10 @@ use assent_ledger::entry::withdraw_sign_bytes;
 use assent_proto::v1::patient_service_server::PatientService;
 use assent_proto::v1::{
     Answer, CancelReplacementRequest, CancelReplacementResponse, CommitGrantRequest, CommitGrantResponse,
-    ControlProof, GetHistoryRequest, GetHistoryResponse, GetSlotRequest, GetSlotResponse, ListNoticesRequest,
-    ListNoticesResponse, Patient, PrepareGrantRequest, PrepareGrantResponse, ReplaceControlKeyRequest,
-    ReplaceControlKeyResponse, WithdrawRequest, WithdrawResponse,
+    ControlProof, GetHistoryRequest, GetHistoryResponse, GetPackRequest, GetPackResponse, GetSlotRequest,
+    GetSlotResponse, ListNoticesRequest, ListNoticesResponse, Patient, PrepareGrantRequest,
+    PrepareGrantResponse, ReplaceControlKeyRequest, ReplaceControlKeyResponse, WithdrawRequest,
+    WithdrawResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -102,6 +103,11 @@ impl PatientService for Api {
     ) -> Result<Response<GetHistoryResponse>, Status> {
         let work = |api: Self, caller, body| async move { api.history_for(caller, body).await };
         self.open("PatientService/GetHistory", request, work).await
+    }
+
+    async fn get_pack(&self, request: Request<GetPackRequest>) -> Result<Response<GetPackResponse>, Status> {
+        let work = |api: Self, caller, body| async move { api.pack_for(caller, body).await };
+        self.open("PatientService/GetPack", request, work).await
     }
 
     async fn prepare_grant(

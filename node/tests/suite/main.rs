@@ -29,6 +29,7 @@ mod membership;
 mod mempool;
 mod net;
 mod outreach;
+mod pack;
 mod patient;
 mod peers;
 mod registry;

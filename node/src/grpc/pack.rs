@@ -1,0 +1,18 @@
+//! The patient pack, for the holder of the control key or through the portal.
+
+use assent_proto::v1::{GetPackRequest, GetPackResponse};
+
+use super::call::Caller;
+use super::Api;
+use crate::refusal::Refusal;
+
+impl Api {
+    pub(super) async fn pack_for(
+        &self,
+        caller: Caller,
+        body: GetPackRequest,
+    ) -> Result<GetPackResponse, Refusal> {
+        let (handle, answer) = self.subject_of(&caller, "GetPack", body.proof, body.patient)?;
+        Ok(GetPackResponse { answer: Some(answer), pack: self.app.custodian.pack(handle).await? })
+    }
+}

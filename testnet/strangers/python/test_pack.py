@@ -1,0 +1,167 @@
+"""Patient packs under two verifiers: verify_pack.py, which shares nothing with Assent, and `assent verify`. They must agree on the kept
+pack, on one that a running network made (where STRANGERS names one), and on hundreds of changes of both."""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import verify_pack
+
+HERE = pathlib.Path(__file__).resolve().parent
+KEPT = HERE.parents[2] / "ledger/tests/fixtures/pack"
+
+
+def varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def parts(data):
+    """The fields of a message, each as (tag, its bytes with head, its content)."""
+    found, at = [], 0
+    while at < len(data):
+        start = at
+        key, at = verify_pack.varint(data, at)
+        value, at = verify_pack.varint(data, at)
+        content = None
+        if key & 7 == 2:
+            content, at = data[at : at + value], at + value
+        found.append((key >> 3, data[start:at], content))
+    return found
+
+
+def field(tag, content):
+    return varint(tag << 3 | 2) + varint(len(content)) + content
+
+
+def joined(fields):
+    return b"".join(raw for _, raw, _ in fields)
+
+
+def listed(data, rebuilt):
+    """Each way to leave out, repeat or swap one of a message's parts."""
+    fields = parts(data)
+    for n in range(len(fields)):
+        yield rebuilt(joined(fields[:n] + fields[n + 1 :]))
+        yield rebuilt(joined(fields[: n + 1] + fields[n:]))
+        if n and fields[n - 1][1] != fields[n][1]:
+            yield rebuilt(joined(fields[: n - 1] + [fields[n], fields[n - 1]] + fields[n + 1 :]))
+
+
+def mutations(good, seed):
+    """Changes of a pack, with what each is."""
+    chance, magic, body = random.Random(seed), good[:8], good[8:]
+    for n in range(200):
+        at = chance.randrange(len(good))
+        yield f"flip {at}", good[:at] + bytes([good[at] ^ 1 << chance.randrange(8)]) + good[at + 1 :]
+    for n in range(40):
+        at = chance.randrange(len(good))
+        yield f"cut at {at}", good[:at]
+        yield f"byte {at} left out", good[:at] + good[at + 1 :]
+        yield f"byte put in at {at}", good[:at] + bytes([chance.randrange(256)]) + good[at:]
+    yield "twice", good + good
+    yield "surplus", good + b"\0"
+    for n, changed in enumerate(listed(body, lambda fields: magic + fields)):
+        yield f"part of the pack {n}", changed
+    history = next(content for tag, _, content in parts(body) if tag == 1)
+    rest = joined(parts(body)[1:])
+    for n, changed in enumerate(listed(history, lambda fields: magic + field(1, fields) + rest)):
+        yield f"part of the history {n}", changed
+    # The last access left out with its reasons: what a custodian would like to forget.
+    fields = parts(history)
+    receipts = [n for n, (tag, _, _) in enumerate(fields) if tag == 4]
+    if receipts:
+        shorter = joined(fields[: receipts[-1]] + fields[receipts[-1] + 1 :])
+        yield "the last access", magic + field(1, shorter) + joined(parts(rest)[:-1])
+
+
+class Packs(unittest.TestCase):
+    def agree(self, file, genesis_hash, holds, what):
+        try:
+            verify_pack.verify(file, bytes.fromhex(genesis_hash))
+            said = None
+        except verify_pack.DoesNotHold as error:
+            said = str(error)
+        self.assertEqual(said is None, holds, f"{what}: verify_pack says {said}")
+        with tempfile.NamedTemporaryFile() as kept:
+            kept.write(file)
+            kept.flush()
+            ours = subprocess.run(["assent", "verify", kept.name, "--genesis-hash", genesis_hash], capture_output=True)
+        self.assertEqual(ours.returncode, 0 if holds else 3, f"{what}: {ours.stderr.decode()}, verify_pack says {said}")
+
+    def judge(self, good, genesis_hash, seed):
+        self.agree(good, genesis_hash, True, "good")
+        self.agree(good, "00" * 32, False, "another chain")
+        count = 0
+        for what, changed in mutations(good, seed):
+            if changed != good:
+                count += 1
+                self.agree(changed, genesis_hash, False, what)
+        self.assertGreater(count, 300)
+        print(f"{count} changed packs refused by both", file=sys.stderr)
+
+    def test_the_kept_pack(self):
+        self.judge((KEPT / "good.pack").read_bytes(), (KEPT / "genesis-hash.txt").read_text().strip(), 1)
+
+    def test_a_published_state_proof(self):
+        proof, key = (HERE.parents[2] / "cli/examples/state.proof").read_bytes(), b"\3" * 32
+        root = "7faaf1c672c69f9c33b8d4e794dd992ff0fb48242dfc4ac02705d633cab4e217"  # as cli/README.md has it
+        self.assertEqual(verify_pack.state_root(proof, key, b"value 3").hex(), root)
+        for wrong in (proof[:-1], proof + b"\0", b"\0" + proof[1:], b""):
+            self.assertRaises(verify_pack.DoesNotHold, verify_pack.state_root, wrong, key, b"value 3")
+        self.assertRaises(verify_pack.DoesNotHold, verify_pack.state_root, proof, key, b"value 4")
+
+    def test_its_program(self):
+        program, hash_ = HERE / "verify_pack.py", (KEPT / "genesis-hash.txt").read_text().strip()
+
+        def run(*arguments):
+            return subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True)
+
+        good = run(KEPT / "good.pack", "--genesis-hash", hash_)
+        self.assertEqual(good.returncode, 0, good.stderr)
+        for said in ("3 of 3 accesses", "2 consents, all that the slot commits to", "'c2' revision 3, revoked", "not checked:"):
+            self.assertIn(said, good.stdout)
+        other = run(KEPT / "good.pack", "--genesis-hash", "00" * 32)
+        self.assertEqual((other.returncode, other.stdout), (3, ""))
+        self.assertIn("the genesis hash is another one", other.stderr)
+        for wrong in (
+            [KEPT / "good.pack"],
+            [KEPT / "good.pack", "--genesis-hash", "00"],
+            [KEPT / "good.pack", "--genesis-hash", "x"],
+            [KEPT / "no.pack", "--genesis-hash", hash_],
+        ):
+            self.assertEqual(run(*wrong).returncode, 2, wrong)
+
+    @unittest.skipUnless("STRANGERS" in os.environ, "needs the network of network.sh")
+    def test_a_pack_of_the_network(self):
+        import crm_day
+        from network import FOLDER, channel, query
+
+        with channel("birch", "birch/crm-python") as to_birch:
+            crm_day.Crm(to_birch).request(query("2"), "python-pack")
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "bea.pack"
+            who = ["--custodian", "cedar", "--identifier", "urn:example:mrn|2", "--birth-date", "1980-02-03"]
+            profile = FOLDER / "cedar/clients/portal-patients/profile.toml"
+            subprocess.run(["assent", "patient", "pack", *who, "--out", out, "--profile", profile], check=True, capture_output=True)
+            good = out.read_bytes()
+        genesis_hash = next(
+            line.split('"')[1] for line in profile.read_text().splitlines() if line.startswith("genesis_hash")
+        )
+        _, history, _, accesses, consents = verify_pack.verify(good, bytes.fromhex(genesis_hash))
+        self.assertEqual(history["custodian"], "cedar")
+        self.assertEqual({request["identifier_value"] for _, request, _, _ in accesses}, {"2"})
+        self.assertIn("Dr. Grey", {request["actor"] for _, request, _, _ in accesses})
+        self.assertEqual(len(consents), 1)
+        self.judge(good, genesis_hash, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
