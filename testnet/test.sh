@@ -120,6 +120,11 @@ strangers() {
         stranger health-probe health_probe.sh
         stranger go-crm-day day.sh go
     fi
+    if ! [ -d "$(go env GOROOT 2>/dev/null)/src/cmd/vendor/golang.org/x/mod/sumdb/tlog" ]; then
+        skip go-tlog "Go with the source of its own commands" "the archive of the Go project"
+    else
+        stranger go-tlog tlog.sh
+    fi
     if ! node_is 20 || ! [ -e "$assent_cache/node-libp2p/installed" ]; then
         skip js-libp2p "Node 20 or its packages" "apt-get install nodejs npm"
     else

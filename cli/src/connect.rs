@@ -19,7 +19,7 @@ const DEFAULT_NODE: &str = "https://127.0.0.1:7411";
 const DEFAULT_TIMEOUT_SECONDS: u64 = 30;
 
 /// How to reach a node with a client certificate.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Node")]
 pub struct NodeArgs {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct NodeArgs {
 }
 
 /// How to reach a node without one.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Node")]
 pub struct ServerArgs {
     /// URL of the node [env: ASSENT_NODE]

@@ -13,6 +13,7 @@ mod commands;
 mod connect;
 mod exit;
 mod files;
+mod http;
 mod output;
 mod pki;
 mod profile;

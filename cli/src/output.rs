@@ -40,6 +40,29 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Its exit code.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Says something first, and adds a field.
+    pub fn preceded_by(mut self, text: String, field: &str, value: Value) -> Self {
+        self.text = text + &self.text;
+        self.json[field] = value;
+        self
+    }
+
+    /// Not done after all: success becomes `exit`.
+    pub fn at_least(mut self, exit: Exit) -> Self {
+        if self.exit == Exit::Ok {
+            self.exit = exit;
+            self.json["ok"] = (exit == Exit::Ok).into();
+        }
+        self
+    }
+}
+
 /// Prints the outcome of a command and says the exit code.
 pub fn finish(format: Format, outcome: Result<Report, Failure>) -> Exit {
     let (exit, stdout) = match outcome {

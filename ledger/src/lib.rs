@@ -16,6 +16,7 @@
 //! certificate       votes, and more than 2/3 of the power
 //! bench             whose turn it is to propose
 //! checkpoint        C2SP signed notes of the log, for tools that others wrote
+//! tiles             C2SP tlog-tiles: the log as files of 256 hashes or leaves each
 //! block             build_block and apply_block
 //! commitment        salted commitments, the Merkle map of consents, the access head
 //! receipt, audit    offline verification: one access, one history, a whole chain
@@ -52,6 +53,7 @@ pub mod receipt;
 pub mod replacement;
 pub mod sets;
 pub mod state;
+pub mod tiles;
 pub mod tree;
 
 pub use hash::Hash;

@@ -111,6 +111,14 @@ fn range_root(log: &impl LogRead, start: u64, end: u64) -> Option<Hash> {
     Some(node_hash(&range_root(log, start, start + split)?, &range_root(log, start + split, end)?))
 }
 
+/// Root of the log as it was at `size`; none when it never was that long.
+pub fn root_at(log: &impl LogRead, size: u64) -> Option<Hash> {
+    match size {
+        0 => Some(empty_root()),
+        _ => range_root(log, 0, size),
+    }
+}
+
 /// Largest power of two strictly smaller than `len`, for len > 1.
 fn split_point(len: u64) -> u64 {
     1 << (63 - (len - 1).leading_zeros())

@@ -85,7 +85,7 @@ async fn metrics(State(app): State<App>) -> String {
     let lacking = app.parts.lacks.now();
     let present = app.parts.members.present();
     let role = app.parts.role();
-    let figures: [(&str, &str, &str, u64); 15] = [
+    let figures: [(&str, &str, &str, u64); 17] = [
         ("assent_height", "gauge", "Height of the ledger", tip.height),
         ("assent_log_leaves", "gauge", "Leaves in the log", tip.log.size()),
         (
@@ -130,6 +130,18 @@ async fn metrics(State(app): State<App>) -> String {
             "counter",
             "Times that a validator was seen to contradict itself",
             app.parts.evidence.get(),
+        ),
+        (
+            "assent_checkpoint_leaves",
+            "gauge",
+            "Leaves in the largest checkpoint that was signed",
+            app.parts.checkpoints.signed(),
+        ),
+        (
+            "assent_checkpoint_contradictions_total",
+            "counter",
+            "Checkpoints not signed because the log contradicts one that was",
+            app.parts.checkpoints.contradictions(),
         ),
     ];
     let mut text = String::new();

@@ -20,6 +20,7 @@ use crate::members::{Members, Role};
 use crate::own_keys::OwnKeys;
 use crate::peers::Peers;
 use crate::recipient::Recipient;
+use crate::tlog;
 use crate::vault::Vault;
 
 /// The parts of a running node.
@@ -60,6 +61,8 @@ pub struct Parts {
     pub peers: Option<Peers>,
     /// Pieces of evidence against validators.
     pub evidence: EvidenceSeen,
+    /// Checkpoints that were signed, and that were not.
+    pub checkpoints: tlog::Figures,
 }
 
 /// Everything a service may use. Cheap to clone.

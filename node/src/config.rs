@@ -75,6 +75,8 @@ pub struct Config {
     pub consensus: SwarmSection,
     /// The exchange swarm.
     pub exchange: SwarmSection,
+    /// Checkpoints and tiles of the log, for everybody; none: they are not published.
+    pub tlog: Option<TlogSection>,
     /// How much of this node clients may take up.
     #[serde(default)]
     pub limits: Limits,
@@ -129,6 +131,13 @@ pub struct SwarmSection {
 
 /// Others catch up from what is kept.
 const MIN_KEEP_BLOCKS: u64 = 100;
+/// `[tlog]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlogSection {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+}
 
 fn malachite() -> Ordering {
     Ordering::Malachite
@@ -175,7 +184,7 @@ impl Config {
         }
         let environment = Env::prefixed("ASSENTD_").ignore(&NOT_KEYS).split("__");
         let figment = Figment::new().merge(Toml::file_exact(path)).merge(environment);
-        for section in ["grpc", "limits", "admin", "consensus", "exchange"] {
+        for section in ["grpc", "limits", "admin", "consensus", "exchange", "tlog"] {
             // A list would be taken for the section's values in their order.
             if figment.find_value(section).is_ok_and(|value| value.as_dict().is_none()) {
                 return Err(named(format!("{section} is no section: write [{section}] and its keys below")));

@@ -46,5 +46,6 @@ pub mod reports;
 pub mod snapshot;
 pub mod space;
 pub mod standing;
+pub mod tlog;
 pub mod vault;
 pub mod watchdog;

@@ -19,7 +19,7 @@ use crate::app::{App, Parts};
 use crate::bft::{self, memory, BftConfig, Guard, Wiring};
 use crate::certificates::{self, Certificates};
 use crate::chain::{LedgerReplica, Mempool, Store, Submitter};
-use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering};
+use crate::config::{read_file, Config, ConfigError, NodeKeys, Ordering, TlogSection};
 use crate::custodian::{Custodian, Lacks};
 use crate::evidence;
 use crate::exchange::{entries, server, status};
@@ -37,7 +37,7 @@ use crate::reports::Reports;
 use crate::snapshot::join;
 use crate::snapshot::serve::SnapshotServer;
 use crate::vault::{Vault, VaultError};
-use crate::{admin, backup, chain, snapshot, space, standing, watchdog};
+use crate::{admin, backup, chain, snapshot, space, standing, tlog, watchdog};
 
 /// In the data folder of a validator that never voted: `assent init` makes it.
 pub(crate) const NEVER_VOTED: &str = "never-voted";
@@ -331,6 +331,7 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         lacks: Lacks::default(),
         peers: peers.clone(),
         evidence: Default::default(),
+        checkpoints: Default::default(),
         genesis,
     });
     let custodian = Custodian::new(parts.clone());
@@ -376,6 +377,10 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     };
     let grpc = grpc::serve(app.clone(), grpc_config, doors.clone()).await?;
     let admin = admin::serve(app.clone(), config.admin.listen, doors.clone()).await.map_err(Stop::Start)?;
+    if let Some(TlogSection { listen }) = &config.tlog {
+        let signer = tlog::Signer::open(&app.parts, keys.checkpoint.clone(), &config.data_dir)?;
+        tlog::serve(app.parts.clone(), signer, *listen, doors.clone()).await.map_err(Stop::Start)?;
+    }
     let _ = (half_started.0.disarm(), half_started.1.disarm());
     tracing::info!(organization = %config.organization, grpc = %grpc.local_addr, %admin, "node started");
     Ok(Running { app, grpc: grpc.local_addr, admin, doors, shutdown, health, ordering, served: grpc.task })

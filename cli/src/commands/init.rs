@@ -66,6 +66,9 @@ pub struct InitArgs {
     /// Exchange swarm, as others dial it
     #[arg(long, value_name = "MULTIADDR", default_value = "/ip4/127.0.0.1/tcp/7414")]
     exchange: String,
+    /// Where everybody may read the log (C2SP tiles); not at all by default
+    #[arg(long, value_name = "IP:PORT")]
+    tlog: Option<SocketAddr>,
     /// Further DNS name or IP address in the node's certificate
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
@@ -156,6 +159,9 @@ impl InitArgs {
     fn configuration(&self) -> String {
         let Self { organization, grpc, admin, consensus, exchange, .. } = self;
         let ordering = if self.single { "single" } else { "malachite" };
+        let tlog = self.tlog.map(|listen| {
+            format!("\n[tlog]                           # HTTP: checkpoints and tiles of the log, for everybody\nlisten = \"{listen}\"\n")
+        });
         format!(
             r#"# Configuration of assentd. Paths are relative to the folder of this file; unknown keys are refused.
 organization = "{organization}"
@@ -198,7 +204,7 @@ listen = "{consensus}"
 [exchange]
 listen = "{exchange}"
 "#
-        )
+        ) + &tlog.unwrap_or_default()
     }
 
     /// A network of one member, with a client certificate for every role.

@@ -7,11 +7,14 @@ mod audit;
 mod check;
 mod checkpoint;
 mod cohort;
+mod collect;
+mod compare;
 mod consent;
 mod custodian;
 mod evidence;
 mod explain;
 mod export;
+mod follow;
 mod fork;
 mod genesis;
 mod governance;
@@ -27,6 +30,7 @@ mod patient;
 mod pieces;
 mod policy;
 mod proof;
+mod published;
 mod reader;
 mod records;
 mod replacement;
@@ -36,6 +40,7 @@ mod revoke;
 mod rotate;
 mod status;
 mod verify;
+mod views;
 mod wallet;
 mod watch;
 mod withdraw;
@@ -118,6 +123,8 @@ pub enum Command {
     /// Anyone: verify one proof or signature
     #[command(subcommand)]
     Proof(proof::ProofCommand),
+    /// Anyone: collect nodes' signatures over one checkpoint
+    Checkpoint(collect::CollectArgs),
     /// Auditor: export and verify a whole ledger
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -157,6 +164,7 @@ impl Command {
             Self::Explain(args) => args.run(profile),
             Self::Reviews(command) => command.run(profile),
             Self::Proof(command) => command.run(),
+            Self::Checkpoint(args) => args.run(profile),
             Self::Audit(command) => command.run(profile),
         }
     }

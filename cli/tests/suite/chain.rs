@@ -23,6 +23,7 @@ use assent_proto::ledger::v1::{
     InclusionProof, LateAccess, Operation, Organization, RecordAccess, RecordBundle, ReportEvidence,
     SetConsent, Signed, Validator, ValidatorSet,
 };
+use assent_proto::v1::{Answer, GetBlockResponse};
 use prost::Message;
 
 pub const CHAIN: &str = "testnet-cli";
@@ -373,6 +374,17 @@ impl Chain {
     /// A history file.
     pub fn history_file(&self, accesses: usize) -> Vec<u8> {
         [HISTORY_MAGIC.as_slice(), &self.history(accesses)].concat()
+    }
+
+    /// Blocks from height 1 on, as a node gives them one by one.
+    pub fn blocks(&self) -> Vec<GetBlockResponse> {
+        let answer = Some(Answer { height: self.blocks.len() as u64, ..Default::default() });
+        let one = |b: &Committed| GetBlockResponse {
+            answer: answer.clone(),
+            block: b.block.clone(),
+            certificate: b.certificate.encode_to_vec(),
+        };
+        self.blocks.iter().map(one).collect()
     }
 
     /// An export file, and where its records lie.

@@ -37,7 +37,7 @@ fn chain() -> Chain {
 }
 
 /// Two branches from height 5 on: who certifies each, in which round.
-fn fork(left: (&[usize], u32), right: (&[usize], u32)) -> [Chain; 2] {
+pub fn fork(left: (&[usize], u32), right: (&[usize], u32)) -> [Chain; 2] {
     [("Dr Ash", left), ("Dr Elder", right)].map(|(actor, (signers, round))| {
         let mut chain = chain();
         chain.branch(actor, signers, round);

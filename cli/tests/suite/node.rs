@@ -38,7 +38,9 @@ pub type Lie = fn(&mut PrepareGrantResponse);
 pub struct Script {
     check: Option<Status>,
     pub release: Messages,
-    export: Vec<Result<ExportLedgerResponse, Status>>,
+    pub export: Vec<Result<ExportLedgerResponse, Status>>,
+    /// Blocks from height 1 on, as the node gives them one by one.
+    pub blocks: Vec<GetBlockResponse>,
     history: Vec<u8>,
     pub pack: Vec<u8>,
     pub pack_asked: Option<GetPackRequest>,
@@ -259,8 +261,13 @@ impl AuditService for Told {
         let export = std::mem::take(&mut self.0.lock().unwrap().export);
         Ok(Response::new(Box::pin(tokio_stream::iter(export))))
     }
-    async fn get_block(&self, _: Request<GetBlockRequest>) -> Result<Response<GetBlockResponse>, Status> {
-        Err(Status::unimplemented("not asked here"))
+    async fn get_block(
+        &self,
+        request: Request<GetBlockRequest>,
+    ) -> Result<Response<GetBlockResponse>, Status> {
+        let script = self.0.lock().unwrap();
+        let block = script.blocks.get(request.get_ref().height as usize - 1).cloned();
+        block.map(Response::new).ok_or_else(|| refusal(Code::NotFound, "NO_SUCH_BLOCK"))
     }
 }
 

@@ -77,10 +77,13 @@ const COMMANDS: &[&[&str]] = &[
     &["reviews"],
     &["reviews", "list"],
     &["reviews", "close"],
+    &["checkpoint"],
     &["audit"],
     &["audit", "export"],
     &["audit", "verify"],
     &["audit", "evidence"],
+    &["audit", "compare"],
+    &["audit", "watch"],
 ];
 
 #[test]

@@ -22,4 +22,5 @@ mod replacement;
 mod rules;
 mod sets;
 mod signatures;
+mod tiles;
 mod tree;

@@ -83,9 +83,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Four doors, each with an address of its own.
+/// Four doors or five, each with an address of its own.
 fn listeners(config: &Config) -> Result<(), String> {
     let mut doors = vec![("grpc.listen", config.grpc.listen), ("admin.listen", config.admin.listen)];
+    doors.extend(config.tlog.as_ref().map(|tlog| ("tlog.listen", tlog.listen)));
     for (key, swarm) in [("consensus.listen", &config.consensus), ("exchange.listen", &config.exchange)] {
         let listen = &swarm.listen;
         let address = address(listen).map_err(|why| {

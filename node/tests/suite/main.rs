@@ -39,6 +39,7 @@ mod single;
 mod snapshot;
 mod story;
 mod submit;
+mod tlog;
 mod vault;
 mod wallet;
 mod watch;

@@ -42,7 +42,7 @@ pub const CLIENTS: [(&str, &str); 7] = [
 ];
 
 /// Ports of one node.
-const PORTS_PER_NODE: usize = 4;
+const PORTS_PER_NODE: usize = 5;
 
 /// Makes keys, certificates, configurations and genesis of a network; starts nothing.
 pub async fn create(binaries: &Binaries, dir: &Path, nodes: usize) -> Result<Network, Error> {
@@ -72,6 +72,8 @@ pub async fn create(binaries: &Binaries, dir: &Path, nodes: usize) -> Result<Net
                 &consensus,
                 "--exchange",
                 &exchange,
+                "--tlog",
+                &format!("127.0.0.1:{}", ports[4]),
             ])
             .await?;
     }
@@ -131,6 +133,7 @@ fn describe(dir: &Path, id: &str, ports: &[u16], genesis: &CheckedGenesis) -> Re
         peer: format!("{}/p2p/{}", organization.exchange_address, organization.exchange_peer_id),
         consensus: format!("{}/p2p/{}", organization.consensus_address, organization.consensus_peer_id),
         admin: format!("http://127.0.0.1:{}", ports[1]),
+        tlog: format!("http://127.0.0.1:{}", ports[4]),
         data: node_dir(dir, id).join("data"),
         validator_key: hex::encode(&validator.vote_key),
         log: format!("file://{}", log_path(dir, id).display()),

@@ -34,6 +34,9 @@ pub struct Node {
     pub consensus: String,
     /// URL of health and metrics.
     pub admin: String,
+    /// URL of the published log; empty when there is none.
+    #[serde(default)]
+    pub tlog: String,
     /// Data folder.
     pub data: PathBuf,
     /// Vote key in hex.

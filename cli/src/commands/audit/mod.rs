@@ -7,8 +7,10 @@ mod verify;
 
 pub use report::{fault_json, fault_text};
 
+use crate::commands::compare::CompareArgs;
 use crate::commands::evidence::EvidenceArgs;
 use crate::commands::export::ExportArgs;
+use crate::commands::follow::FollowArgs;
 use crate::exit::Failure;
 use crate::output::Report;
 use crate::profile::Profile;
@@ -22,6 +24,10 @@ pub enum AuditCommand {
     Verify(verify::VerifyArgs),
     /// Find validators that contradicted themselves
     Evidence(EvidenceArgs),
+    /// See whether nodes have one ledger, and where they part
+    Compare(CompareArgs),
+    /// Follow nodes' published logs, with an alarm
+    Watch(FollowArgs),
 }
 
 impl AuditCommand {
@@ -31,6 +37,8 @@ impl AuditCommand {
             Self::Export(args) => args.run(profile),
             Self::Verify(args) => args.run(profile),
             Self::Evidence(args) => args.run(profile),
+            Self::Compare(args) => args.run(),
+            Self::Watch(args) => args.run(profile),
         }
     }
 }

@@ -48,6 +48,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("consensus.listen", &["7", "true", "[]", "\"127.0.0.1:1\"", "\"/ip4/localhost/tcp/1\""]),
     ("exchange", &["7", "\"/ip4/127.0.0.1/tcp/1\"", "[]"]),
     ("exchange.listen", &["7", "true", "[]", "\"127.0.0.1:1\"", "\"/ip4/localhost/tcp/1\""]),
+    ("tlog", &["7", "\"127.0.0.1:1\"", "[]"]),
+    ("tlog.listen", &["7", "true", "\"localhost\"", "[]"]),
 ];
 
 /// Every key with a value that is fine.
@@ -67,6 +69,7 @@ fn whole(net: &Net) -> toml::Table {
     let limits = Limits::default();
     let limits = limits.all().into_iter().map(|(key, value, _, _)| (key.to_owned(), i64::from(value).into()));
     table.insert("limits".into(), toml::Value::Table(limits.collect()));
+    table.insert("tlog".into(), parse("{ listen = '127.0.0.1:7415' }"));
     table
 }
 
@@ -85,7 +88,7 @@ fn parse(value: &str) -> toml::Value {
     format!("v = {value}").parse::<toml::Table>().unwrap().remove("v").unwrap()
 }
 
-const SECTIONS: [&str; 6] = ["", "grpc.", "admin.", "consensus.", "exchange.", "limits."];
+const SECTIONS: [&str; 7] = ["", "grpc.", "admin.", "consensus.", "exchange.", "limits.", "tlog."];
 
 /// Why a file with this content is refused.
 fn refused(net: &Net, table: &toml::Table) -> Option<String> {
@@ -219,7 +222,8 @@ fn variants(net: &Net) -> Vec<Variant> {
     }
     // Twice the same door.
     let listen = good["grpc"]["listen"].clone();
-    with("admin.listen", Some(listen), "admin.listen");
+    with("admin.listen", Some(listen.clone()), "admin.listen");
+    with("tlog.listen", Some(listen), "tlog.listen");
     // Files that are not there, or are something else.
     for (key, value) in [
         ("genesis", "nowhere"),
@@ -291,6 +295,7 @@ const OUT_OF_RANGE: &[(&str, &[&str])] = &[
     ("grpc.revoked", &["\"\""]),
     ("grpc.listen", &["\"127.0.0.1:0\"", "\"[::1]\"", "\"\"", "\"0.0.0.0:0\""]),
     ("admin.listen", &["\"127.0.0.1:0\"", "\"127.0.0.1:-1\"", "\"\""]),
+    ("tlog.listen", &["\"127.0.0.1:0\"", "\"127.0.0.1:-1\"", "\"\""]),
     ("consensus.listen", SWARMS),
     ("exchange.listen", SWARMS),
 ];
