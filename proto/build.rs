@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "assent/ledger/v1/membership.proto",
         "assent/ledger/v1/exchange.proto",
         "assent/ledger/v1/pack.proto",
+        "assent/ledger/v1/receipt.proto",
         "assent/v1/answer.proto",
         "assent/v1/ask.proto",
         "assent/v1/consent.proto",
@@ -23,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "assent/v1/exchange.proto",
         "assent/v1/patient.proto",
         "assent/v1/audit.proto",
+        "assent/v1/receipt.proto",
         "assent/v1/governance.proto",
     ];
     let descriptors = protox::compile(files.iter().map(|f| format!("proto/{f}")), ["proto"])?;

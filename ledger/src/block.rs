@@ -179,6 +179,9 @@ pub type Verify<'a> = &'a dyn Fn(&[Check]) -> bool;
 /// An entry that has no effect now, and why.
 pub type Dropped = (Hash, ExecuteError);
 
+/// A block as bytes, what it changes, and what was dropped.
+pub type Built<U> = (Vec<u8>, Applied<U>, Vec<Dropped>);
+
 /// Builds the next block from candidates, in order, withdrawals first; what fails is dropped and returned with its reason,
 /// what no longer fits is left out.
 pub fn build_block<S: StateRead + StateTree>(
@@ -187,7 +190,7 @@ pub fn build_block<S: StateRead + StateTree>(
     candidates: Vec<CheckedEntry>,
     proposal: &Proposal,
     verify: Verify<'_>,
-) -> Result<(Vec<u8>, Applied<S::Update>, Vec<Dropped>), BlockError> {
+) -> Result<Built<S::Update>, BlockError> {
     let time_ms = next_time(tip, proposal.now_ms);
     check_time(tip, time_ms)?;
     let at = moment(tip, time_ms);

@@ -22,12 +22,18 @@ pub struct ConsentLeaf {
 pub fn slot_commitment(chain_id: &str, salt: &[u8; 32], leaves: &[ConsentLeaf]) -> Hash {
     let mut leaves: Vec<&ConsentLeaf> = leaves.iter().collect();
     leaves.sort();
-    let hashes: Vec<Hash> = leaves
-        .iter()
-        .map(|leaf| leaf_hash(&hash(Context::ConsentMap, chain_id, &[leaf.id.as_bytes(), &leaf.commitment])))
-        .collect();
-    let count = (hashes.len() as u64).to_be_bytes();
-    hash(Context::SlotCommitment, chain_id, &[salt, &count, &root_of(&hashes)])
+    let hashes: Vec<Hash> = leaves.iter().map(|leaf| consent_leaf_hash(chain_id, leaf)).collect();
+    slot_commitment_of(chain_id, salt, hashes.len() as u64, &root_of(&hashes))
+}
+
+/// Leaf of one consent in the map.
+pub fn consent_leaf_hash(chain_id: &str, leaf: &ConsentLeaf) -> Hash {
+    leaf_hash(&hash(Context::ConsentMap, chain_id, &[leaf.id.as_bytes(), &leaf.commitment]))
+}
+
+/// [`slot_commitment`] of a map of which only number and root of the leaves are known.
+pub fn slot_commitment_of(chain_id: &str, salt: &[u8; 32], count: u64, root: &Hash) -> Hash {
+    hash(Context::SlotCommitment, chain_id, &[salt, &count.to_be_bytes(), root])
 }
 
 /// The access head after access number `n`: with all n commitments a patient sees that nothing was left out.
@@ -37,8 +43,13 @@ pub fn next_access_head(chain_id: &str, head: Option<&[u8]>, n: u64, commitment:
 
 /// RFC 6962 root over the SHA-256 digests of released resources, in order.
 pub fn digests_root<'a>(resources: impl IntoIterator<Item = &'a [u8]>) -> Hash {
-    let hashes: Vec<Hash> = resources.into_iter().map(|r| leaf_hash(&crate::hash::sha256(r))).collect();
-    root_of(&hashes)
+    let digests: Vec<Hash> = resources.into_iter().map(crate::hash::sha256).collect();
+    root_of_digests(&digests)
+}
+
+/// [`digests_root`] for who has the digests alone.
+pub fn root_of_digests(digests: &[Hash]) -> Hash {
+    root_of(&digests.iter().map(|digest| leaf_hash(digest)).collect::<Vec<_>>())
 }
 
 /// The subject's handle: a PRF of a per-subject secret, so that handles can't be linked by their bytes.

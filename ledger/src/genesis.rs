@@ -57,7 +57,8 @@ pub fn check_genesis(file: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), Genes
     check_inner(&decode::<GenesisFile>("GenesisFile", file, MAX_GENESIS_BYTES)?.genesis)
 }
 
-fn check_inner(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisError> {
+/// Genesis alone, without the organizations that it commits to.
+pub(crate) fn check_inner(bytes: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisError> {
     let genesis: Genesis = decode("Genesis", bytes, MAX_GENESIS_BYTES)?;
     if genesis.protocol_version != PROTOCOL_VERSION {
         return rule(format!(

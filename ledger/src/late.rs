@@ -15,8 +15,8 @@ use crate::entry::MAX_ENTRY_BYTES;
 use crate::genesis::CheckedGenesis;
 use crate::hash::{hash, Context, Hash};
 use crate::receipt::{
-    anchored_genesis, request_hash, same, same_text, verified_request, verify_digests, verify_message,
-    ReceiptError, MAX_BUNDLE_BYTES, MAX_PARTS,
+    anchored_genesis, genesis_key, request_hash, same, same_text, verified_request, verify_digests,
+    verify_message, ReceiptError, MAX_BUNDLE_BYTES, MAX_PARTS,
 };
 
 /// First bytes of a file that holds a late release.
@@ -64,7 +64,7 @@ pub fn verify_late(genesis: &CheckedGenesis, signed: &Signed) -> Result<Verified
     array::<32>("AccessEvent", "handle", &event.handle)?;
     array::<32>("AccessEvent", "reasons", &event.reasons)?;
     same_text("custodian", &signed.organization, &event.custodian)?;
-    let (signed_request, request) = verified_request(genesis, &event)?;
+    let (signed_request, request) = verified_request(chain_id, |id| genesis_key(genesis, id), &event)?;
     same("request hash", &late.request_hash, &request_hash(chain_id, &signed_request.body))?;
     if !event.late || !may_be_late(&event, &request) {
         return Err(ReceiptError::Rule("the event is not a late one under break-glass with a reason"));

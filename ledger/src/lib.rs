@@ -21,6 +21,7 @@
 //! commitment        salted commitments, the Merkle map of consents, the access head
 //! receipt, audit    offline verification: one access, one history, a whole chain
 //! pack              all consents and all accesses of one patient at one custodian, in one file
+//! receipts          small receipts that stand without a node: a slot, a decision, an access
 //! sets              from genesis' validators to later ones, each set certified by the one before
 //! evidence          equivocation, judged by itself; conviction: a file of it that names whose key it is
 //! late              what is released under break-glass before its access stands in the ledger
@@ -50,6 +51,7 @@ pub mod membership;
 pub mod pack;
 pub mod peer_id;
 pub mod receipt;
+pub mod receipts;
 pub mod replacement;
 pub mod sets;
 pub mod state;

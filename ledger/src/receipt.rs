@@ -194,8 +194,18 @@ pub fn verify_receipt(
 }
 
 fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<VerifiedAccess, ReceiptError> {
-    let chain_id = anchored.genesis.chain_id.as_str();
-    let header = &anchored.header;
+    let AnchoredHeader { header, hash, genesis } = anchored;
+    verify_access_under(header, hash, receipt, |id| genesis_key(genesis, id))
+}
+
+/// An access in the log of a header that is trusted; `key_of` tells an organization's entry key.
+pub(crate) fn verify_access_under(
+    header: &Header,
+    hash: &Hash,
+    receipt: &AccessReceipt,
+    key_of: impl Fn(&str) -> Result<PublicKey, ReceiptError>,
+) -> Result<VerifiedAccess, ReceiptError> {
+    let chain_id = header.chain_id.as_str();
     let inclusion = receipt.inclusion.as_ref().ok_or(ReceiptError::Rule("the inclusion proof is missing"))?;
     let path: Vec<Hash> =
         inclusion.path.iter().map(|h| array("InclusionProof", "path", h)).collect::<Result<_, _>>()?;
@@ -220,7 +230,7 @@ fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<V
     same_text("custodian", &operation.custodian, &event.custodian)?;
     same_text("author of the entry", &operation.custodian, &entry.body.author)?;
     same("handle", &operation.handle, &event.handle)?;
-    let (_, request) = verified_request(&anchored.genesis, &event)?;
+    let (_, request) = verified_request(chain_id, key_of, &event)?;
     if !recorded_in_time(&event, &request, operation) {
         return Err(ReceiptError::Rule(
             "the event was decided under other sequences than the operation names",
@@ -231,7 +241,7 @@ fn verify_access(anchored: &AnchoredHeader, receipt: &AccessReceipt) -> Result<V
         request,
         height: header.height,
         time_ms: header.time_ms,
-        header_hash: anchored.hash,
+        header_hash: *hash,
         access_seq: receipt.access_seq,
         commitment,
     })
@@ -249,22 +259,26 @@ fn recorded_in_time(event: &AccessEvent, request: &DataRequest, operation: &Reco
     }
 }
 
+/// The entry key that genesis gives a recipient.
+pub(crate) fn genesis_key(genesis: &CheckedGenesis, id: &str) -> Result<PublicKey, ReceiptError> {
+    let recipient = genesis.organizations.iter().find(|o| o.id == id);
+    let recipient =
+        recipient.ok_or(ReceiptError::Rule("the recipient is not among the organizations of genesis"))?;
+    Ok(array("Organization", "entry_key", &recipient.entry_key)?)
+}
+
 /// The request that an event holds, signed by the recipient that it names, for this chain and custodian.
 pub(crate) fn verified_request(
-    genesis: &CheckedGenesis,
+    chain_id: &str,
+    key_of: impl Fn(&str) -> Result<PublicKey, ReceiptError>,
     event: &AccessEvent,
 ) -> Result<(Signed, DataRequest), ReceiptError> {
-    let chain_id = genesis.chain_id.as_str();
     let signed: Signed = decode("Signed", &event.request, MAX_ENTRY_BYTES)?;
     let request: DataRequest = decode("DataRequest", &signed.body, MAX_ENTRY_BYTES)?;
     same_text("chain id of the request", chain_id, &request.chain_id)?;
     same_text("custodian of the request", &event.custodian, &request.custodian)?;
     same_text("recipient of the request", &request.recipient, &signed.organization)?;
-    let recipient = genesis.organizations.iter().find(|o| o.id == request.recipient);
-    let recipient =
-        recipient.ok_or(ReceiptError::Rule("the recipient is not among the organizations of genesis"))?;
-    let key = array("Organization", "entry_key", &recipient.entry_key)?;
-    if !verify_message(Context::Request, chain_id, &key, &signed) {
+    if !verify_message(Context::Request, chain_id, &key_of(&request.recipient)?, &signed) {
         return Err(ReceiptError::Rule("the recipient's signature over the request does not verify"));
     }
     Ok((signed, request))

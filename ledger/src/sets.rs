@@ -13,6 +13,7 @@ use crate::certificate::{validator_set_hash, verify_certificate, CertificateErro
 use crate::encoding::{array, decode, EncodingError};
 use crate::entry::MAX_ENTRY_BYTES;
 use crate::genesis::{check_validator_set, CheckedGenesis};
+use crate::hash::Hash;
 use crate::PROTOCOL_VERSION;
 
 /// Most links of a chain.
@@ -54,16 +55,35 @@ fn same(
 /// Each link's header is of this chain, later than the one before, and names the set in force and the link's other one; more
 /// than 2/3 of the set in force signed it. A link that changes nothing is refused.
 pub fn verify_set_chain(genesis: &CheckedGenesis, changes: &[SetChange]) -> Result<Vec<SetFrom>, SetError> {
+    let CheckedGenesis { chain_id, validators, hash, .. } = genesis;
+    verify_sets_from(&FirstSet { chain_id, validators, genesis_hash: hash }, changes)
+}
+
+/// Where a chain of sets begins.
+pub(crate) struct FirstSet<'a> {
+    /// Chain id.
+    pub chain_id: &'a str,
+    /// Genesis' validators.
+    pub validators: &'a ValidatorSet,
+    /// Genesis hash.
+    pub genesis_hash: &'a Hash,
+}
+
+/// [`verify_set_chain`] for who has genesis, but not the file with all its organizations.
+pub(crate) fn verify_sets_from(
+    first: &FirstSet<'_>,
+    changes: &[SetChange],
+) -> Result<Vec<SetFrom>, SetError> {
     if changes.len() > MAX_SET_CHANGES {
         return Err(SetError::TooMany { found: changes.len() });
     }
     let mut sets = Vec::with_capacity(changes.len() + 1);
     let mut from = 1;
-    let mut current = &genesis.validators;
+    let mut current = first.validators;
     for (link, change) in changes.iter().enumerate() {
         let header: Header = decode("Header", &change.header, MAX_ENTRY_BYTES)
             .map_err(|error| SetError::Encoding { link, error })?;
-        let (next, height) = check_link(genesis, link, (from, current), &header, change)?;
+        let (next, height) = check_link(first, link, (from, current), &header, change)?;
         sets.push((from, current.clone()));
         (from, current) = (height + 1, next);
     }
@@ -72,7 +92,7 @@ pub fn verify_set_chain(genesis: &CheckedGenesis, changes: &[SetChange]) -> Resu
 }
 
 fn check_link<'a>(
-    genesis: &CheckedGenesis,
+    first: &FirstSet<'_>,
     link: usize,
     (from, current): (u64, &ValidatorSet),
     header: &Header,
@@ -82,24 +102,24 @@ fn check_link<'a>(
     if header.protocol_version != PROTOCOL_VERSION {
         return rule(format!("protocol version {}, expected {PROTOCOL_VERSION}", header.protocol_version));
     }
-    same(link, "chain id", &genesis.chain_id, &header.chain_id)?;
+    same(link, "chain id", first.chain_id, &header.chain_id)?;
     if header.height < from || header.height == u64::MAX {
         return rule(format!("height {}, expected {from} or more", header.height));
     }
     if header.height == 1 {
-        same(link, "previous_header_hash", genesis.hash, &header.previous_header_hash)?;
+        same(link, "previous_header_hash", first.genesis_hash, &header.previous_header_hash)?;
     }
     let (Some(certificate), Some(next)) = (&change.certificate, &change.next) else {
         return rule("no certificate or no set".into());
     };
-    let hash = |set| validator_set_hash(&genesis.chain_id, set);
+    let hash = |set| validator_set_hash(first.chain_id, set);
     same(link, "validator_set_hash", hash(current), &header.validator_set_hash)?;
     same(link, "next_validator_set_hash", hash(next), &header.next_validator_set_hash)?;
     if header.validator_set_hash == header.next_validator_set_hash {
         return rule("the set does not change".into());
     }
-    let voted = header_hash(&genesis.chain_id, &change.header);
-    verify_certificate(&genesis.chain_id, current, header.height, &voted, certificate)
+    let voted = header_hash(first.chain_id, &change.header);
+    verify_certificate(first.chain_id, current, header.height, &voted, certificate)
         .map_err(|error| SetError::Certificate { link, error })?;
     check_validator_set(next).map_err(|e| SetError::Rule { link, why: e.to_string() })?;
     array::<32>("ValidatorSet", "members_root", &next.members_root)

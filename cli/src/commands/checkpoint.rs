@@ -21,6 +21,25 @@ pub struct CheckpointArgs {
     checkpoint_key: Vec<String>,
 }
 
+/// A checkpoint to verify one file against, and the keys that count for it.
+#[derive(Debug, clap::Args)]
+pub struct PinArgs {
+    /// Checkpoint (signed C2SP note) that a receipt starts at
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Key that may sign checkpoints, repeatable: name+id+base64
+    #[arg(long, value_name = "VKEY")]
+    checkpoint_key: Vec<String>,
+}
+
+impl PinArgs {
+    /// Reads and verifies it, as [`CheckpointArgs::read`] does.
+    pub fn read(&self) -> Result<Option<Pinned>, Failure> {
+        let known = known_keys(&self.checkpoint_key)?;
+        self.checkpoint.as_deref().map(|path| pinned(path, &known)).transpose()
+    }
+}
+
 /// A checkpoint that a known key signed.
 #[derive(Debug, Clone)]
 pub struct Pinned {
@@ -49,14 +68,18 @@ impl Pins {
 impl CheckpointArgs {
     /// Reads and verifies what is given. Malformed: exit 2. A known key's signature that fails: 3. No known key signed: 4.
     pub fn read(&self) -> Result<Pins, Failure> {
-        let known = self.checkpoint_key.iter().map(|text| {
-            VerifierKey::parse(text)
-                .map_err(|e| Failure::usage("MALFORMED_KEY", format!("--checkpoint-key: {e}")))
-        });
-        let known: Vec<VerifierKey> = known.collect::<Result<_, _>>()?;
+        let known = known_keys(&self.checkpoint_key)?;
         let read = |path: &Option<PathBuf>| path.as_deref().map(|path| pinned(path, &known)).transpose();
         Ok(Pins { anchor: read(&self.checkpoint)?, end: read(&self.expect_checkpoint)? })
     }
+}
+
+fn known_keys(texts: &[String]) -> Result<Vec<VerifierKey>, Failure> {
+    let known = texts.iter().map(|text| {
+        VerifierKey::parse(text)
+            .map_err(|e| Failure::usage("MALFORMED_KEY", format!("--checkpoint-key: {e}")))
+    });
+    known.collect()
 }
 
 fn pinned(path: &Path, known: &[VerifierKey]) -> Result<Pinned, Failure> {

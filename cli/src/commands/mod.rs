@@ -32,6 +32,7 @@ mod policy;
 mod proof;
 mod published;
 mod reader;
+mod receipt;
 mod records;
 mod replacement;
 mod request;
@@ -76,7 +77,10 @@ pub enum Command {
     Ask(ask::AskArgs),
     /// CRM: ask whether a patient may be contacted
     Outreach(outreach::OutreachArgs),
-    /// Anyone: verify a bundle, a history or a pack offline
+    /// Get a receipt that stands without a node
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
+    /// Anyone: verify a receipt, bundle, history or pack offline
     Verify(verify::VerifyArgs),
     /// Patient: keep the control key
     #[command(subcommand)]
@@ -145,6 +149,7 @@ impl Command {
             Self::Accesses(args) => args.run(profile),
             Self::Ask(args) => args.run(profile),
             Self::Outreach(args) => args.run(profile),
+            Self::Receipt(command) => command.run(profile),
             Self::Verify(args) => args.run(profile),
             Self::Wallet(command) => command.run(profile),
             Self::Withdraw(args) => args.run(profile),

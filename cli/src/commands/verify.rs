@@ -1,4 +1,4 @@
-//! `assent verify`: a bundle, a history, a patient pack or evidence, offline, asking nobody.
+//! `assent verify`: a receipt, a bundle, a history, a patient pack or evidence, offline, asking nobody.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,12 +12,14 @@ use assent_ledger::pack::{decode_pack, history_of, verify_pack, PACK_MAGIC};
 use assent_ledger::receipt::{
     verify_bundle, verify_history, VerifiedAccess, BUNDLE_MAGIC, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
 };
+use assent_ledger::receipts::{MAX_BYTES as MAX_RECEIPT_BYTES, RECEIPT_MAGIC};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessEvent, AccessHistory, DataRequest, LateBundle, RecordBundle};
 use prost::Message;
 use serde_json::{json, Value};
 
-use crate::commands::{evidence, history, packed};
+use crate::commands::checkpoint::PinArgs;
+use crate::commands::{evidence, history, packed, receipt};
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, time, Report};
 use crate::profile::{AnchorArgs, Profile};
@@ -26,24 +28,36 @@ use crate::profile::{AnchorArgs, Profile};
 #[derive(Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct VerifyArgs {
-    /// Bundle, history, patient pack, late release, or evidence
+    /// Receipt, bundle, history, pack, late release, or evidence
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
     anchor: AnchorArgs,
-    /// Not built yet: refused
-    #[arg(long, value_name = "FILE", hide = true)]
-    checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pin: PinArgs,
+    /// For a receipt of an access: the records' SHA-256, a line each
+    #[arg(long, value_name = "FILE")]
+    digests: Option<PathBuf>,
 }
 
 impl VerifyArgs {
     /// Verifies. Whatever is in the file that isn't right is a failed verification; only the path is a usage error.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        refuse_checkpoint(&self.checkpoint)?;
-        let anchor = self.anchor.resolve(profile)?;
+        let (anchor, pin) = (self.anchor.resolve(profile)?, self.pin.read()?);
+        let digests = self.digests.as_deref().map(receipt::read_digests).transpose()?;
         let bytes = self.read()?;
         let magic = bytes.get(..BUNDLE_MAGIC.len()).unwrap_or_default();
         let body = bytes.get(BUNDLE_MAGIC.len()..).unwrap_or_default();
+        if magic == RECEIPT_MAGIC {
+            return receipt::verify_file(anchor, pin, digests, body);
+        }
+        // An anchor that is silently not used would be worse than none.
+        if pin.is_some() || digests.is_some() {
+            let what = "only a receipt (ASSENTR1) is verified against a checkpoint or a list of digests";
+            return Err(
+                Failure::new(Exit::Undecided, "OTHER_ANCHOR", what).help("give --genesis-hash HASH instead")
+            );
+        }
         match magic {
             magic if magic == BUNDLE_MAGIC => bundle(anchor, body),
             magic if magic == HISTORY_MAGIC => history_file(anchor, body),
@@ -53,7 +67,7 @@ impl VerifyArgs {
             magic if magic == PACK_MAGIC => pack(anchor, body),
             magic if magic == LATE_MAGIC => late(anchor, body),
             magic if magic == EVIDENCE_MAGIC => evidence::verify(anchor, body),
-            _ => Err(fault("neither a bundle nor a history nor a patient pack")),
+            _ => Err(fault("neither a receipt nor a bundle nor a history nor a patient pack")),
         }
     }
 
@@ -65,9 +79,10 @@ impl VerifyArgs {
         let magic = BUNDLE_MAGIC.len() as u64;
         file.by_ref().take(magic).read_to_end(&mut bytes).map_err(unreadable)?;
         let max = magic
-            + match bytes == EVIDENCE_MAGIC {
-                true => MAX_EVIDENCE_BYTES as u64,
-                false => MAX_BUNDLE_BYTES as u64,
+            + match bytes.as_slice() {
+                magic if magic == EVIDENCE_MAGIC => MAX_EVIDENCE_BYTES as u64,
+                magic if magic == RECEIPT_MAGIC => MAX_RECEIPT_BYTES as u64,
+                _ => MAX_BUNDLE_BYTES as u64,
             };
         // By its size, before it is read; by what comes, where nobody knows a size.
         let size = file.metadata().map_err(unreadable)?.len();
@@ -78,15 +93,6 @@ impl VerifyArgs {
             true => Err(fault(&format!("the file has more than {max} bytes"))),
             false => Ok(bytes),
         }
-    }
-}
-
-/// Checkpoints come later; an anchor that is silently not used would be worse than none.
-pub fn refuse_checkpoint(checkpoint: &Option<PathBuf>) -> Result<(), Failure> {
-    match checkpoint {
-        None => Ok(()),
-        Some(_) => Err(Failure::usage("NOT_BUILT_YET", "checkpoints are not built yet")
-            .help("give --genesis-hash HASH instead")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use assent_ledger::audit::{write_record, RecordKind, EXPORT_MAGIC};
 use assent_ledger::block::{apply_genesis, build_block, Proposal, Tip};
 use assent_ledger::certificate::{precommit, vote_sign_bytes};
+use assent_ledger::checkpoint::{origin, Checkpoint};
 use assent_ledger::commitment::{commit, digests_root};
 use assent_ledger::conviction::make_evidence_file;
 use assent_ledger::entry::{check_entry, sign_entry};
@@ -13,15 +14,17 @@ use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::Context;
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::{inclusion_proof, LogRead};
+use assent_ledger::membership::member;
 use assent_ledger::receipt::{request_hash, sign_message, BUNDLE_MAGIC, HISTORY_MAGIC};
+use assent_ledger::receipts::{from_checkpoint, from_genesis, prove_member, RECEIPT_MAGIC};
 use assent_ledger::state::{slot, slot_key, MemoryState, ReadError, StateRead};
 use assent_ledger::tree::{self, MemoryNodes, NodeRead};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    AccessEvent, AccessHistory, AccessReceipt, Certificate, CommitSignature, DataRequest, EntryBody,
-    InclusionProof, LateAccess, Operation, Organization, RecordAccess, RecordBundle, ReportEvidence,
-    SetConsent, Signed, Validator, ValidatorSet,
+    receipt, AccessClaim, AccessEvent, AccessHistory, AccessReceipt, Anchor, Certificate, CommitSignature,
+    DataRequest, EntryBody, InclusionProof, LateAccess, Operation, Organization, Receipt, RecordAccess,
+    RecordBundle, ReportEvidence, SetConsent, Signed, SlotClaim, Validator, ValidatorSet,
 };
 use assent_proto::v1::{Answer, GetBlockResponse};
 use prost::Message;
@@ -91,6 +94,11 @@ pub struct Chain {
 pub struct Span {
     pub height: u64,
     pub bytes: std::ops::Range<usize>,
+}
+
+fn receipt_file(anchor: Anchor, claim: receipt::Claim) -> Vec<u8> {
+    let receipt = Receipt { anchor: Some(anchor), claim: Some(claim) };
+    [RECEIPT_MAGIC.as_slice(), &receipt.encode_to_vec()].concat()
 }
 
 fn seeded(world: u8, kind: u8, n: usize) -> SigningKey {
@@ -385,6 +393,49 @@ impl Chain {
             certificate: b.certificate.encode_to_vec(),
         };
         self.blocks.iter().map(one).collect()
+    }
+
+    /// Receipt files, all under the last header, by claim.
+    pub fn receipt_files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let last = self.blocks.last().unwrap();
+        let anchor = from_genesis(&self.genesis, &[], last.header.clone(), &last.certificate).unwrap();
+        let access = receipt::Claim::Access(self.access_claim());
+        let of = |claim| receipt_file(anchor.clone(), claim);
+        vec![
+            ("slot", of(self.slot_claim(self.handle))),
+            ("absence", of(self.slot_claim([8; 32]))),
+            ("access", of(access)),
+        ]
+    }
+
+    /// A receipt of the last access that starts at a checkpoint of the whole log.
+    pub fn pinned_receipt(&self) -> (Checkpoint, Vec<u8>) {
+        let last = self.blocks.last().unwrap();
+        let (size, root) = (self.tip.log.size(), self.tip.log.root());
+        let path = inclusion_proof(&self.state, size - 1, size).unwrap();
+        let anchor = from_checkpoint(size, &path, self.genesis.validators.clone(), last.header.clone());
+        let checkpoint = Checkpoint { origin: origin(CHAIN), size, root, extensions: Vec::new() };
+        (checkpoint, receipt_file(anchor, receipt::Claim::Access(self.access_claim())))
+    }
+
+    fn slot_claim(&self, handle: [u8; 32]) -> receipt::Claim {
+        let slot = slot(&self.state, CHAIN, CUSTODIAN, &handle).unwrap();
+        let (key, value) = (slot_key(CHAIN, CUSTODIAN, &handle), slot.as_ref().map(Message::encode_to_vec));
+        receipt::Claim::Slot(SlotClaim {
+            custodian: CUSTODIAN.into(),
+            handle: handle.to_vec(),
+            slot,
+            state_proof: tree::prove(&self.state, self.tip.state_version, &key, value.as_deref()).unwrap(),
+            state_key: key.to_vec(),
+            consents: None,
+        })
+    }
+
+    fn access_claim(&self) -> AccessClaim {
+        let AccessReceipt { event, salt, entry, operation, inclusion, .. } = self.receipt(1);
+        let members: Vec<_> = self.genesis.organizations.iter().map(member).collect();
+        let recipient = prove_member(&members, "birch");
+        AccessClaim { event, salt, entry, operation, inclusion, recipient }
     }
 
     /// An export file, and where its records lie.

@@ -19,6 +19,7 @@ mod pack;
 mod program;
 mod proof;
 mod published;
+mod receipt;
 mod usage;
 mod verify;
 mod wallet;

@@ -15,6 +15,7 @@ use assent_proto::v1::decision_service_server::{DecisionService, DecisionService
 use assent_proto::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use assent_proto::v1::patient_service_server::{PatientService, PatientServiceServer};
 use assent_proto::v1::policy_service_server::PolicyServiceServer;
+use assent_proto::v1::receipt_service_server::ReceiptServiceServer;
 use assent_proto::v1::review_service_server::ReviewServiceServer;
 use assent_proto::v1::*;
 use tonic::codegen::tokio_stream::{self, Stream};
@@ -47,6 +48,8 @@ pub struct Script {
     /// Number of the client's accesses, given out two a page.
     accesses: u64,
     endless: bool,
+    /// What every receipt that is asked for is.
+    pub receipt: Vec<u8>,
     pub slot: Slot,
     asked: Option<GetSlotRequest>,
     withdrawn: Option<WithdrawRequest>,
@@ -306,6 +309,7 @@ impl Node {
             .add_service(DecisionServiceServer::new(told.clone()))
             .add_service(ExchangeServiceServer::new(told.clone()))
             .add_service(PatientServiceServer::new(told.clone()))
+            .add_service(ReceiptServiceServer::new(told.clone()))
             .add_service(AuditServiceServer::new(told.clone()))
             .add_service(PolicyServiceServer::new(told.clone()))
             .add_service(ReviewServiceServer::new(told.clone()));

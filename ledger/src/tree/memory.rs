@@ -19,6 +19,8 @@ const NOTHING: Hash = *b"SPARSE_MERKLE_PLACEHOLDER_HASH__";
 
 /// Place of a node, from 1.
 type Place = u32;
+/// Key and hash of a leaf.
+type Leaf = (Hash, Hash);
 /// No node.
 const EMPTY: Place = 0;
 
@@ -51,8 +53,7 @@ impl StateTree for MemoryTree {
 
     fn update(&self, _: u64, changes: &BTreeMap<Hash, Vec<u8>>) -> Result<(Hash, MemoryUpdate), ReadError> {
         let mut work = Work { tree: self, made: Vec::new(), gone: Vec::new() };
-        let leaves: Vec<(Hash, Hash)> =
-            changes.iter().map(|(key, value)| (*key, leaf_hash(key, value))).collect();
+        let leaves: Vec<Leaf> = changes.iter().map(|(key, value)| (*key, leaf_hash(key, value))).collect();
         let root = work.put(self.root, 0, &leaves);
         let hash = work.hash(root);
         Ok((hash, MemoryUpdate { made: work.made, gone: work.gone, root }))
@@ -136,7 +137,7 @@ impl Work<'_> {
     }
 
     /// Puts leaves, in ascending order of key, below a node at a depth.
-    fn put(&mut self, at: Place, depth: usize, leaves: &[(Hash, Hash)]) -> Place {
+    fn put(&mut self, at: Place, depth: usize, leaves: &[Leaf]) -> Place {
         if leaves.is_empty() {
             return at;
         }
@@ -162,7 +163,7 @@ impl Work<'_> {
         }
     }
 
-    fn build(&mut self, depth: usize, leaves: &[(Hash, Hash)]) -> Place {
+    fn build(&mut self, depth: usize, leaves: &[Leaf]) -> Place {
         match leaves {
             [] => EMPTY,
             [(key, hash)] => self.make(Node::Leaf { key: *key, hash: *hash }),
@@ -185,7 +186,7 @@ fn leaf_hash(key: &Hash, value: &[u8]) -> Hash {
 }
 
 /// Those whose bit at a depth is 0, and those whose is 1.
-fn split(depth: usize, leaves: &[(Hash, Hash)]) -> (&[(Hash, Hash)], &[(Hash, Hash)]) {
+fn split(depth: usize, leaves: &[Leaf]) -> (&[Leaf], &[Leaf]) {
     let bit = |key: &Hash| key[depth / 8] & (0x80 >> (depth % 8)) != 0;
     leaves.split_at(leaves.partition_point(|(key, _)| !bit(key)))
 }

@@ -28,6 +28,7 @@ use prost::Message;
 
 use crate::chain::{key, Chain, CHAIN, START_MS};
 use crate::governance::{self as governed, evidence};
+use crate::receipt_files::World;
 use crate::records::{
     by_patient, cancel, history, lone_receipt, op, patient, record_access, request, set_consent, set_policy,
     three_accesses, with_key, withdraw, HANDLE,
@@ -269,6 +270,9 @@ fn formats_are_as_approved() {
     hashes(&mut lines);
     chain(&mut lines);
     governance(&mut lines);
+    for (name, _, receipt) in World::new().receipts() {
+        lines.add_long(&format!("receipt-file/{name}"), &receipt.encode_to_vec());
+    }
     let found = lines.0.join("\n") + "\n";
     let differing: Vec<_> =
         lines.0.iter().zip(GOLDEN.lines()).filter(|(found, golden)| found != golden).collect();

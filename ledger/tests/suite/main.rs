@@ -16,6 +16,7 @@ mod log;
 mod pack;
 mod properties;
 mod purity;
+mod receipt_files;
 mod receipts;
 mod records;
 mod replacement;

@@ -6,6 +6,7 @@ pub mod import;
 pub mod mempool;
 pub mod own_history;
 pub mod prune;
+pub mod receipts;
 pub mod replica;
 pub mod snapshot;
 pub mod store;

@@ -34,9 +34,9 @@ use rocksdb::{
     WriteBatch, WriteOptions, DB,
 };
 
-use super::changes;
 use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
+use super::{changes, receipts};
 use crate::fault;
 use crate::health::Health;
 use crate::members::Members;
@@ -437,6 +437,7 @@ impl Store {
         batch.put_cf(self.family("certificates")?, height_key(height), certificate.encode_to_vec());
         if applied.header.next_validator_set_hash != applied.header.validator_set_hash {
             self.put_validators(&mut batch, &applied.tip)?;
+            receipts::keep_members(self, &mut batch, applied)?;
         }
         let first_leaf = applied.header.log_size - applied.entries.len() as u64;
         for (leaf, entry) in (first_leaf..).zip(&applied.entries) {

@@ -56,8 +56,8 @@ impl Role {
 
 /// Which role may call which method: the only place. A method that isn't here is refused.
 ///
-/// Methods of [`CONTROL_KEY_ONLY`] need no certificate but a signature by the control key; `GetHistory`, `GetPack` and
-/// `ListNotices` take either.
+/// Methods of [`CONTROL_KEY_ONLY`] need no certificate but a signature by the control key; `GetHistory`, `GetPack`,
+/// `ListNotices`, `GetSlotReceipt` and `GetAccessReceipt` take either.
 pub const ROLES: &[(&str, &[Role])] = &[
     ("SubjectService/CreateSubject", &[Role::Registrar]),
     ("SubjectService/ImportSubjects", &[Role::Registrar]),
@@ -91,6 +91,9 @@ pub const ROLES: &[(&str, &[Role])] = &[
     ("ExchangeService/ListAccesses", &[Role::Crm, Role::Ehr]),
     ("AuditService/ExportLedger", &[Role::Auditor, Role::Operator]),
     ("AuditService/GetBlock", &[Role::Auditor, Role::Operator]),
+    ("ReceiptService/GetSlotReceipt", &[Role::Portal, Role::Officer, Role::Auditor]),
+    ("ReceiptService/GetAccessReceipt", &[Role::Crm, Role::Ehr, Role::Portal, Role::Officer]),
+    ("ReceiptService/GetDecisionReceipt", &[Role::Crm, Role::Ehr]),
     ("GovernanceService/Propose", &[Role::Operator]),
     ("GovernanceService/Approve", &[Role::Operator]),
     ("GovernanceService/Suspend", &[Role::Operator]),

@@ -7,7 +7,7 @@
 //! quota      calls that a client may make  deadline   time that a call may take
 //! answer     state that an answer is from  proof      a patient's control key
 //! door       TCP, TLS and their limits     places     for connections and handshakes
-//! custodian, consents, exchange, decision, review, patient, wallet, notices, audit, governance, node: the services
+//! custodian, consents, exchange, decision, review, patient, wallet, notices, audit, receipt, governance, node: the services
 //! ```
 //! Shutdown: health says NOT_SERVING, no new connection, calls under way have five seconds.
 
@@ -33,6 +33,7 @@ pub mod patient;
 pub mod places;
 pub mod proof;
 pub mod quota;
+mod receipt;
 pub mod review;
 mod wallet;
 
@@ -48,6 +49,7 @@ use assent_proto::v1::governance_service_server::{self, GovernanceServiceServer}
 use assent_proto::v1::node_service_server::{self, NodeServiceServer};
 use assent_proto::v1::patient_service_server::{self, PatientServiceServer};
 use assent_proto::v1::policy_service_server::{self, PolicyServiceServer};
+use assent_proto::v1::receipt_service_server::{self, ReceiptServiceServer};
 use assent_proto::v1::record_service_server::{self, RecordServiceServer};
 use assent_proto::v1::review_service_server::{self, ReviewServiceServer};
 use assent_proto::v1::subject_service_server::{self, SubjectServiceServer};
@@ -86,7 +88,7 @@ const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Names that health knows; "" is the node as a whole.
-const SERVICES: [&str; 12] = [
+const SERVICES: [&str; 13] = [
     "",
     node_service_server::SERVICE_NAME,
     subject_service_server::SERVICE_NAME,
@@ -97,6 +99,7 @@ const SERVICES: [&str; 12] = [
     exchange_service_server::SERVICE_NAME,
     patient_service_server::SERVICE_NAME,
     review_service_server::SERVICE_NAME,
+    receipt_service_server::SERVICE_NAME,
     audit_service_server::SERVICE_NAME,
     governance_service_server::SERVICE_NAME,
 ];
@@ -171,6 +174,7 @@ fn routes(api: Api) -> Routes {
         .add_service(ExchangeServiceServer::new(api.clone()).max_decoding_message_size(large))
         .add_service(PatientServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(ReviewServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(ReceiptServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(GovernanceServiceServer::new(api.clone()).max_decoding_message_size(small))
         .add_service(AuditServiceServer::new(api).max_decoding_message_size(small))
 }

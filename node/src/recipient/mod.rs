@@ -12,6 +12,7 @@ mod check;
 mod decisions;
 mod late;
 mod many;
+mod receipts;
 mod request;
 
 use std::sync::Arc;

@@ -32,6 +32,7 @@ mod outreach;
 mod pack;
 mod patient;
 mod peers;
+mod receipts;
 mod registry;
 mod reviews;
 mod simulation;

@@ -3,14 +3,19 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use assent_ledger::receipts::{verify, Trust};
+use assent_proto::v1::get_slot_receipt_request::Subject;
+use assent_proto::v1::receipt_service_client::ReceiptServiceClient;
+use assent_proto::v1::{GetSlotReceiptRequest, SlotName};
 use serde_json::Value;
 
 use super::ceiling::verify_and_hash_seconds;
 use super::commit::export;
 use super::figure::{Figure, Target};
-use super::stage::{Stage, WITNESS};
+use super::stage::{Stage, CUSTODIAN, WITNESS};
 use super::synthetic::write_chain;
-use crate::error::{Error, While};
+use crate::client::{self, code};
+use crate::error::{failed, Error, While};
 
 /// Exports and verifies.
 pub async fn audit(stage: &mut Stage) -> Result<(), Error> {
@@ -48,6 +53,40 @@ pub async fn audit(stage: &mut Stage) -> Result<(), Error> {
         signatures,
         seconds,
     ));
+    receipt(stage).await
+}
+
+/// Verifications of one receipt, of which the median counts.
+const RECEIPT_ROUNDS: u64 = 501;
+
+/// One receipt of a slot, from a node, verified in this process.
+async fn receipt(stage: &mut Stage) -> Result<(), Error> {
+    let channel = client::connect(stage.network(), WITNESS, "auditor").await?;
+    // Of a slot that is there, or of its absence: the same work.
+    let handle = stage.acknowledged().into_iter().next().unwrap_or_else(|| vec![0; 32]);
+    let subject = Subject::Slot(SlotName { custodian: CUSTODIAN.into(), handle });
+    let request = GetSlotReceiptRequest { subject: Some(subject), ..Default::default() };
+    let answer = ReceiptServiceClient::new(channel).get_slot_receipt(request).await;
+    let receipt = answer.map_err(|s| code("GetSlotReceipt", &s))?.into_inner().receipt;
+    let mut hash = [0; 32];
+    if hex::decode_to_slice(&stage.network().genesis_hash, &mut hash).is_err() {
+        return failed("the genesis hash of the network is not 64 hex digits");
+    }
+    let trust = Trust::Genesis(hash);
+    let begin = Instant::now();
+    let mut times = Vec::new();
+    for _ in 0..RECEIPT_ROUNDS {
+        let begin = Instant::now();
+        if let Err(fault) = verify(&trust, &receipt) {
+            stage.wrong.push(format!("a receipt does not hold: {fault}"));
+            return Ok(());
+        }
+        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+    }
+    times.sort_by(f64::total_cmp);
+    let (median, seconds) = (times[times.len() / 2], begin.elapsed().as_secs_f64());
+    let target = Target::AtMost(2.0);
+    stage.keep(Figure::new("receipt_verify_ms", median, "ms", target, RECEIPT_ROUNDS, seconds));
     Ok(())
 }
 
