@@ -47,6 +47,9 @@ const PRUNED_AT_ONCE: u64 = 64;
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 const PRUNE_BLOCKS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Longest wait for the stores to be let go of, after everything was told to stop.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// How often requests that are over a day old are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -125,6 +128,17 @@ impl Running {
         if ordered.is_none() {
             ordered = tokio::time::timeout(Duration::from_secs(6), &mut self.ordering).await.ok().map(ended);
         }
+        let ledger = self.app.parts.store.watch_closing();
+        drop(self.app);
+        // Tasks that were told to stop let go of it one after the other.
+        let closed = async {
+            while ledger.is_open() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(CLOSING, closed).await.is_err() {
+            tracing::debug!("the ledger's store is still in use");
+        }
         match (failed, ordered) {
             (Some(fatal), _) | (None, Some(Err(fatal))) => Err(fatal.into()),
             (None, _) => Ok(()),
@@ -154,6 +168,12 @@ pub(crate) fn check_membership(
     if !missing.is_empty() {
         let sentence = standing::sentence_of(&missing, own);
         return Err(ConfigError(format!("{sentence} (as of block {height})")));
+    }
+    if config.ordering == Ordering::Single && present.organization(own).is_none() {
+        let known: Vec<&str> = present.membership.organizations.iter().map(|o| o.id.as_str()).collect();
+        let sentence =
+            format!("organization {own:?} is no member of this network, which has {}", known.join(", "));
+        return Err(ConfigError(sentence));
     }
     if config.ordering == Ordering::Single && !single::orders_alone(present.validators(), own) {
         let count = present.validators().len();
@@ -215,6 +235,11 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         .map_err(|e| ConfigError(format!("genesis: {}: {e}", config.genesis.display())))?;
     fault::arm(&config.testnet, &genesis.chain_id).map_err(ConfigError)?;
     let own_keys = OwnKeys::new(config.keys_dir.clone(), &keys);
+    if !config.data_dir.join("ledger").exists() {
+        // Nothing is made for a genesis that can't be meant.
+        let membership = genesis_membership(&genesis);
+        check_membership(&config, &own_keys, &Present { membership, since: 0 }, 0)?;
+    }
     let certificates = open_certificates(&config, &genesis)?;
 
     let (health, reports) = (Health::default(), Reports::default());

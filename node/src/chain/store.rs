@@ -17,7 +17,7 @@
 //! | built | height, round | hash |
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use assent_ledger::block::{apply_genesis, Applied, Tip};
 use assent_ledger::certificate::validator_set_hash;
@@ -68,6 +68,16 @@ type Decoded = (Vec<u8>, Arc<Tip>);
 const CACHE_BYTES: usize = 64 << 20;
 /// Newest writes of one family in memory.
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
+
+/// A store that is about to be closed.
+pub struct Closing(Weak<DB>);
+
+impl Closing {
+    /// True while somebody has it open.
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
 
 /// The ledger's database. Cheap to clone.
 #[derive(Clone)]
@@ -251,6 +261,11 @@ impl Store {
     /// Everything that is committed now, as files in a new folder: links to those that never change, copies of the others.
     pub fn checkpoint(&self, into: &Path) -> Result<(), Fatal> {
         Checkpoint::new(&self.db).and_then(|now| now.create_checkpoint(into)).map_err(storage)
+    }
+
+    /// Tells whether anybody still has it open, without keeping it open.
+    pub fn watch_closing(&self) -> Closing {
+        Closing(Arc::downgrade(&self.db))
     }
 
     /// Reports to this node's health from here on.
