@@ -256,11 +256,6 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
             return Err(ConfigError(why).into());
         }
         join::install(&config.data_dir)?;
-        if !ledger.exists() {
-            // Nothing is made for a genesis that can't be meant.
-            let membership = genesis_membership(&genesis);
-            check_membership(&config, &own_keys, &Present { membership, since: 0 }, 0)?;
-        }
         let store = Store::open(&ledger, &genesis_file, &genesis)?.reporting_to(health.clone());
         check_membership(&config, &own_keys, &store.members().present(), store.tip()?.height)?;
         let vault = Vault::open(&config.data_dir.join("vault"), &keys.vault.to_bytes())?;
@@ -275,10 +270,6 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
     let doors = CancellationToken::new();
     // A start that fails half way stops what it has started.
     let half_started = (shutdown.clone().drop_guard(), doors.clone().drop_guard());
-    if let Err(error) = backup::serve(&config.data_dir, store.clone(), vault.clone(), shutdown.clone()) {
-        // A path of over 100 bytes does this, for one. Nothing else needs it.
-        tracing::warn!(%error, "no control socket: no backup while the node runs");
-    }
     tokio::spawn(prune_hourly(vault.clone(), shutdown.clone()));
     tokio::spawn(space::watch(
         config.data_dir.clone(),
@@ -309,6 +300,10 @@ pub async fn start(config: Config) -> Result<Running, Stop> {
         config.organization.clone(),
         shutdown.clone(),
     ));
+    if let Err(error) = backup::serve(&config.data_dir, store.clone(), vault.clone(), shutdown.clone()) {
+        // A path of over 100 bytes does this, for one. Nothing else needs it.
+        tracing::warn!(%error, "no control socket: no backup while the node runs");
+    }
     let wake = Arc::new(Notify::new());
     let mempool = Mempool::new(wake.clone());
     let address = keys.vote.verifying_key().to_bytes();
@@ -471,7 +466,14 @@ async fn join(
         return Ok(store);
     }
     tokio::task::block_in_place(|| {
+        let closing = store.watch_closing();
         drop(store);
+        if closing.is_open() {
+            return Err(Fatal::Storage(
+                "the old ledger is still in use: it can't give way to the joined one".into(),
+            )
+            .into());
+        }
         join::install(&config.data_dir)?;
         Ok(Store::open(&config.data_dir.join("ledger"), genesis_file, genesis)?)
     })

@@ -77,8 +77,9 @@ impl Ends {
     pub fn list(&self, now_ms: u64) -> Vec<End> {
         let inner = self.lock();
         let client = inner.clients.values().map(|c| c.end_ms).filter(|end_ms| *end_ms > now_ms).min();
-        let all =
-            [("node", Some(inner.node_ms)), ("authority", Some(inner.authority_ms)), ("client", client)];
+        // Who is no member yet has none on the ledger.
+        let authority = (inner.authority_ms > 0).then_some(inner.authority_ms);
+        let all = [("node", Some(inner.node_ms)), ("authority", authority), ("client", client)];
         all.into_iter().filter_map(|(which, end)| end.map(|end_ms| End { which, end_ms })).collect()
     }
 

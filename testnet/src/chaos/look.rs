@@ -10,7 +10,7 @@ use assent_ledger::block::{header_hash, MAX_BLOCK_BYTES};
 use assent_ledger::encoding::decode;
 use assent_ledger::entry::{check_entry, MAX_ENTRY_BYTES};
 use assent_proto::ledger::v1::operation::Kind;
-use assent_proto::ledger::v1::{Block, Header};
+use assent_proto::ledger::v1::{Block, Header, PrunedBlock};
 use assent_proto::v1::audit_service_client::AuditServiceClient;
 use assent_proto::v1::GetBlockRequest;
 use rand::Rng;
@@ -32,13 +32,22 @@ const MAX_PAGE_BYTES: u64 = 1 << 20;
 const MAX_STALENESS: Duration = Duration::from_secs(30);
 
 /// What an export holds.
-#[derive(Default)]
-struct Ledger {
+#[derive(Debug, Default)]
+pub struct Ledger {
     blocks: Vec<(u64, [String; 2])>,
     /// Handle of each slot that was created: by whom, how often.
     created: BTreeMap<Vec<u8>, (String, u64)>,
     /// Height of the record at each offset: where it starts.
     starts: Vec<(usize, u64)>,
+    /// Blocks without their entries.
+    pruned: u64,
+}
+
+impl Ledger {
+    /// Height of its last block: it holds all from the first on.
+    fn tip(&self) -> u64 {
+        self.blocks.last().map_or(0, |(height, _)| *height)
+    }
 }
 
 /// Ends a run: nothing of it runs when this returns.
@@ -75,12 +84,12 @@ async fn look_at(world: &mut World, organization: &str, seen: &mut Observed) -> 
     let file = world.dir.join(format!("{organization}.export"));
     export(world, organization, &file).await?;
     let bytes = std::fs::read(&file).during(|| format!("reading {}", file.display()))?;
-    let ledger = read_export(&world.network.chain_id, &bytes)?;
+    let ledger = read_export(&world.network.chain_id, &bytes, world.whole.as_ref())?;
     for (height, hashes) in &ledger.blocks {
         let hashes = hashes.clone();
         seen.sightings.push(Sighting { organization: organization.to_owned(), height: *height, hashes });
     }
-    single_blocks(world, organization, ledger.blocks.len() as u64, seen).await?;
+    single_blocks(world, organization, &ledger, seen).await?;
     seen.audits.push(audit(world, organization, &file, &bytes, &ledger).await?);
     seen.created.insert(organization.to_owned(), ledger.created);
     let found = contains(&bytes, world.canary.as_bytes());
@@ -102,7 +111,16 @@ pub async fn export(world: &World, organization: &str, file: &Path) -> Result<()
     world.binaries.assent_ok(&arguments).await.map(drop)
 }
 
-fn read_export(chain_id: &str, bytes: &[u8]) -> Result<Ledger, Error> {
+/// A node's ledger as it is before it prunes: what S3 and S4 judge later is this, and the blocks that came after it.
+pub async fn whole(world: &World, organization: &str) -> Result<Ledger, Error> {
+    let file = world.dir.join(format!("whole-{}.export", world.whole.as_ref().map_or(0, Ledger::tip)));
+    export(world, organization, &file).await?;
+    let bytes = std::fs::read(&file).during(|| format!("reading {}", file.display()))?;
+    read_export(&world.network.chain_id, &bytes, world.whole.as_ref())
+}
+
+/// With `whole`, blocks up to its tip may lack their entries: a header with the same hash stands for the same entries.
+fn read_export(chain_id: &str, bytes: &[u8], whole: Option<&Ledger>) -> Result<Ledger, Error> {
     let doing = || "reading an export".to_owned();
     let Some(mut rest) = bytes.strip_prefix(EXPORT_MAGIC.as_slice()) else {
         return failed("the export is none");
@@ -116,14 +134,33 @@ fn read_export(chain_id: &str, bytes: &[u8]) -> Result<Ledger, Error> {
         }
         let (payload, tail) = payload.split_at(length);
         rest = tail;
-        if kind == RecordKind::Block {
-            let block: Block = decode("Block", payload, MAX_BLOCK_BYTES).during(doing)?;
+        let block = match kind {
+            RecordKind::Block => Some(decode::<Block>("Block", payload, MAX_BLOCK_BYTES).during(doing)?),
+            RecordKind::Pruned => {
+                let pruned: PrunedBlock = decode("PrunedBlock", payload, MAX_BLOCK_BYTES).during(doing)?;
+                ledger.pruned += 1;
+                Some(Block { header: pruned.header, ..Block::default() })
+            }
+            _ => None,
+        };
+        if let Some(block) = block {
             let header: Header = decode("Header", &block.header, MAX_ENTRY_BYTES).during(doing)?;
             let hashes = [hex::encode(header_hash(chain_id, &block.header)), hex::encode(&header.state_root)];
+            let known = whole.is_some_and(|whole| header.height <= whole.tip());
+            if kind == RecordKind::Pruned && !known {
+                return failed(format!("block {} is pruned, and nobody has read it before", header.height));
+            }
+            if let Some(whole) = whole.filter(|whole| header.height == whole.tip()) {
+                if whole.blocks.last().is_some_and(|(_, before)| *before == hashes) {
+                    ledger.created.extend(whole.created.clone());
+                }
+            }
             ledger.blocks.push((header.height, hashes));
-            created(chain_id, &block, &mut ledger.created)?;
+            if !known {
+                created(chain_id, &block, &mut ledger.created)?;
+            }
         }
-        ledger.starts.push((start, ledger.blocks.last().map_or(0, |(height, _)| *height)));
+        ledger.starts.push((start, ledger.tip()));
     }
     Ok(ledger)
 }
@@ -150,13 +187,14 @@ fn created(
 async fn single_blocks(
     world: &mut World,
     organization: &str,
-    tip: u64,
+    ledger: &Ledger,
     seen: &mut Observed,
 ) -> Result<(), Error> {
     let channel = client::connect(&world.network, organization, "auditor").await?;
     let mut client = AuditServiceClient::new(channel).max_decoding_message_size(8 << 20);
+    let (first, tip) = (ledger.pruned + 1, ledger.tip());
     let mut heights = vec![tip];
-    heights.extend((0..SINGLE_BLOCKS).map(|_| world.rng.gen_range(1..=tip.max(1))));
+    heights.extend((0..SINGLE_BLOCKS).map(|_| world.rng.gen_range(first..=tip.max(first))));
     for height in heights {
         let answer = client.get_block(GetBlockRequest { height }).await.map_err(|s| code("GetBlock", &s))?;
         let doing = || format!("reading block {height}");
@@ -179,7 +217,9 @@ async fn audit(
     bytes: &[u8],
     ledger: &Ledger,
 ) -> Result<AuditSeen, Error> {
-    let (exit, _) = verify(world, file).await?;
+    // What a node that prunes hands out can't be verified fully: exit 4 says so, and the structure must hold.
+    let level = if ledger.pruned > 0 { "structural" } else { "full" };
+    let (exit, _) = verify_at(world, file, level).await?;
     let position = world.rng.gen_range(EXPORT_MAGIC.len()..bytes.len());
     let at = ledger.starts.partition_point(|(start, _)| *start <= position);
     let damaged_height = ledger.starts.get(at.saturating_sub(1)).map_or(0, |(_, height)| *height);
@@ -187,17 +227,27 @@ async fn audit(
     damaged[position] ^= 1 << world.rng.gen_range(0..8);
     let copy = world.dir.join("damaged.export");
     std::fs::write(&copy, damaged).during(|| format!("writing {}", copy.display()))?;
-    let (damaged_exit, named_height) = verify(world, &copy).await?;
+    let (damaged_exit, named_height) = verify_at(world, &copy, level).await?;
     Ok(AuditSeen { organization: organization.to_owned(), exit, damaged_exit, damaged_height, named_height })
 }
 
 /// Exit status of `assent audit verify`, and the height that it names.
 pub async fn verify(world: &World, file: &Path) -> Result<(i32, Option<u64>), Error> {
+    verify_at(world, file, "full").await
+}
+
+async fn verify_at(world: &World, file: &Path, level: &str) -> Result<(i32, Option<u64>), Error> {
+    let (exit, report) = audited(world, file, level).await?;
+    Ok((exit, report["fault"]["height"].as_u64()))
+}
+
+/// Exit status of `assent audit verify` at a level, and its report.
+pub async fn audited(world: &World, file: &Path, level: &str) -> Result<(i32, Value), Error> {
     let hash = &world.network.genesis_hash;
-    let arguments = ["audit", "verify", text(file)?, "--genesis-hash", hash, "--output", "json"];
+    let file = text(file)?;
+    let arguments = ["audit", "verify", file, "--genesis-hash", hash, "--level", level, "--output", "json"];
     let ran = world.binaries.assent(&arguments).await?;
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
-    Ok((ran.exit, report["fault"]["height"].as_u64()))
+    Ok((ran.exit, serde_json::from_str(&ran.stdout).unwrap_or_default()))
 }
 
 /// A node's metrics, with the head of the answer.

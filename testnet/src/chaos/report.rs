@@ -172,6 +172,11 @@ const WHAT_IS_CHECKED: &str = "
 - **C2**: a bit of a file that is never read again is not found, and does no harm: several are flipped, until one is found.
 - **R1** looks at resident memory for `--steady-seconds` (1,200). Growth is judged over the second half: in the first the stores' write
   buffers fill. A shorter run judges the limit alone.
+- **C9**: the load ends before the nodes prune, since S3 and S4 need entries: they are judged by one node's whole export from before, by the
+  header that each pruned export has in common with it, and by the blocks since.
+- **F1, F2**: nodes that join are dialed at their own addresses, beside the proxies: the canary is looked for in their files, not in what
+  they send. F1 adds and removes three once; `--runs 10` does it ten times. F2 may lose 20% before it fails, since the machine's own noise
+  is more than 5%; its figure is what was lost.
 - `--short` isolates for 40 s instead of 60 s in B1.
 ";
 

@@ -49,6 +49,19 @@ struct Slot {
 }
 
 impl Slot {
+    fn new(launch: Launch) -> Self {
+        Self {
+            launch,
+            once: Vec::new(),
+            running: None,
+            held: true,
+            injected: Vec::new(),
+            exits: Vec::new(),
+            restarts: 0,
+            restart_at: None,
+        }
+    }
+
     fn start(&mut self) -> Result<(), Error> {
         let words: Vec<String> = self.launch.arguments.iter().cloned().chain(self.once.drain(..)).collect();
         let words: Vec<&std::path::Path> = words.iter().map(std::path::Path::new).collect();
@@ -99,17 +112,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Over nodes that are not started yet.
     pub fn new(launches: Vec<Launch>) -> Self {
-        let slot = |launch| Slot {
-            launch,
-            once: Vec::new(),
-            running: None,
-            held: true,
-            injected: Vec::new(),
-            exits: Vec::new(),
-            restarts: 0,
-            restart_at: None,
-        };
-        let slots = Arc::new(Mutex::new(launches.into_iter().map(slot).collect::<Vec<_>>()));
+        let slots = Arc::new(Mutex::new(launches.into_iter().map(Slot::new).collect::<Vec<_>>()));
         let watched = slots.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -118,6 +121,11 @@ impl Supervisor {
             }
         });
         Self { slots, task }
+    }
+
+    /// One node more, that is not started yet.
+    pub fn add(&self, launch: Launch) {
+        lock(&self.slots).push(Slot::new(launch));
     }
 
     fn with<T>(&self, organization: &str, act: impl FnOnce(&mut Slot) -> T) -> Result<T, Error> {

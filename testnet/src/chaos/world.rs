@@ -12,6 +12,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::load::Load;
+use super::look::Ledger;
 use super::observed::{CutOff, HealedSeen};
 use super::patients::{consenting, fhir_id, record, with_consent, CUSTODIAN};
 use super::proxy::{Proxy, Swarm};
@@ -59,6 +60,8 @@ pub struct World {
     pub healed: Vec<HealedSeen>,
     /// Who was cut off.
     pub cut_off: Arc<Mutex<Vec<CutOff>>>,
+    /// The ledger before the nodes pruned theirs.
+    pub whole: Option<Ledger>,
     pub(super) load: Option<Load>,
     /// Bytes between the nodes and canaries among them before this run.
     pub(super) passed_before: (u64, u64),
@@ -111,6 +114,7 @@ impl World {
             faults: Vec::new(),
             healed: Vec::new(),
             cut_off: Arc::default(),
+            whole: None,
             load: None,
             passed_before: template.proxy.seen(),
             probes: 0,

@@ -42,7 +42,7 @@ pub const CLIENTS: [(&str, &str); 7] = [
 ];
 
 /// Ports of one node.
-const PORTS_PER_NODE: usize = 5;
+pub const PORTS_PER_NODE: usize = 5;
 
 /// Makes keys, certificates, configurations and genesis of a network; starts nothing.
 pub async fn create(binaries: &Binaries, dir: &Path, nodes: usize) -> Result<Network, Error> {
@@ -50,32 +50,7 @@ pub async fn create(binaries: &Binaries, dir: &Path, nodes: usize) -> Result<Net
     let ports = ports::free(nodes * PORTS_PER_NODE)?;
     let organizations = &ORGANIZATIONS[..nodes];
     for ((id, name), ports) in organizations.iter().zip(ports.chunks(PORTS_PER_NODE)) {
-        let folder = node_dir(dir, id);
-        let (grpc, admin) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
-        let (consensus, exchange) = (tcp(ports[2]), tcp(ports[3]));
-        binaries
-            .assent_ok(&[
-                "init",
-                "--dir",
-                text(&folder)?,
-                "--organization",
-                id,
-                "--name",
-                name,
-                "--chain-id",
-                &chain_id,
-                "--grpc",
-                &grpc,
-                "--admin",
-                &admin,
-                "--consensus",
-                &consensus,
-                "--exchange",
-                &exchange,
-                "--tlog",
-                &format!("127.0.0.1:{}", ports[4]),
-            ])
-            .await?;
+        init(binaries, &node_dir(dir, id), &chain_id, (id, name), ports).await?;
     }
     let genesis = make_genesis(binaries, dir, &chain_id, organizations).await?;
     let mut network = Network {
@@ -91,6 +66,40 @@ pub async fn create(binaries: &Binaries, dir: &Path, nodes: usize) -> Result<Net
         }
     }
     Ok(network)
+}
+
+/// `assent init` of one node, with its five ports: gRPC, admin, consensus, exchange, published log.
+pub async fn init(
+    binaries: &Binaries,
+    folder: &Path,
+    chain_id: &str,
+    (id, name): (&str, &str),
+    ports: &[u16],
+) -> Result<(), Error> {
+    let (grpc, admin) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
+    let (consensus, exchange, tlog) = (tcp(ports[2]), tcp(ports[3]), format!("127.0.0.1:{}", ports[4]));
+    let arguments = [
+        "init",
+        "--dir",
+        text(folder)?,
+        "--organization",
+        id,
+        "--name",
+        name,
+        "--chain-id",
+        chain_id,
+        "--grpc",
+        &grpc,
+        "--admin",
+        &admin,
+        "--consensus",
+        &consensus,
+        "--exchange",
+        &exchange,
+        "--tlog",
+        &tlog,
+    ];
+    binaries.assent_ok(&arguments).await.map(drop)
 }
 
 async fn make_genesis(
@@ -140,7 +149,8 @@ fn describe(dir: &Path, id: &str, ports: &[u16], genesis: &CheckedGenesis) -> Re
     })
 }
 
-async fn issue(
+/// `assent keys issue`: one client's certificate.
+pub async fn issue(
     binaries: &Binaries,
     folder: &Path,
     id: &str,

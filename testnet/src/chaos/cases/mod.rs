@@ -8,7 +8,9 @@ mod clients;
 mod crash;
 mod disk;
 mod links;
+mod members;
 mod not_covered;
+mod pruning;
 mod rates;
 mod stores;
 mod time;
@@ -89,6 +91,12 @@ pub const ALL: &[Case] = &[
         "s",
     ),
     case("C7", "put an old ledger and old votes of one back", "start to caught up", "s"),
+    case(
+        "C9",
+        "prune on all nodes, empty one's ledger: it joins from a snapshot and the blocks since",
+        "start to caught up",
+        "s",
+    ),
     case("D1", "one clock off by an hour, then by ten years", "slowest probe", "s"),
     case("D3", "two clocks off by ten minutes", "slowest probe", "s"),
     case(
@@ -104,6 +112,30 @@ pub const ALL: &[Case] = &[
     case("E5", "one withholds, reorders or repeats the parts of its blocks", "slowest write", "s"),
     case("E6", "one ignores its locks while the network splits", "first write after", "s"),
     case("E7", "one lies in five ways to a node that catches up", "start to caught up", "s"),
+    case(
+        "F1",
+        "add three validators under load, one by one, and remove them",
+        "longest without a commit",
+        "s",
+    ),
+    case(
+        "F2",
+        "register a validator with another's peer id, and one with wrong addresses",
+        "rate that the others lose",
+        "%",
+    ),
+    case(
+        "F4",
+        "one is dead and benched: remove a live one, which is put off until the dead one is back",
+        "back to removed",
+        "s",
+    ),
+    case(
+        "F5",
+        "rotate each validator's vote key, and one's consensus peer key",
+        "longest without a commit",
+        "s",
+    ),
     case(
         "G4",
         "replay writes over a restart, a withdrawal through all nodes, a proof at one node",
@@ -168,6 +200,7 @@ pub async fn run(id: &str, world: &mut World, length: Length) -> Result<f64, Err
         "C3" => disk::fill(world).await,
         "C5" => stores::failing_writes(world).await,
         "C7" => stores::old_copy(world).await,
+        "C9" => pruning::join_from_snapshot(world).await,
         "D1" => time::one_clock(world).await,
         "D3" => time::two_clocks(world).await,
         "D4" => time::end_of_consent(world).await,
@@ -178,6 +211,10 @@ pub async fn run(id: &str, world: &mut World, length: Length) -> Result<f64, Err
         "E5" => byzantine::bad_parts(world).await,
         "E6" => byzantine::unlocked(world).await,
         "E7" => byzantine::bad_answers(world).await,
+        "F1" => members::grow_and_shrink(world).await,
+        "F2" => members::badly_registered(world).await,
+        "F4" => members::no_quorum_left(world).await,
+        "F5" => members::rotate_keys(world).await,
         "G4" => clients::replays(world).await,
         "G9" => clients::one_id(world).await,
         "L1-rate" => rates::recovery(world).await,

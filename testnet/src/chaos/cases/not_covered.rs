@@ -1,6 +1,5 @@
 //! What does not run here, and why. An honest list is part of the report.
 
-const MEMBERSHIP: &str = "no case of this tool yet: the node's membership tests and the ledger's governance tests cover it in one process";
 const NO_PROCESSES: &str = "needs no processes that fail: cases for the node's and the ledger's own tests";
 
 /// Id and reason.
@@ -8,15 +7,10 @@ pub const NOT_COVERED: &[(&str, &str)] = &[
     ("A11", "two processes with one key need a folder of their own each; the node's evidence and guard tests play it with a swarm that holds the key"),
     ("B7", "real packet loss needs netem in the kernel; a proxy of TCP streams can only delay"),
     ("C6", "needs a machine or file system that loses unsynced writes; a killed process loses none"),
-    ("C9", "no case of this tool; snapshot::network of the node prunes everywhere, wipes one of four and joins it"),
-    ("C10", "no case of this tool; the node's snapshot tests tell over forty lies, and take the next peer's"),
+    ("C10", "assentd has no lie about snapshots to tell: the node's own tests, node/tests/suite/snapshot, have peers that lie"),
     ("E8", "two processes with one vote key on each side of a split are not built yet; simulation::two_liars_of_four_are_found covers the search"),
-    ("F1", MEMBERSHIP),
-    ("F2", MEMBERSHIP),
-    ("F3", MEMBERSHIP),
-    ("F4", MEMBERSHIP),
-    ("F5", MEMBERSHIP),
-    ("F6", MEMBERSHIP),
+    ("F3", NO_PROCESSES),
+    ("F6", "clients' certificates are revoked and rotated in the node's own tests: node/tests/suite/certificates.rs"),
     ("F7", "no case of this tool; the node's certificates tests reload under open connections"),
     ("F9", "recovery of a quorum lost for ever is not built yet"),
     ("G1", "a million mutated messages are a fuzzing run of their own"),

@@ -27,7 +27,7 @@ const PARTS: usize = 6;
 const MEMORY_POLL: Duration = Duration::from_secs(2);
 
 /// Patients registered in a second, over some time from now.
-async fn rate(world: &World, time: Duration) -> f64 {
+pub(super) async fn rate(world: &World, time: Duration) -> f64 {
     let count = || -> u64 {
         let journal = world.journal.lock();
         journal.writes.values().filter(|write| write.acknowledged).map(|write| write.subjects).sum()
