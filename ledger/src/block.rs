@@ -15,6 +15,7 @@ use crate::hash::{hash, Context, Hash};
 use crate::keys::Check;
 use crate::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
 use crate::membership::{genesis_membership, membership_key, settle, Settled};
+use crate::recovery::{execute_recovery, RecoveryError};
 use crate::state::{organization_key, Overlay, ReadError, StateRead};
 use crate::tree::{self, StateTree, TreeUpdate};
 use crate::PROTOCOL_VERSION;
@@ -53,6 +54,9 @@ pub struct Tip {
     pub change_height: u64,
     /// Proposers that missed their last turn.
     pub bench: Bench,
+    /// Plan of the recovery that the next block has to start with: the operators agreed to it ([`crate::recovery::agree`]). None as long as
+    /// there is a quorum.
+    pub recovery: Option<Hash>,
 }
 
 /// What applying a block changes. Nothing of it is stored yet.
@@ -144,6 +148,7 @@ pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<GenesisState, ReadError
         validators: genesis.validators.clone(),
         change_height: 0,
         bench: Bench::default(),
+        recovery: None,
     };
     Ok((tip, changes, update))
 }
@@ -199,6 +204,18 @@ pub fn build_block<S: StateRead + StateTree>(
     let mut overlay = Overlay::new(state);
     let (mut entries, mut dropped) = (Vec::new(), Vec::new());
     let (mut bytes, mut operations, mut signatures) = (0, 0, 0);
+    let (recoveries, others): (Vec<_>, Vec<_>) = match tip.recovery {
+        Some(_) => others.into_iter().partition(|entry: &CheckedEntry| entry.recovery().is_some()),
+        None => (Vec::new(), others),
+    };
+    if tip.recovery.is_some() {
+        let entry = recoveries.into_iter().next().ok_or(RecoveryError::Missing).map_err(first_entry)?;
+        execute(&mut overlay, tip, time_ms, (0, &entry), &mut Signatures::Immediate)?;
+        bytes += entry.bytes.len();
+        operations += entry.body.operations.len();
+        signatures += 1;
+        entries.push(entry);
+    }
     for entry in withdrawals.into_iter().chain(others) {
         let fits = bytes + entry.bytes.len() <= MAX_BLOCK_ENTRY_BYTES
             && operations + entry.body.operations.len() <= MAX_BLOCK_OPERATIONS;
@@ -253,9 +270,11 @@ pub fn apply_block<S: StateRead + StateTree>(
 
     let mut overlay = Overlay::new(state);
     let mut signatures = Signatures::Collect(Vec::new());
-    for (index, entry) in entries.iter().enumerate() {
-        execute_entry(&mut overlay, moment(tip, header.time_ms), entry, &mut signatures)
-            .map_err(|error| BlockError::Entry { index, error })?;
+    if tip.recovery.is_some() && entries.is_empty() {
+        return Err(first_entry(RecoveryError::Missing));
+    }
+    for entry in entries.iter().enumerate() {
+        execute(&mut overlay, tip, header.time_ms, entry, &mut signatures)?;
     }
     checks.extend(signatures.into_checks());
     let settled = settle(&mut overlay, tip, entries.iter().any(CheckedEntry::governs))?;
@@ -274,6 +293,25 @@ pub fn apply_block<S: StateRead + StateTree>(
     }
     let signatures = checks.len();
     Ok(finish(tip, expected, entries, changes, signatures))
+}
+
+/// One entry of a block: the first one after an agreed recovery is that recovery.
+fn execute<S: StateRead>(
+    state: &mut Overlay<'_, S>,
+    tip: &Tip,
+    time_ms: u64,
+    (index, entry): (usize, &CheckedEntry),
+    signatures: &mut Signatures,
+) -> Result<(), BlockError> {
+    let outcome = match (index, tip.recovery) {
+        (0, Some(plan)) => execute_recovery(state, tip, &plan, entry, signatures),
+        _ => execute_entry(state, moment(tip, time_ms), entry, signatures),
+    };
+    outcome.map_err(|error| BlockError::Entry { index, error })
+}
+
+fn first_entry(error: RecoveryError) -> BlockError {
+    BlockError::Entry { index: 0, error: error.into() }
 }
 
 fn check_turn(tip: &Tip, header: &Header) -> Result<Hash, BlockError> {
@@ -353,7 +391,7 @@ fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, Bl
         if entry.is_withdrawal() && withdrawals_over {
             return Err(BlockError::WithdrawalOrder { index });
         }
-        withdrawals_over |= !entry.is_withdrawal();
+        withdrawals_over |= !entry.is_withdrawal() && (index, entry.recovery().is_some()) != (0, true);
         entries.push(entry);
     }
     if bytes > MAX_BLOCK_ENTRY_BYTES {
@@ -382,10 +420,9 @@ fn bad_signature<S: StateRead>(
     checks: &[Check],
 ) -> BlockError {
     let mut overlay = Overlay::new(state);
-    for (index, entry) in entries.iter().enumerate() {
-        let outcome = execute_entry(&mut overlay, moment(tip, time_ms), entry, &mut Signatures::Immediate);
-        if let Err(error) = outcome {
-            return BlockError::Entry { index, error };
+    for entry in entries.iter().enumerate() {
+        if let Err(error) = execute(&mut overlay, tip, time_ms, entry, &mut Signatures::Immediate) {
+            return error;
         }
     }
     let voter = checks
@@ -464,6 +501,7 @@ fn finish<U>(
         validators: settled.validators,
         change_height: settled.change_height,
         bench,
+        recovery: None,
     };
     let tree = tree.map(|(_, update)| update);
     Applied { tip, header, header_bytes, entries, changes, tree, log_nodes, signatures }

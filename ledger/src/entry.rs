@@ -1,13 +1,14 @@
 //! Entries: what an organization signs and submits. Here is their form; what they do is in [`crate::execute`].
 
 use assent_proto::ledger::v1::operation::Kind;
-use assent_proto::ledger::v1::{Entry, EntryBody, Operation};
+use assent_proto::ledger::v1::{Entry, EntryBody, Operation, Recover};
 use prost::Message;
 
 use crate::encoding::{array, decode, id, EncodingError};
 use crate::governance::{check_evidence, check_govern};
 use crate::hash::{framed, hash, Context, Hash};
 use crate::keys::{sign, Check, PublicKey, SigningKey};
+use crate::recovery::check_recover;
 
 /// Longest encoded entry.
 pub const MAX_ENTRY_BYTES: usize = 65_535;
@@ -44,9 +45,17 @@ impl CheckedEntry {
         matches!(self.body.operations.first().and_then(|o| o.kind.as_ref()), Some(Kind::Withdraw(_)))
     }
 
-    /// True when it holds steps of governance.
+    /// True when it holds steps of governance, or a recovery.
     pub fn governs(&self) -> bool {
-        self.body.operations.iter().any(|o| matches!(o.kind, Some(Kind::Govern(_))))
+        self.body.operations.iter().any(|o| matches!(o.kind, Some(Kind::Govern(_) | Kind::Recover(_))))
+    }
+
+    /// The recovery that it holds, and nothing else.
+    pub fn recovery(&self) -> Option<&Recover> {
+        match self.body.operations.first().and_then(|o| o.kind.as_ref()) {
+            Some(Kind::Recover(op)) => Some(op),
+            _ => None,
+        }
     }
 }
 
@@ -139,6 +148,9 @@ pub fn check_entry(chain_id: &str, bytes: &[u8]) -> Result<CheckedEntry, Encodin
             "withdrawals share no entry with other operations".into(),
         ));
     }
+    if count > 1 && body.operations.iter().any(|o| matches!(o.kind, Some(Kind::Recover(_)))) {
+        return Err(field("EntryBody", "operations", "a recovery stands alone in its entry".into()));
+    }
     Ok(CheckedEntry {
         bytes: bytes.to_vec(),
         hash: entry_hash(chain_id, bytes),
@@ -185,5 +197,6 @@ fn check_operation(operation: &Operation) -> Result<(), EncodingError> {
         }
         Some(Kind::Govern(op)) => check_govern(op),
         Some(Kind::ReportEvidence(op)) => check_evidence(op),
+        Some(Kind::Recover(op)) => check_recover(op),
     }
 }

@@ -11,6 +11,7 @@
 //! state, execute    slots, policy slots, organizations; what an operation does to them
 //! membership        who is a member, who votes, and what changes at which height
 //! governance        what steps of governance and evidence do to it
+//! recovery          a quorum lost for ever: those that remain go on, visibly
 //! replacement       a control key that waits to take the place of the present one
 //! tree, log         authenticated map (jmt) and RFC 6962 log, with proofs
 //! certificate       votes, and more than 2/3 of the power
@@ -52,6 +53,7 @@ pub mod pack;
 pub mod peer_id;
 pub mod receipt;
 pub mod receipts;
+pub mod recovery;
 pub mod replacement;
 pub mod sets;
 pub mod state;

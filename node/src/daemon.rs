@@ -38,13 +38,18 @@ enum Command {
     /// Back up ledger and vault, check a backup, put one back.
     #[command(subcommand)]
     Backup(backup::Command),
+    /// Go on with the validators that remain when a quorum is lost for ever.
+    #[command(subcommand)]
+    Recover(crate::recover::Command),
 }
 
 /// Runs the daemon until it is told to stop; the exit codes are those of INTERFACES.md.
 pub fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
-    if let Some(Command::Backup(command)) = arguments.command.take() {
-        return backup::main(command);
+    match arguments.command.take() {
+        Some(Command::Backup(command)) => return backup::main(command),
+        Some(Command::Recover(command)) => return crate::recover::main(&command),
+        None => {}
     }
     let filter = EnvFilter::try_from_env("ASSENTD_LOG")
         .unwrap_or_else(|_| EnvFilter::new("info,arc_malachitebft=warn,libp2p=warn,libp2p_gossipsub=error"));

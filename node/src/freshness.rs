@@ -231,6 +231,7 @@ mod tests {
             validators: ValidatorSet { validators: (0..4).map(seat).collect(), ..Default::default() },
             change_height: 0,
             bench: Bench::default(),
+            recovery: None,
         };
         TipInfo { tip: Arc::new(tip), at: Instant::now(), signers: Vec::new() }
     }

@@ -41,6 +41,7 @@ pub mod own_keys;
 pub mod peers;
 pub mod progress;
 pub mod recipient;
+pub mod recover;
 pub mod refusal;
 pub mod reports;
 pub mod snapshot;

@@ -1,10 +1,11 @@
 //! One chain, record by record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{Certificate, Header, ValidatorSet};
 
+use super::recovered::Recovered;
 use super::steps::SetStep;
 use super::{Fault, RecordKind};
 use crate::block::{apply_block, apply_genesis, BlockError, Tip, Verify};
@@ -69,7 +70,7 @@ pub struct ChainVerifier {
     expected_genesis: Option<Hash>,
     genesis_hash: Option<Hash>,
     pub(super) tip: Option<Tip>,
-    state: Memory,
+    pub(super) state: Memory,
     pub(super) sealed: bool,
     /// Hash of the set that the next record has to hold.
     pub(super) awaited_set: Option<Hash>,
@@ -81,11 +82,15 @@ pub struct ChainVerifier {
     pub sets: Vec<SetStep>,
     /// Heights whose entries are not in the file: first and last of each run.
     pub pruned: Vec<(u64, u64)>,
+    /// Recoveries of a lost quorum, in order: each was accepted by the auditor.
+    pub recoveries: Vec<Recovered>,
+    /// Plans of recoveries that the auditor accepts.
+    pub(super) accepted: BTreeSet<Hash>,
 }
 
 /// Values and roots in memory.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     values: MemoryState,
     tree: MemoryTree,
 }
@@ -123,6 +128,8 @@ impl ChainVerifier {
             organizations: BTreeMap::new(),
             sets: Vec::new(),
             pruned: Vec::new(),
+            recoveries: Vec::new(),
+            accepted: BTreeSet::new(),
         }
     }
 
@@ -203,7 +210,7 @@ impl ChainVerifier {
         Ok(())
     }
 
-    fn step(&mut self, height: u64, chain_id: &str, set: ValidatorSet) {
+    pub(super) fn step(&mut self, height: u64, chain_id: &str, set: ValidatorSet) {
         let before = self.sets.last().map(|step| &step.set);
         let step = SetStep::new(height, chain_id, before, set);
         self.sets.push(step);
@@ -213,8 +220,13 @@ impl ChainVerifier {
         let Some(tip) = &self.tip else {
             return Err(self.fault("record-order", "Genesis record", "Block record"));
         };
+        let recovered = self.recovered(tip, payload, verify)?;
+        let tip = recovered.as_ref().map_or(tip, |(tip, _)| tip);
         let applied =
             apply_block(tip, &self.state, payload, verify).map_err(|error| self.block_fault(&error))?;
+        if let Some((tip, recovered)) = recovered {
+            self.note_recovery(&tip, recovered);
+        }
         self.counts.entries += applied.entries.len() as u64;
         self.counts.signatures += applied.signatures as u64;
         for entry in &applied.entries {

@@ -18,11 +18,13 @@
 mod chain;
 mod diagnosis;
 mod records;
+mod recovered;
 mod steps;
 mod structural;
 
 pub use chain::{ChainVerifier, Counts, Level, OrganizationCounts, PRUNED};
 pub use records::{parse_head, write_record, RecordKind, EXPORT_MAGIC};
+pub use recovered::{Recovered, RECOVERY};
 pub use steps::SetStep;
 
 use crate::hash::Hash;

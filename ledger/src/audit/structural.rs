@@ -24,6 +24,11 @@ impl ChainVerifier {
     pub(super) fn whole_block(&mut self, payload: &[u8], verify: Verify<'_>) -> Result<(), Fault> {
         let block: Block = decode("Block", payload, MAX_BLOCK_BYTES)
             .map_err(|e| self.fault("malformed", "a block", e.to_string()))?;
+        let recovered = self.tip.as_ref().map(|tip| self.recovered(tip, payload, verify)).transpose()?;
+        if let Some((agreed, recovered)) = recovered.flatten() {
+            self.note_recovery(&agreed, recovered);
+            self.tip = Some(Tip { recovery: None, ..agreed });
+        }
         let leaves = block.entries.iter().map(|entry| tagged_leaf_hash(LEAF_ENTRY, entry)).collect();
         let outline =
             Outline { header: &block.header, previous_certificate: &block.previous_certificate, leaves };

@@ -86,7 +86,8 @@ fn retire(membership: &mut Membership, validator: Validator, next: u64) {
     membership.former_vote_keys.drain(..surplus);
 }
 
-fn remove_validator(membership: &mut Membership, organization: &str, next: u64) {
+/// A validator votes no more from height `next` on; what it has under way goes.
+pub(crate) fn remove_validator(membership: &mut Membership, organization: &str, next: u64) {
     membership.joining.retain(|v| v.organization != organization);
     membership
         .scheduled

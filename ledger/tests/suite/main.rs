@@ -19,6 +19,7 @@ mod purity;
 mod receipt_files;
 mod receipts;
 mod records;
+mod recovery;
 mod replacement;
 mod rules;
 mod sets;

@@ -12,7 +12,8 @@ use assent_ledger::tree;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
     AccessEvent, AccessHistory, AccessReceipt, CancelReplacement, Certificate, DataRequest, Govern,
-    InclusionProof, Operation, RecordAccess, RecordBundle, ReportEvidence, SetConsent, SetPolicy, Withdraw,
+    InclusionProof, Operation, RecordAccess, RecordBundle, Recover, ReportEvidence, SetConsent, SetPolicy,
+    Withdraw,
 };
 use prost::Message;
 
@@ -108,7 +109,7 @@ macro_rules! wraps {
         fn from(op: $name) -> Self { Wrapped(Kind::$name(op)) }
     })* };
 }
-wraps!(SetConsent, Withdraw, RecordAccess, SetPolicy, CancelReplacement, Govern, ReportEvidence);
+wraps!(SetConsent, Withdraw, RecordAccess, SetPolicy, CancelReplacement, Govern, Recover, ReportEvidence);
 
 pub fn request(recipient: &str, nonce: u8) -> DataRequest {
     DataRequest {

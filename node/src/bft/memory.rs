@@ -154,6 +154,26 @@ impl Files {
         }
     }
 
+    /// After the operator agreed to go on from block `tip` with other validators: what was signed above it counted for the old set, and
+    /// is put aside, once. Votes for the next height under the new set are other votes: they name a header that names that set. False when
+    /// that was done before: then the log may hold votes of the new set, and stays.
+    pub fn put_aside(&self, tip: u64) -> Result<bool, Fatal> {
+        let aside = self.home.join("wal").join(format!("before-recovery-{tip}.wal"));
+        let failed = |e: io::Error| storage(&aside, &e);
+        if aside.try_exists().map_err(failed)? {
+            return Ok(false);
+        }
+        self.follows(tip)?;
+        forget(&self.marker)?;
+        std::fs::create_dir_all(self.home.join("wal")).map_err(failed)?;
+        match std::fs::rename(self.log(), &aside) {
+            Err(error) if error.kind() == ErrorKind::NotFound => drop(File::create(&aside).map_err(failed)?),
+            outcome => outcome.map_err(failed)?,
+        }
+        sync_folder(&aside)?;
+        Ok(true)
+    }
+
     /// It can't say any more what it signed.
     pub fn lost(&self) -> Result<(), Fatal> {
         forget(&self.until())

@@ -8,6 +8,7 @@ use assent_ledger::block::{
     apply_block, build_block, header_hash, time_is_plausible, Applied, BlockError, Proposal, Tip,
 };
 use assent_ledger::certificate::verify_certificate;
+use assent_ledger::entry::{check_entry, CheckedEntry};
 use assent_ledger::execute::ExecuteError;
 use assent_ledger::keys::Check;
 use assent_ledger::Hash;
@@ -115,6 +116,17 @@ impl LedgerReplica {
         Ok(())
     }
 
+    /// The entry that the next block has to start with, when a recovery is agreed to.
+    fn recovery_entry(&self) -> Result<Option<CheckedEntry>, Fatal> {
+        if self.tip.recovery.is_none() {
+            return Ok(None);
+        }
+        let missing = || Fatal::Corrupt("a recovery is agreed to, and its entry is missing".into());
+        let bytes = self.store.recovery_entry()?.ok_or_else(missing)?;
+        let entry = check_entry(&self.tip.chain_id, &bytes);
+        entry.map(Some).map_err(|e| Fatal::Corrupt(format!("the entry of the recovery: {e}")))
+    }
+
     fn drop_entries(&self, dropped: Vec<(Hash, ExecuteError)>) {
         self.mempool.remove(dropped.iter().map(|(hash, _)| hash));
         for (hash, error) in dropped {
@@ -171,7 +183,8 @@ impl Replica for LedgerReplica {
             previous_certificate,
         };
         let view = self.store.view()?;
-        let (candidates, spoiled) = fault::candidates(self.mempool.select());
+        let (mut candidates, spoiled) = fault::candidates(self.mempool.select());
+        candidates.extend(self.recovery_entry()?);
         let verify = |c: &[Check]| spoiled || self.mempool.verify(c);
         let built = build_block(&self.tip, &view, candidates, &proposal, &verify);
         let (bytes, applied, dropped) = match built {
@@ -307,7 +320,9 @@ impl Replica for LedgerReplica {
     }
 
     fn has_work(&self) -> bool {
-        self.mempool.has_work(&self.tip) || self.committed_at.elapsed() >= self.heartbeat
+        self.tip.recovery.is_some()
+            || self.mempool.has_work(&self.tip)
+            || self.committed_at.elapsed() >= self.heartbeat
     }
 
     fn wake(&self) -> Arc<Notify> {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | meta | "genesis", "tip", "format" | GenesisFile, StoredTip, number |
 //! | meta | "whole-from", "own-gap" | see [`super::prune`] |
+//! | meta | "recovery-entry" | Entry: first of the next block while the tip says that a recovery is agreed to |
 //! | validators | validator-set hash | ValidatorSet: each that ever was |
 //! | blocks, certificates | height | Block, Certificate |
 //! | pruned | height | StoredPruned, in place of the block |
@@ -433,6 +434,31 @@ impl Store {
             found.push(stored.into_candidate().ok_or_else(broken)?);
         }
         Ok(found)
+    }
+
+    /// Puts a recovery that the operator agreed to beside the tip: `tip` is the present one with the new validators, `entry` what this
+    /// node proposes with. What the old set left undecided goes.
+    pub fn agree_to_recovery(&self, tip: &Tip, entry: Option<&[u8]>) -> Result<(), Fatal> {
+        let mut batch = WriteBatch::default();
+        let prefix = height_key(tip.height + 1);
+        for family in ["undecided", "built"] {
+            let mode = rocksdb::IteratorMode::From(&prefix, rocksdb::Direction::Forward);
+            for item in self.db.iterator_cf(self.family(family)?, mode) {
+                let (key, _) = item.map_err(|e| self.failed(e))?;
+                batch.delete_cf(self.family(family)?, key);
+            }
+        }
+        self.put_validators(&mut batch, tip)?;
+        batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(tip).encode_to_vec());
+        if let Some(entry) = entry {
+            batch.put_cf(self.family("meta")?, b"recovery-entry", entry);
+        }
+        self.write(batch)
+    }
+
+    /// What this node proposes first while a recovery is agreed to.
+    pub fn recovery_entry(&self) -> Result<Option<Vec<u8>>, Fatal> {
+        self.get("meta", b"recovery-entry")
     }
 
     /// Commits a block: entries, header, certificate, state, tree, log and indexes in one synced batch. There is no

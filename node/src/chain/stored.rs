@@ -40,6 +40,9 @@ pub struct StoredTip {
     voters: Option<ValidatorSet>,
     #[prost(uint64, tag = "12")]
     change_height: u64,
+    /// None when no recovery is agreed to.
+    #[prost(bytes = "vec", optional, tag = "13")]
+    recovery: Option<Vec<u8>>,
 }
 
 /// A proposer that missed its last turn.
@@ -72,6 +75,7 @@ impl From<&Tip> for StoredTip {
             bench: tip.bench.0.iter().map(|(address, a)| absence(address, a)).collect(),
             voters: (tip.voters != tip.validators).then(|| tip.voters.clone()),
             change_height: tip.change_height,
+            recovery: tip.recovery.map(|plan| plan.to_vec()),
         }
     }
 }
@@ -96,6 +100,10 @@ impl StoredTip {
             validators,
             change_height: self.change_height,
             bench: Bench(bench),
+            recovery: match self.recovery {
+                Some(plan) => Some(hash(&plan)?),
+                None => None,
+            },
         })
     }
 }

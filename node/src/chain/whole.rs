@@ -9,8 +9,10 @@
 
 use assent_ledger::block::header_hash;
 use assent_ledger::certificate::{validator_set_hash, verify_certificate};
+use assent_ledger::entry::check_entry;
 use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
+use assent_ledger::recovery::new_set;
 use assent_ledger::state::organization_key;
 use assent_ledger::tree::{self, MemoryNodes};
 use assent_ledger::Hash;
@@ -18,6 +20,7 @@ use assent_proto::ledger::v1::{Block, Header, ValidatorSet};
 use prost::Message;
 use rocksdb::IteratorMode;
 
+use super::store::height_key;
 use super::{Store, View};
 use crate::order::Fatal;
 
@@ -102,6 +105,14 @@ fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal>
     }
 }
 
+/// The validators that a block's recovery names: the block before names others.
+fn recovered(view: &View<'_>, chain_id: &str, header: &Header) -> Result<Option<ValidatorSet>, Fatal> {
+    let bytes = view.get("blocks", &height_key(header.height))?;
+    let block = bytes.and_then(|bytes| Block::decode(bytes.as_slice()).ok());
+    let entry = block.and_then(|block| check_entry(chain_id, block.entries.first()?).ok());
+    Ok(entry.and_then(|entry| new_set(entry.recovery()?).ok()))
+}
+
 /// The validator set that votes on a header, and the one of the next height.
 struct Sets {
     chain_id: String,
@@ -123,6 +134,12 @@ impl Sets {
         if self.voters != self.next {
             self.hash = validator_set_hash(&self.chain_id, &self.next);
             self.voters = self.next.clone();
+        }
+        if header.validator_set_hash != self.hash {
+            if let Some(set) = recovered(view, &self.chain_id, header)? {
+                self.hash = validator_set_hash(&self.chain_id, &set);
+                (self.voters, self.next) = (set.clone(), set);
+            }
         }
         if header.validator_set_hash != self.hash {
             return Err(wrong("its validators are not those that the block before names"));
@@ -159,7 +176,9 @@ fn check_tip(view: &View<'_>, chain_id: &str, header: &Header, sets: &Sets) -> R
     if (header.time_ms, header.state_root.as_slice()) != (tip.time_ms, &tip.state_root[..]) {
         return Err(corrupt("time or state root of the tip are not those of its header"));
     }
-    if (&tip.voters, &tip.validators) != (&sets.voters, &sets.next) {
+    // Those of a recovery that the operator agreed to follow from no header yet.
+    let next = if tip.recovery.is_some() { &tip.validators } else { &sets.next };
+    if (&tip.voters, &tip.validators) != (&sets.voters, next) {
         return Err(corrupt("the validators of the tip are not those that the headers lead to"));
     }
     let committed = view.committed(tip.height)?.ok_or_else(|| corrupt("the newest block is missing"))?;

@@ -33,6 +33,7 @@ mod pack;
 mod patient;
 mod peers;
 mod receipts;
+mod recovery;
 mod registry;
 mod reviews;
 mod simulation;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use assent_ledger::audit::{ChainVerifier, Counts, Fault, Level, SetStep};
+use assent_ledger::audit::{ChainVerifier, Counts, Fault, Level, Recovered, SetStep, RECOVERY};
 use assent_ledger::checkpoint::Checkpoint;
 use serde_json::{json, Value};
 
@@ -44,6 +44,7 @@ impl Verified<'_> {
 
     fn exit(&self) -> Exit {
         match (&self.outcome, self.anchored && !self.fell_short()) {
+            (Err(fault), _) if fault.kind == RECOVERY => Exit::Undecided,
             (Err(_), _) => Exit::Verification,
             (Ok(()), true) => Exit::Ok,
             (Ok(()), false) => Exit::Undecided,
@@ -62,6 +63,7 @@ impl Verified<'_> {
 
     fn verdict(&self) -> &'static str {
         match (&self.outcome, self.fell_short(), self.anchored) {
+            (Err(fault), ..) if fault.kind == RECOVERY => "not decided, a recovery needs your acceptance",
             (Err(_), ..) => "does NOT hold",
             (Ok(()), true, _) => "not fully verified, the structure holds",
             (Ok(()), false, false) => "consistent, not anchored",
@@ -92,6 +94,7 @@ pub fn report(verified: &Verified<'_>) -> Report {
         "chain_id": chain_id, "genesis_hash": genesis_hash, "from": 0, "to": to,
         "entries": entries, "operations": operations, "signatures": signatures,
         "validator_sets": sets_json(&verifier.sets), "organizations": organizations,
+        "recoveries": verifier.recoveries.iter().map(recovery_json).collect::<Vec<_>>(),
         "checkpoints": verified.pins.all().map(pin_json).collect::<Vec<_>>(),
         "not_checked": verified.not_checked(),
         "fault": verified.outcome.as_ref().err().map_or(Value::Null, fault_json),
@@ -116,7 +119,7 @@ fn text(verified: &Verified<'_>, to: u64) -> String {
     }
     rows.push(("signatures", signatures.to_string()));
     text += &fields(&rows);
-    text += &sets_text(&verifier.sets);
+    text += &sets_text(verifier);
     if !verifier.organizations.is_empty() && verified.outcome.is_ok() {
         let rows = verifier.organizations.iter().map(|(id, of)| {
             [
@@ -149,13 +152,34 @@ fn text(verified: &Verified<'_>, to: u64) -> String {
     text
 }
 
-fn sets_text(sets: &[SetStep]) -> String {
+fn sets_text(verifier: &ChainVerifier) -> String {
     let said = |step: &SetStep| {
         let SetStep { height, changed, .. } = step;
+        if let Some(recovered) = verifier.recoveries.iter().find(|r| r.height == *height) {
+            return recovery_text(recovered);
+        }
         let certified = format!("from height {height}, certified by the set before: {}", changed.join(", "));
         paragraph("validators changed: ", &certified)
     };
-    sets.iter().skip(1).map(said).collect()
+    verifier.sets.iter().skip(1).map(said).collect()
+}
+
+fn recovery_text(recovered: &Recovered) -> String {
+    let Recovered { height, plan, by, removed, reason } = recovered;
+    let said = format!(
+        "RECOVERY of a lost quorum, NOT certified by the set before: from height {height} without {}, by {}, because of \"{}\"; you \
+         accepted its plan {}",
+        removed.join(", "),
+        by.join(", "),
+        printable(reason),
+        hex::encode(plan)
+    );
+    paragraph("validators changed: ", &said)
+}
+
+fn recovery_json(recovered: &Recovered) -> Value {
+    let Recovered { height, plan, by, removed, reason } = recovered;
+    json!({ "height": height, "plan": hex::encode(plan), "by": by, "removed": removed, "reason": reason })
 }
 
 fn sets_json(sets: &[SetStep]) -> Vec<Value> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use assent_ledger::audit::{ChainVerifier, Level, PRUNED};
+use assent_ledger::Hash;
 
 use super::read::verify;
 use super::report::{report, Verified};
@@ -24,8 +25,16 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "LEVEL", value_parser = ["full", "structural"], default_value = "full",
           hide_default_value = true, hide_possible_values = true)]
     level: String,
+    /// Accept this recovery of a lost quorum; as often as needed
+    #[arg(long, value_name = "PLAN_HASH", value_parser = plan)]
+    accept_recovery: Vec<Hash>,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
+}
+
+fn plan(text: &str) -> Result<Hash, String> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "not the hash of a plan: 64 hex digits".to_owned())
 }
 
 impl VerifyArgs {
@@ -34,7 +43,8 @@ impl VerifyArgs {
         let anchor = self.anchor.resolve(profile)?;
         let pins = self.checkpoints.read()?;
         let at = |level| {
-            verify(&self.file, || ChainVerifier::new(level, anchor), &pins).map_err(|e| {
+            let make = || ChainVerifier::new(level, anchor).accepting(self.accept_recovery.iter().copied());
+            verify(&self.file, make, &pins).map_err(|e| {
                 Failure::usage("UNREADABLE", format!("{} can't be read: {e}", self.file.display()))
             })
         };

@@ -12,7 +12,7 @@ pub const NOT_COVERED: &[(&str, &str)] = &[
     ("F3", NO_PROCESSES),
     ("F6", "clients' certificates are revoked and rotated in the node's own tests: node/tests/suite/certificates.rs"),
     ("F7", "no case of this tool; the node's certificates tests reload under open connections"),
-    ("F9", "recovery of a quorum lost for ever is not built yet"),
+    ("F9", "recovery of a quorum lost for ever is tested in one process only (node, `recovery`)"),
     ("G1", "a million mutated messages are a fuzzing run of their own"),
     ("G2", NO_PROCESSES),
     ("G3", NO_PROCESSES),

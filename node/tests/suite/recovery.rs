@@ -1,0 +1,138 @@
+//! Two of four validators are gone for ever: the other two agree to a plan and go on, with everything that was there.
+
+use std::time::{Duration, Instant};
+
+use assent_ledger::audit::{parse_head, ChainVerifier, Fault, Level, EXPORT_MAGIC, RECOVERY};
+use assent_ledger::Hash;
+use assent_node::recover::{apply, plan, sign, RecoverError};
+use assent_proto::v1::node_service_client::NodeServiceClient;
+use assent_proto::v1::GetStatusRequest;
+
+use crate::kill::set_policy;
+use crate::net::Net;
+
+/// Longest that anything here may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn height(net: &Net, i: usize) -> u64 {
+    let mut client = NodeServiceClient::new(net.client(i, "operator"));
+    let status = client.get_status(GetStatusRequest {}).await;
+    status.ok().and_then(|s| s.into_inner().answer).map_or(0, |answer| answer.height)
+}
+
+/// One policy through this node, acknowledged.
+async fn write(net: &Net, i: usize, n: u64) {
+    let begin = Instant::now();
+    loop {
+        match set_policy(net, i, n).await {
+            Ok(seq) => return assert_eq!(seq, n, "lost, or done twice"),
+            Err(status) => assert!(begin.elapsed() < PATIENCE, "{status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn audit(export: &[u8], accepted: Option<Hash>) -> (ChainVerifier, Result<(), Fault>) {
+    let mut verifier = ChainVerifier::new(Level::Full, None).accepting(accepted);
+    let mut rest = &export[EXPORT_MAGIC.len()..];
+    while !rest.is_empty() {
+        let (kind, len) = parse_head(rest[..5].try_into().unwrap()).unwrap();
+        if let Err(fault) = verifier.record(kind, &rest[5..5 + len]) {
+            return (verifier, Err(fault));
+        }
+        rest = &rest[5 + len..];
+    }
+    let outcome = verifier.finish();
+    (verifier, outcome)
+}
+
+fn reason(outcome: Result<String, RecoverError>) -> &'static str {
+    match outcome {
+        Err(RecoverError::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_four_recover_with_every_committed_entry_and_go_on() {
+    let mut net = Net::started(4).await;
+    for i in 0..4 {
+        net.ready(i).await;
+        write(&net, i, 1).await;
+    }
+    write(&net, 0, 2).await;
+    for i in [2, 3] {
+        net.stop(i).await.unwrap();
+    }
+    // No quorum: this is voted on, and never decided.
+    set_policy(&net, 0, 3).await.unwrap_err();
+    let begin = Instant::now();
+    while height(&net, 0).await != height(&net, 1).await {
+        assert!(begin.elapsed() < PATIENCE, "the survivors are at different blocks");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let last = height(&net, 0).await;
+    let before = net.export(0).await;
+    let entries = audit(&before, None).0.counts.entries;
+    let dirs: Vec<_> = net.members.iter().map(|m| m.dir.clone()).collect();
+    let names: Vec<_> = net.members.iter().map(|m| m.id.clone()).collect();
+    let file = dirs[0].join("recovery.plan");
+    // Not while the node runs.
+    assert!(matches!(plan(&dirs[0], &names[..2], "fire", &file), Err(RecoverError::Failed(_))));
+    for i in [0, 1] {
+        net.stop(i).await.unwrap();
+    }
+    plan(&dirs[0], &names[..2], "fire", &file).unwrap();
+    assert_eq!(reason(plan(&dirs[0], &names[..2], "fire", &file)), "FILE_EXISTS");
+    assert_eq!(reason(apply(&dirs[0], &file)), "RECOVERY_SIGNERS");
+    sign(&dirs[0], &file).unwrap();
+    assert_eq!(reason(apply(&dirs[0], &file)), "RECOVERY_SIGNERS");
+    assert_eq!(
+        reason(sign(&dirs[2], &file)),
+        if height_of(&net, 2) == last { "NOT_REMAINING" } else { "RECOVERY_OTHER_TIP" }
+    );
+    let said = sign(&dirs[1], &file).unwrap();
+    let hash: Hash = hex::decode(said.lines().next().unwrap().split_whitespace().last().unwrap())
+        .unwrap()
+        .try_into()
+        .unwrap();
+    for dir in &dirs[..2] {
+        let said = apply(dir, &file).unwrap();
+        assert!(said.contains("start the node"), "{said}");
+        assert!(apply(dir, &file).unwrap().contains("nothing was changed"));
+        assert!(dir.join(format!("data/consensus/wal/before-recovery-{last}.wal")).exists());
+    }
+    for i in [0, 1] {
+        net.start(i).await;
+    }
+    for i in [0, 1] {
+        net.ready(i).await;
+    }
+    // What waited comes, and more; what was there counts on.
+    write(&net, 0, 3).await;
+    write(&net, 1, 2).await;
+    let export = net.export(1).await;
+    let fault = audit(&export, None).1.unwrap_err();
+    assert_eq!((fault.kind, fault.height), (RECOVERY, last + 1));
+    let (verifier, outcome) = audit(&export, Some(hash));
+    assert_eq!(outcome, Ok(()));
+    assert!(verifier.counts.entries >= entries + 3, "the recovery and two policies");
+    let mut gone = names[2..].to_vec();
+    gone.sort();
+    assert_eq!(verifier.recoveries[0].removed, gone);
+    // The records of every block before are in the new export, byte for byte; the old one ends with a certificate.
+    let same = before.iter().zip(&export).take_while(|(a, b)| a == b).count();
+    assert!(before.len() - same < 1024, "{same} of {} bytes", before.len());
+    for i in [0, 1] {
+        net.stop(i).await.unwrap();
+    }
+}
+
+/// Height of a stopped node's ledger.
+fn height_of(net: &Net, i: usize) -> u64 {
+    let config = net.config(i);
+    let file = std::fs::read(&config.genesis).unwrap();
+    let store =
+        assent_node::chain::Store::open(&config.data_dir.join("ledger"), &file, &net.genesis).unwrap();
+    store.tip().unwrap().height
+}
