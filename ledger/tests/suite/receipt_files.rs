@@ -632,10 +632,7 @@ fn a_receipt_has_at_most_four_kilobytes() {
     for (name, claim) in claims {
         let receipt = Receipt { anchor: Some(anchor.clone()), claim: Some(claim) };
         let size = receipt.encode_to_vec().len();
-        println!("{name}: {size} bytes");
         assert!(size <= 4096 - 8, "{name}: {size} bytes");
-        let begin = std::time::Instant::now();
         check(&world.trust(), &receipt).unwrap_or_else(|e| panic!("{name}: {e}"));
-        println!("{name}: verified in {:?}", begin.elapsed());
     }
 }

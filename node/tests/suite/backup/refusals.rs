@@ -18,6 +18,9 @@ fn with_head(whole: &[u8], format: u32, alter: impl Fn(&mut serde_json::Value)) 
     [head, whole[22 + length + 32..].to_vec()].concat()
 }
 
+/// Changes a manifest.
+type Edit = fn(&mut serde_json::Value);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_another_chain_organization_key_or_version_is_refused_and_touches_nothing() {
     let (net, dir, file) = backed_up().await;
@@ -48,7 +51,7 @@ async fn a_backup_of_another_chain_organization_key_or_version_is_refused_and_to
     lose_data(&dir);
     let before = net.files();
     // A newer format, another version of the rules, a name that leads out of the folder.
-    let forms: [(u32, fn(&mut serde_json::Value), &str); 3] = [
+    let forms: [(u32, Edit, &str); 3] = [
         (2, |_| {}, "format 2"),
         (1, |m| m["protocol_version"] = 2.into(), "protocol_version 2"),
         (1, |m| m["files"][1]["path"] = "ledger/../../keys/vote.pem".into(), "vote.pem"),
