@@ -171,6 +171,10 @@ impl<'a> Import<'a> {
         let made = |level, index, hash: Hash| batch.put_cf(log, log_key(level, index), hash);
         let header = self.headers.next(&block.header, &block.previous_certificate, leaves, made)?;
         let (height, time_ms) = (header.height, header.time_ms);
+        if header.next_validator_set_hash != header.validator_set_hash {
+            let key = height_key(height);
+            self.batch.put_cf(self.store.family("sets")?, key, &header.next_validator_set_hash);
+        }
         let kept = self.own_entries(height, &block)?;
         for entry in &kept {
             let leaf = usize::try_from(entry.index).ok().and_then(|n| leaves.get(n));

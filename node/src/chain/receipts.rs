@@ -15,8 +15,9 @@ use assent_proto::ledger::v1::{
 use prost::Message;
 use rocksdb::{IteratorMode, WriteBatch};
 
+use super::prune::Sealed;
 use super::store::Store;
-use super::view::{Committed, View};
+use super::view::View;
 use crate::order::Fatal;
 use crate::refusal::{Kind, Refusal};
 
@@ -77,15 +78,14 @@ impl View<'_> {
             if at >= height {
                 break;
             }
-            let Committed { block, certificate, .. } = self.at(at)?;
-            let next = Some(self.decode("a validator set", &value)?);
-            changes.push(SetChange { header: block.header, certificate: Some(certificate), next });
+            let missing = |what: &str| Fatal::Corrupt(format!("{what} of height {at} is missing"));
+            let sealed = self.sealed(at)?.ok_or_else(|| missing("the block"))?;
+            let set = self.get("validators", &value)?.ok_or_else(|| missing("the next validator set"))?;
+            let next = Some(self.decode("a validator set", &set)?);
+            let certificate = Some(sealed.certificate);
+            changes.push(SetChange { header: sealed.header_bytes, certificate, next });
         }
         Ok(changes)
-    }
-
-    fn at(&self, height: u64) -> Result<Committed, Fatal> {
-        self.committed(height)?.ok_or_else(|| Fatal::Corrupt(format!("block {height} is missing")))
     }
 
     fn members(&self, genesis: &CheckedGenesis, set: &ValidatorSet) -> Result<Option<Vec<Member>>, Refusal> {
@@ -111,7 +111,7 @@ impl View<'_> {
         start: StartAt,
         signer: Option<&str>,
     ) -> Result<(Anchor, Option<MemberProof>), Refusal> {
-        let Some(Committed { block, certificate, header, .. }) = self.committed(height)? else {
+        let Some(Sealed { header_bytes, certificate, header }) = self.sealed(height)? else {
             return Err(unavailable("this node does not have that block yet: retry in a moment"));
         };
         let changes = self.set_changes(height)?;
@@ -129,7 +129,7 @@ impl View<'_> {
             }
         };
         let anchor = match start {
-            StartAt::Genesis => from_genesis(genesis, &changes, block.header, &certificate)
+            StartAt::Genesis => from_genesis(genesis, &changes, header_bytes, &certificate)
                 .map_err(|e| Fatal::Corrupt(e.to_string()))?,
             StartAt::Checkpoint(size) => {
                 let path =
@@ -141,7 +141,7 @@ impl View<'_> {
                     );
                     Refusal::new(Kind::FailedPrecondition, "OTHER_CHECKPOINT", message)
                 })?;
-                from_checkpoint(size, &path, voters.clone(), block.header)
+                from_checkpoint(size, &path, voters.clone(), header_bytes)
             }
         };
         Ok((anchor, proof))

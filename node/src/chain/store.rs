@@ -5,6 +5,7 @@
 //! | meta | "genesis", "tip", "format" | GenesisFile, StoredTip, number |
 //! | meta | "whole-from", "own-gap" | see [`super::prune`] |
 //! | meta | "recovery-entry" | Entry: first of the next block while the tip says that a recovery is agreed to |
+//! | sets | height | hash of the validator set of the next height, where it is another |
 //! | validators | validator-set hash | ValidatorSet: each that ever was |
 //! | blocks, certificates | height | Block, Certificate |
 //! | pruned | height | StoredPruned, in place of the block |
@@ -46,9 +47,10 @@ use crate::order::{Candidate, Fatal};
 /// What this program reads and writes. A folder of a later one is refused.
 pub const FORMAT: u64 = 1;
 
-pub(super) const FAMILIES: [&str; 13] = [
+pub(super) const FAMILIES: [&str; 14] = [
     "meta",
     "validators",
+    "sets",
     "blocks",
     "pruned",
     "certificates",
@@ -332,6 +334,12 @@ impl Store {
     }
 
     /// So that a node that joins can follow the validator sets from genesis on.
+    /// A header names another set for the next height.
+    pub(super) fn put_set_change(&self, batch: &mut WriteBatch, header: &Header) -> Result<(), Fatal> {
+        batch.put_cf(self.family("sets")?, height_key(header.height), &header.next_validator_set_hash);
+        Ok(())
+    }
+
     pub(super) fn put_validators(&self, batch: &mut WriteBatch, tip: &Tip) -> Result<(), Fatal> {
         let hash = validator_set_hash(&tip.chain_id, &tip.validators);
         batch.put_cf(self.family("validators")?, hash, tip.validators.encode_to_vec());
@@ -478,6 +486,7 @@ impl Store {
         batch.put_cf(self.family("certificates")?, height_key(height), certificate.encode_to_vec());
         if applied.header.next_validator_set_hash != applied.header.validator_set_hash {
             self.put_validators(&mut batch, &applied.tip)?;
+            self.put_set_change(&mut batch, &applied.header)?;
             receipts::keep_members(self, &mut batch, applied)?;
         }
         let first_leaf = applied.header.log_size - applied.entries.len() as u64;
