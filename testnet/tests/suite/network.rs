@@ -140,8 +140,18 @@ fn has_the_fixed_form(network: &Value) {
     assert!(network["chain_id"].as_str().unwrap().starts_with("testnet-"));
     assert_eq!(hex::decode(network["genesis_hash"].as_str().unwrap()).unwrap().len(), 32);
     for node in network["nodes"].as_array().unwrap() {
-        let named =
-            ["admin", "consensus", "data", "grpc", "log", "organization", "peer", "pid", "validator_key"];
+        let named = [
+            "admin",
+            "consensus",
+            "data",
+            "grpc",
+            "log",
+            "organization",
+            "peer",
+            "pid",
+            "tlog",
+            "validator_key",
+        ];
         assert_eq!(keys(node), named);
         let field = |name: &str| node[name].as_str().unwrap();
         assert!(field("grpc").starts_with("https://127.0.0.1:"), "{node}");
