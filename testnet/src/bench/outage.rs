@@ -26,11 +26,11 @@ pub async fn outage(stage: &mut Stage) -> Result<(), Error> {
     let half = open_loop(three / 2.0, stage.time, |n| writers.clone().one("half-of-three", n)).await;
     stage.must_succeed("half of three", &half);
     let (samples, seconds) = (half.micros.len() as u64, half.seconds);
-    let ratio = Figure::new("one_dead_ratio", three / four, "ratio", Target::AtLeast(0.7), samples, seconds);
+    let ratio = Figure::new("one_dead_ratio", three / four, "ratio", Target::AtLeast(0.9), samples, seconds);
     stage.keep(ratio);
     stage.keep(Figure::new("one_dead_ops_per_s", three, "ops/s", Target::None, samples, seconds));
     let p99 = half.percentile_ms(99.0);
-    stage.keep(Figure::new("one_dead_p99_ms", p99, "ms", Target::AtMost(1_500.0), samples, seconds));
+    stage.keep(Figure::new("one_dead_p99_ms", p99, "ms", Target::AtMost(1_000.0), samples, seconds));
 
     let there = status(stage.network(), WITNESS).await?;
     let height = there.answer.map_or(0, |a| a.height);
