@@ -11,8 +11,9 @@ use crate::exit::{printable, Exit};
 use crate::output::{fields, paragraph, table, Report};
 
 /// What no file can show about itself.
-const CUT: &str = "A file that was cut at a block's edge shows it only by the missing certificate record at its\n\
-                   end; one that ends with a certificate may still lack later blocks: compare the last height.";
+const CUT: &str = "A file that was cut at a block's edge shows it only by the missing certificate\n\
+                   record at its end; one that ends with a certificate may still lack later\n\
+                   blocks: compare the last height.";
 /// What the structural level leaves out.
 const STRUCTURAL: [&str; 3] = [
     "signatures of the organizations and patients over entries",
@@ -143,7 +144,7 @@ fn text(verified: &Verified<'_>, to: u64) -> String {
     match (&verified.outcome, verified.anchored) {
         (Err(fault), _) => text += &fault_text(fault),
         (Ok(()), false) => {
-            text += "Nobody said that this genesis is the right one: compare its hash, or give it with --genesis-hash.\n";
+            text += "Nobody said that this genesis is the right one: compare its hash, or give it\nwith --genesis-hash.\n";
             text += CUT;
         }
         (Ok(()), _) if verified.pins.end.is_some() => {}
