@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use assent_ledger::hash::{framed, Context};
+use assent_ledger::governance::ready_sign_bytes;
 use assent_ledger::keys::{sign, SigningKey};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::govern::Step;
@@ -113,11 +113,6 @@ pub fn sentence_of(missing: &[Purpose], own: &str) -> String {
     let files: Vec<String> = missing.iter().map(|purpose| format!("keys/{}.pem", purpose.file())).collect();
     let (is, keys) = if files.len() == 1 { ("is not", "the one") } else { ("are not", "those") };
     format!("{} {is} {keys} that the ledger has for {own}, nor is there a next one that is", files.join(", "))
-}
-
-/// Bytes that the vote key of an approved validator signs.
-pub fn ready_sign_bytes(chain_id: &str, own: &str, vote_key: &[u8], height: u64) -> Vec<u8> {
-    framed(Context::ValidatorReady, chain_id, &[own.as_bytes(), vote_key, &height.to_be_bytes()])
 }
 
 /// Approved, in sync, and connected with more than 2/3 of the power: it says so, and votes from the height that the ledger gives.

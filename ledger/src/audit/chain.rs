@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{Certificate, Header, ValidatorSet};
 
+use super::memory::StateInMemory;
 use super::recovered::Recovered;
 use super::steps::SetStep;
 use super::{Fault, RecordKind};
@@ -15,8 +16,8 @@ use crate::entry::CheckedEntry;
 use crate::genesis::check_genesis_file;
 use crate::hash::Hash;
 use crate::keys::verify_batch;
-use crate::state::{MemoryState, ReadError, StateRead};
-use crate::tree::{MemoryTree, MemoryUpdate, StateTree};
+use crate::state::ReadError;
+use crate::tree::StateTree;
 
 /// Kind of the fault that is none: a full verification met a block without its entries, and can't go on.
 pub const PRUNED: &str = "pruned";
@@ -70,7 +71,7 @@ pub struct ChainVerifier {
     expected_genesis: Option<Hash>,
     genesis_hash: Option<Hash>,
     pub(super) tip: Option<Tip>,
-    pub(super) state: Memory,
+    pub(super) state: StateInMemory,
     pub(super) sealed: bool,
     /// Hash of the set that the next record has to hold.
     pub(super) awaited_set: Option<Hash>,
@@ -88,31 +89,6 @@ pub struct ChainVerifier {
     pub(super) accepted: BTreeSet<Hash>,
 }
 
-/// Values and roots in memory.
-#[derive(Default)]
-pub(super) struct Memory {
-    values: MemoryState,
-    tree: MemoryTree,
-}
-
-impl StateRead for Memory {
-    fn value(&self, key: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
-        self.values.value(key)
-    }
-}
-
-impl StateTree for Memory {
-    type Update = MemoryUpdate;
-
-    fn update(
-        &self,
-        version: u64,
-        changes: &BTreeMap<Hash, Vec<u8>>,
-    ) -> Result<(Hash, MemoryUpdate), ReadError> {
-        self.tree.update(version, changes)
-    }
-}
-
 impl ChainVerifier {
     /// With the genesis hash that the auditor trusts, or none: then the chain can only be found consistent, not anchored.
     pub fn new(level: Level, expected_genesis: Option<Hash>) -> Self {
@@ -121,7 +97,7 @@ impl ChainVerifier {
             expected_genesis,
             genesis_hash: None,
             tip: None,
-            state: Memory::default(),
+            state: StateInMemory::default(),
             sealed: false,
             awaited_set: None,
             counts: Counts::default(),
@@ -202,8 +178,7 @@ impl ChainVerifier {
         };
         let (tip, changes, _) = apply_genesis(&genesis).map_err(unreadable)?;
         let (_, update) = self.state.update(0, &changes).map_err(unreadable)?;
-        self.state.tree.apply(update);
-        self.state.values.0.extend(changes);
+        self.state.apply(changes, Some(update));
         self.genesis_hash = Some(genesis.hash);
         self.step(1, &tip.chain_id, tip.validators.clone());
         self.tip = Some(tip);
@@ -232,10 +207,7 @@ impl ChainVerifier {
         for entry in &applied.entries {
             self.count(entry);
         }
-        self.state.values.0.extend(applied.changes);
-        if let Some(update) = applied.tree {
-            self.state.tree.apply(update);
-        }
+        self.state.apply(applied.changes, applied.tree);
         self.await_set(&applied.header);
         self.tip = Some(applied.tip);
         Ok(())

@@ -17,12 +17,14 @@
 
 mod chain;
 mod diagnosis;
+mod memory;
 mod records;
 mod recovered;
 mod steps;
 mod structural;
 
 pub use chain::{ChainVerifier, Counts, Level, OrganizationCounts, PRUNED};
+pub use memory::StateInMemory;
 pub use records::{parse_head, write_record, RecordKind, EXPORT_MAGIC};
 pub use recovered::{Recovered, RECOVERY};
 pub use steps::SetStep;

@@ -1,18 +1,16 @@
 //! A long chain made in this process, by the ledger's own rules: entries of one operation, a hundred to a block.
 
-use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use assent_ledger::audit::{write_record, RecordKind, EXPORT_MAGIC};
+use assent_ledger::audit::{write_record, RecordKind, StateInMemory, EXPORT_MAGIC};
 use assent_ledger::block::{apply_genesis, build_block, Proposal, Tip};
 use assent_ledger::certificate::{precommit, vote_sign_bytes};
 use assent_ledger::entry::{check_entry, sign_entry, CheckedEntry};
 use assent_ledger::genesis::make_genesis_file;
 use assent_ledger::hash::sha256;
 use assent_ledger::keys::{sign, SigningKey};
-use assent_ledger::state::{MemoryState, ReadError, StateRead};
-use assent_ledger::tree::{MemoryTree, MemoryUpdate, StateTree};
+use assent_ledger::tree::StateTree;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
     operation, Certificate, CommitSignature, EntryBody, Operation, Organization, SetConsent, Validator,
@@ -28,30 +26,6 @@ const NAMES: [&str; 4] = ["birch", "cedar", "dogwood", "elm"];
 const BLOCK: usize = 100;
 const START_MS: u64 = 1_780_000_000_000;
 
-#[derive(Default)]
-struct State {
-    values: MemoryState,
-    tree: MemoryTree,
-}
-
-impl StateRead for State {
-    fn value(&self, key: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
-        self.values.value(key)
-    }
-}
-
-impl StateTree for State {
-    type Update = MemoryUpdate;
-
-    fn update(
-        &self,
-        version: u64,
-        changes: &BTreeMap<Hash, Vec<u8>>,
-    ) -> Result<(Hash, MemoryUpdate), ReadError> {
-        self.tree.update(version, changes)
-    }
-}
-
 /// Keys of the members, by name.
 struct Member {
     name: &'static str,
@@ -62,7 +36,7 @@ struct Member {
 /// The chain as it grows.
 struct Chain {
     members: Vec<Member>,
-    state: State,
+    state: StateInMemory,
     tip: Tip,
     /// Consent sequence of each slot.
     sequences: Vec<u64>,
@@ -114,10 +88,9 @@ impl Chain {
         let (file, genesis) =
             make_genesis_file(CHAIN, START_MS, set, organizations.collect()).during(doing)?;
         let (tip, changes, _) = apply_genesis(&genesis).during(doing)?;
-        let mut state = State::default();
+        let mut state = StateInMemory::default();
         let (_, update) = state.update(0, &changes).during(doing)?;
-        state.tree.apply(update);
-        state.values.0.extend(changes);
+        state.apply(changes, Some(update));
         let chain = Self { members, state, tip, sequences: vec![0; slots], written: 0 };
         Ok((chain, genesis.hash, file))
     }
@@ -156,10 +129,7 @@ impl Chain {
         // They were signed here, a moment ago.
         let (block, applied, _) = build_block(&self.tip, &self.state, candidates, &proposal, &|_| true)
             .during(|| "making a block".into())?;
-        self.state.values.0.extend(applied.changes);
-        if let Some(update) = applied.tree {
-            self.state.tree.apply(update);
-        }
+        self.state.apply(applied.changes, applied.tree);
         self.tip = applied.tip;
         Ok(block)
     }
