@@ -28,6 +28,10 @@ use crate::commands::Command;
 use crate::output::Format;
 use crate::profile::Profile;
 
+/// An audit makes and drops millions of small things, often on two threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Asks an Assent node, and checks its answers without trusting it
 #[derive(Debug, Parser)]
 #[command(name = "assent", version, after_help = AFTER_HELP, disable_help_subcommand = true)]

@@ -195,13 +195,19 @@ impl ChainVerifier {
         let Some(tip) = &self.tip else {
             return Err(self.fault("record-order", "Genesis record", "Block record"));
         };
-        let recovered = self.recovered(tip, payload, verify)?;
-        let tip = recovered.as_ref().map_or(tip, |(tip, _)| tip);
-        let applied =
-            apply_block(tip, &self.state, payload, verify).map_err(|error| self.block_fault(&error))?;
-        if let Some((tip, recovered)) = recovered {
-            self.note_recovery(&tip, recovered);
-        }
+        let applied = match apply_block(tip, &self.state, payload, verify) {
+            Ok(applied) => applied,
+            // No block that recovers a lost quorum follows by the rules alone.
+            Err(error) => match self.recovered(tip, payload, verify)? {
+                None => return Err(self.block_fault(&error)),
+                Some((tip, recovered)) => {
+                    let applied = apply_block(&tip, &self.state, payload, verify);
+                    let applied = applied.map_err(|error| self.block_fault(&error))?;
+                    self.note_recovery(&tip, recovered);
+                    applied
+                }
+            },
+        };
         self.counts.entries += applied.entries.len() as u64;
         self.counts.signatures += applied.signatures as u64;
         for entry in &applied.entries {

@@ -16,27 +16,43 @@ use crate::state::ReadError;
 
 /// Hash of an empty subtree.
 const NOTHING: Hash = *b"SPARSE_MERKLE_PLACEHOLDER_HASH__";
+/// What the bytes of an inner node begin with.
+const INNER_TAG: &[u8] = b"JMT::IntrnalNode";
 
 /// Place of a node, from 1.
 type Place = u32;
 /// Key and hash of a leaf.
 type Leaf = (Hash, Hash);
+
+/// A subtree. Its hash stands with who points to it: a way down then touches no node beside it.
+#[derive(Debug, Clone, Copy)]
+struct Subtree {
+    place: Place,
+    hash: Hash,
+}
+
 /// No node.
-const EMPTY: Place = 0;
+const EMPTY: Subtree = Subtree { place: 0, hash: NOTHING };
 
 #[derive(Debug, Clone, Copy)]
 enum Node {
-    Leaf { key: Hash, hash: Hash },
-    Inner { left: Place, right: Place, hash: Hash },
+    Leaf { key: Hash },
+    Inner { left: Subtree, right: Subtree },
 }
 
 /// The tree. Its size follows the number of keys, not of updates.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct MemoryTree {
     nodes: Vec<Node>,
     /// Places whose nodes are gone.
     free: Vec<Place>,
-    root: Place,
+    root: Subtree,
+}
+
+impl Default for MemoryTree {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), free: Vec::new(), root: EMPTY }
+    }
 }
 
 /// What changes put in place of what. Belongs to the tree it was made for, as it was then.
@@ -45,7 +61,7 @@ pub struct MemoryUpdate {
     /// Children before parents; their places count on from the tree's.
     made: Vec<Node>,
     gone: Vec<Place>,
-    root: Place,
+    root: Subtree,
 }
 
 impl StateTree for MemoryTree {
@@ -55,8 +71,7 @@ impl StateTree for MemoryTree {
         let mut work = Work { tree: self, made: Vec::new(), gone: Vec::new() };
         let leaves: Vec<Leaf> = changes.iter().map(|(key, value)| (*key, leaf_hash(key, value))).collect();
         let root = work.put(self.root, 0, &leaves);
-        let hash = work.hash(root);
-        Ok((hash, MemoryUpdate { made: work.made, gone: work.gone, root }))
+        Ok((root.hash, MemoryUpdate { made: work.made, gone: work.gone, root }))
     }
 }
 
@@ -65,23 +80,20 @@ impl MemoryTree {
     pub fn apply(&mut self, update: MemoryUpdate) {
         let before = self.nodes.len() as Place;
         let mut places: Vec<Place> = Vec::with_capacity(update.made.len());
+        let moved = |subtree: Subtree, places: &[Place]| match subtree.place > before {
+            true => Subtree { place: places[(subtree.place - before - 1) as usize], ..subtree },
+            false => subtree,
+        };
         for node in update.made {
-            let moved = |place: Place| match place > before {
-                true => places[(place - before - 1) as usize],
-                false => place,
-            };
             let node = match node {
                 Node::Leaf { .. } => node,
-                Node::Inner { left, right, hash } => {
-                    Node::Inner { left: moved(left), right: moved(right), hash }
+                Node::Inner { left, right } => {
+                    Node::Inner { left: moved(left, &places), right: moved(right, &places) }
                 }
             };
             places.push(self.keep(node));
         }
-        self.root = match update.root > before {
-            true => places[(update.root - before - 1) as usize],
-            false => update.root,
-        };
+        self.root = moved(update.root, &places);
         self.free.extend(update.gone);
     }
 
@@ -106,56 +118,44 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn node(&self, place: Place) -> Option<&Node> {
-        let index = (place as usize).checked_sub(1)?;
-        match self.tree.nodes.get(index) {
-            Some(node) => Some(node),
-            None => self.made.get(index - self.tree.nodes.len()),
-        }
+    /// A node of the tree as it was: an update visits no place twice, so never one that it made.
+    fn node(&self, place: Place) -> Option<Node> {
+        self.tree.nodes.get((place as usize).checked_sub(1)?).copied()
     }
 
-    fn hash(&self, place: Place) -> Hash {
-        match self.node(place) {
-            None => NOTHING,
-            Some(Node::Leaf { hash, .. } | Node::Inner { hash, .. }) => *hash,
-        }
-    }
-
-    fn make(&mut self, node: Node) -> Place {
+    fn make(&mut self, node: Node, hash: Hash) -> Subtree {
         self.made.push(node);
-        (self.tree.nodes.len() + self.made.len()) as Place
+        Subtree { place: (self.tree.nodes.len() + self.made.len()) as Place, hash }
     }
 
-    fn inner(&mut self, left: Place, right: Place) -> Place {
-        let hash = Sha256::new()
-            .chain_update(b"JMT::IntrnalNode")
-            .chain_update(self.hash(left))
-            .chain_update(self.hash(right))
-            .finalize()
-            .into();
-        self.make(Node::Inner { left, right, hash })
+    fn inner(&mut self, left: Subtree, right: Subtree) -> Subtree {
+        let mut bytes = [0; INNER_TAG.len() + 64];
+        bytes[..INNER_TAG.len()].copy_from_slice(INNER_TAG);
+        bytes[INNER_TAG.len()..INNER_TAG.len() + 32].copy_from_slice(&left.hash);
+        bytes[INNER_TAG.len() + 32..].copy_from_slice(&right.hash);
+        self.make(Node::Inner { left, right }, sha256(&bytes))
     }
 
-    /// Puts leaves, in ascending order of key, below a node at a depth.
-    fn put(&mut self, at: Place, depth: usize, leaves: &[Leaf]) -> Place {
+    /// Puts leaves, in ascending order of key, below a subtree at a depth.
+    fn put(&mut self, at: Subtree, depth: usize, leaves: &[Leaf]) -> Subtree {
         if leaves.is_empty() {
             return at;
         }
-        match self.node(at).copied() {
+        match self.node(at.place) {
             None => self.build(depth, leaves),
-            Some(Node::Inner { left, right, .. }) => {
-                self.gone.push(at);
+            Some(Node::Inner { left, right }) => {
+                self.gone.push(at.place);
                 let (zeros, ones) = split(depth, leaves);
                 let (left, right) = (self.put(left, depth + 1, zeros), self.put(right, depth + 1, ones));
                 self.inner(left, right)
             }
-            Some(Node::Leaf { key, hash }) => {
-                self.gone.push(at);
+            Some(Node::Leaf { key }) => {
+                self.gone.push(at.place);
                 match leaves.binary_search_by(|(k, _)| k.cmp(&key)) {
                     Ok(_) => self.build(depth, leaves),
                     Err(index) => {
                         let mut all = leaves.to_vec();
-                        all.insert(index, (key, hash));
+                        all.insert(index, (key, at.hash));
                         self.build(depth, &all)
                     }
                 }
@@ -163,10 +163,10 @@ impl Work<'_> {
         }
     }
 
-    fn build(&mut self, depth: usize, leaves: &[Leaf]) -> Place {
+    fn build(&mut self, depth: usize, leaves: &[Leaf]) -> Subtree {
         match leaves {
             [] => EMPTY,
-            [(key, hash)] => self.make(Node::Leaf { key: *key, hash: *hash }),
+            [(key, hash)] => self.make(Node::Leaf { key: *key }, *hash),
             _ => {
                 let (zeros, ones) = split(depth, leaves);
                 let (left, right) = (self.build(depth + 1, zeros), self.build(depth + 1, ones));

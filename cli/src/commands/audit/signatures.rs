@@ -1,7 +1,7 @@
 //! Signatures checked on the other cores, in large batches, while the chain is read on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{sync_channel, SyncSender};
+use std::sync::mpsc::{sync_channel, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{available_parallelism, JoinHandle};
 
@@ -53,9 +53,12 @@ impl Signatures {
 
     fn send(&mut self) {
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
-        if self.queue.send(batch).is_err() {
-            // No worker is left to say that they hold.
-            self.bad.store(true, Ordering::Relaxed);
+        match self.queue.try_send(batch) {
+            Ok(()) => {}
+            // The workers are behind: this core helps.
+            Err(TrySendError::Full(batch)) if verify_batch(&batch) => {}
+            // One that does not hold, or no worker is left to say that they hold.
+            Err(_) => self.bad.store(true, Ordering::Relaxed),
         }
     }
 
