@@ -18,9 +18,7 @@ const OLD_ENOUGH: Duration = Duration::from_secs(25);
 pub async fn join(stage: &mut Stage) -> Result<(), Error> {
     let begin = Instant::now();
     stage.register_subjects(SUBJECTS).await?;
-    let Some(victim) = stage.organizations().iter().position(|o| o == VICTIM) else {
-        return failed("the network has no node to join");
-    };
+    let victim = stage.index(VICTIM)?;
     stage.cluster.kill_node(victim)?;
     let config = config_path(&stage.dir, VICTIM);
     let text = std::fs::read_to_string(&config).during(|| format!("reading {}", config.display()))?;

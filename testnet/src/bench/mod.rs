@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load      open and closed loops          ceiling, bare   what the machine does at most
-//! stage     the network all share          decide, commit, check, cohort, withdraw, release, audit, outage, footprint, join: workloads
+//! stage     the network all share          decide, commit, check, cohort, withdraw, release, audit, outage, restart, footprint, join: workloads
 //! figure    a value and its target         report          BENCHMARKS.md and JSON
 //! ```
 //! Latency counts from when a call was due, not from when it was sent: a stall shows in all calls that it delays.
@@ -21,6 +21,7 @@ pub mod load;
 mod outage;
 mod release;
 pub mod report;
+mod restart;
 mod stage;
 mod synthetic;
 mod withdraw;
@@ -67,16 +68,23 @@ pub enum Workload {
     AuditLong,
     /// One of four killed, and its catching up.
     Outage,
+    /// A node with 100,000 entries killed and started: when it votes again.
+    Restart,
     /// Disk growth while nothing happens.
     Footprint,
     /// A wiped node joins from a snapshot with 100,000 consents.
     Join,
+    /// Two of seven killed, in a network of their own.
+    OutageSeven,
     /// Checks with a million subjects; takes many minutes, most of them for registering.
     Million,
 }
 
+/// Nodes of which two may die.
+const SEVEN: usize = 7;
+
 /// In the order in which they run: what needs a quiet, small ledger first.
-const ALL: [Workload; 14] = [
+const ALL: [Workload; 15] = [
     Workload::Decide,
     Workload::Idle,
     Workload::Commit,
@@ -88,6 +96,7 @@ const ALL: [Workload; 14] = [
     Workload::Check,
     Workload::Cohort,
     Workload::Outage,
+    Workload::Restart,
     Workload::Footprint,
     Workload::Join,
     Workload::Million,
@@ -143,16 +152,17 @@ fn lift_quota(config: &Path) -> Result<(), Error> {
     std::fs::write(config, lifted).during(doing)
 }
 
-async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
+/// A network of its own, ready, with nothing measured.
+async fn set_up(dir: &Path, nodes: usize, options: &Options) -> Result<Stage, Error> {
     let binaries = Binaries::beside_this()?;
-    let network = create(&binaries, &claimed.dir, DEFAULT_NODES).await?;
+    let network = create(&binaries, dir, nodes).await?;
     for node in &network.nodes {
-        lift_quota(&config_path(&claimed.dir, &node.organization))?;
+        lift_quota(&config_path(dir, &node.organization))?;
     }
-    let cluster = Cluster::start(&binaries, &claimed.dir, network, Care::Supervised)?;
+    let cluster = Cluster::start(&binaries, dir, network, Care::Supervised)?;
     let mut stage = Stage {
         binaries,
-        dir: claimed.dir.clone(),
+        dir: dir.to_owned(),
         cluster,
         time: Duration::from_secs(options.seconds),
         figures: Vec::new(),
@@ -164,8 +174,14 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
         idle_commit_ms: None,
     };
     stage.cluster.wait_ready().await?;
+    Ok(stage)
+}
+
+async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
+    let wanted = |workload| options.workloads.is_empty() || options.workloads.contains(&workload);
+    let mut stage = set_up(&claimed.dir, DEFAULT_NODES, options).await?;
     for workload in ALL {
-        if !options.workloads.is_empty() && !options.workloads.contains(&workload) {
+        if !wanted(workload) {
             continue;
         }
         eprintln!("== {workload:?}");
@@ -182,8 +198,10 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
             Workload::Audit => audit::audit(&mut stage).await,
             Workload::AuditLong => audit::long(&mut stage).await,
             Workload::Outage => outage::outage(&mut stage).await,
+            Workload::Restart => restart::restart(&mut stage).await,
             Workload::Footprint => footprint::idle(&mut stage).await,
             Workload::Join => join::join(&mut stage).await,
+            Workload::OutageSeven => continue, // in a network of its own, afterwards
         };
         if let Err(error) = outcome {
             stage.cluster.fail_if_ended()?;
@@ -191,5 +209,25 @@ async fn measure(claimed: &Claimed, options: &Options) -> Result<Stage, Error> {
         }
     }
     stage.cluster.stop().await;
+    if wanted(Workload::OutageSeven) {
+        eprintln!("== {:?}", Workload::OutageSeven);
+        seven(&mut stage, options).await?;
+    }
     Ok(stage)
+}
+
+/// What is measured on seven nodes joins the figures of the four.
+async fn seven(stage: &mut Stage, options: &Options) -> Result<(), Error> {
+    let dir = stage.dir.join("seven");
+    std::fs::create_dir(&dir).during(|| format!("making {}", dir.display()))?;
+    let mut seven = set_up(&dir, SEVEN, options).await?;
+    if let Err(error) = outage::two_of_seven(&mut seven).await {
+        seven.wrong.push(format!("OutageSeven broke off: {error}"));
+    }
+    seven.cluster.stop().await;
+    // What was lost stands in what is wrong; the figure counts the network of four.
+    seven.figures.retain(|figure| figure.name != "lost_ops");
+    stage.figures.append(&mut seven.figures);
+    stage.wrong.append(&mut seven.wrong);
+    Ok(())
 }

@@ -68,6 +68,12 @@ impl Stage {
         self.network().nodes.iter().map(|n| n.organization.clone()).collect()
     }
 
+    /// Place of an organization's node in the network.
+    pub fn index(&self, organization: &str) -> Result<usize, Error> {
+        let found = self.network().nodes.iter().position(|n| n.organization == organization);
+        found.map_or_else(|| failed(format!("the network has no node of {organization}")), Ok)
+    }
+
     /// Connections as registrar to the nodes of these.
     pub async fn writers(&self, organizations: &[String]) -> Result<Writers, Error> {
         Writers::connect(self.network(), organizations, self.acknowledged.clone()).await
