@@ -25,6 +25,7 @@
 //! receipts          small receipts that stand without a node: a slot, a decision, an access
 //! sets              from genesis' validators to later ones, each set certified by the one before
 //! evidence          equivocation, judged by itself; conviction: a file of it that names whose key it is
+//! split             two signed checkpoints that can't be of one log, in one file
 //! late              what is released under break-glass before its access stands in the ledger
 //! consent           CDA-1: the decision function and FHIR import
 //! ```
@@ -56,6 +57,7 @@ pub mod receipts;
 pub mod recovery;
 pub mod replacement;
 pub mod sets;
+pub mod split;
 pub mod state;
 pub mod tiles;
 pub mod tree;

@@ -33,9 +33,14 @@ pub struct PinArgs {
 }
 
 impl PinArgs {
+    /// The keys that count.
+    pub fn keys(&self) -> Result<Vec<VerifierKey>, Failure> {
+        known_keys(&self.checkpoint_key)
+    }
+
     /// Reads and verifies it, as [`CheckpointArgs::read`] does.
     pub fn read(&self) -> Result<Option<Pinned>, Failure> {
-        let known = known_keys(&self.checkpoint_key)?;
+        let known = self.keys()?;
         self.checkpoint.as_deref().map(|path| pinned(path, &known)).transpose()
     }
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::commands::published::{leads, KeyArgs, Observer, Seen};
 use crate::commands::views::{
     contradiction_json, contradiction_text, look, suspicions_json, suspicions_text, write_evidence, Round,
-    Suspicion,
+    Suspicion, EVIDENCE_FILES,
 };
 use crate::connect;
 use crate::exit::{printable, Exit, Failure};
@@ -109,7 +109,7 @@ impl FollowArgs {
             let path = self.state.join(name);
             // Found again, after a restart: the evidence is there.
             evidence = match path.exists() {
-                true => vec!["one.note", "other.note"],
+                true => EVIDENCE_FILES.to_vec(),
                 false => write_evidence(Some(&path), pair)?,
             };
             text += &contradiction_text(pair, &evidence, Some(&path));

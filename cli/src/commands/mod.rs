@@ -39,6 +39,7 @@ mod request;
 mod reviews;
 mod revoke;
 mod rotate;
+mod split;
 mod status;
 mod verify;
 mod views;

@@ -13,13 +13,14 @@ use assent_ledger::receipt::{
     verify_bundle, verify_history, VerifiedAccess, BUNDLE_MAGIC, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
 };
 use assent_ledger::receipts::{MAX_BYTES as MAX_RECEIPT_BYTES, RECEIPT_MAGIC};
+use assent_ledger::split::{MAX_SPLIT_BYTES, SPLIT_MAGIC};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessEvent, AccessHistory, DataRequest, LateBundle, RecordBundle};
 use prost::Message;
 use serde_json::{json, Value};
 
 use crate::commands::checkpoint::PinArgs;
-use crate::commands::{evidence, history, packed, receipt};
+use crate::commands::{evidence, history, packed, receipt, split};
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, time, Report};
 use crate::profile::{AnchorArgs, Profile};
@@ -67,6 +68,7 @@ impl VerifyArgs {
             magic if magic == PACK_MAGIC => pack(anchor, body),
             magic if magic == LATE_MAGIC => late(anchor, body),
             magic if magic == EVIDENCE_MAGIC => evidence::verify(anchor, body),
+            magic if magic == SPLIT_MAGIC => split::verify(&self.pin.keys()?, body),
             _ => Err(fault("neither a receipt nor a bundle nor a history nor a patient pack")),
         }
     }
@@ -81,6 +83,7 @@ impl VerifyArgs {
         let max = magic
             + match bytes.as_slice() {
                 magic if magic == EVIDENCE_MAGIC => MAX_EVIDENCE_BYTES as u64,
+                magic if magic == SPLIT_MAGIC => MAX_SPLIT_BYTES as u64,
                 magic if magic == RECEIPT_MAGIC => MAX_RECEIPT_BYTES as u64,
                 _ => MAX_BUNDLE_BYTES as u64,
             };

@@ -9,12 +9,16 @@
 
 use std::path::Path;
 
+use assent_ledger::split::make_split;
 use serde_json::{json, Value};
 
 use crate::commands::published::{leads, Observer, Seen};
 use crate::exit::{printable, Exit, Failure};
 use crate::files::{self, NewFolder, PUBLIC};
 use crate::http::Site;
+
+/// Names of the files of a contradiction.
+pub const EVIDENCE_FILES: [&str; 3] = ["one.note", "other.note", "split.evidence"];
 
 /// What is no proof: of whom, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,16 +119,17 @@ pub async fn look(observer: &Observer, sites: &[Site]) -> Round {
     round
 }
 
-/// Both notes in a new folder: any verifier of C2SP notes takes them. Their names.
+/// Both notes in a new folder, for any verifier of C2SP notes, and both in one file for `assent verify`. Their names.
 pub fn write_evidence(out: Option<&Path>, pair: &[Seen; 2]) -> Result<Vec<&'static str>, Failure> {
     let Some(out) = out else { return Ok(Vec::new()) };
     let folder = NewFolder::create(out, "name a folder that is not there yet")?;
-    let names = ["one.note", "other.note"];
-    for (name, seen) in names.iter().zip(pair) {
-        files::write_new(&folder.path().join(name), seen.note().as_bytes(), PUBLIC)?;
+    let notes = pair.each_ref().map(Seen::note);
+    let split = make_split([(&pair[0].checkpoint.root, &notes[0]), (&pair[1].checkpoint.root, &notes[1])]);
+    for (name, bytes) in EVIDENCE_FILES.iter().zip([notes[0].as_bytes(), notes[1].as_bytes(), &split]) {
+        files::write_new(&folder.path().join(name), bytes, PUBLIC)?;
     }
     folder.commit()?;
-    Ok(names.to_vec())
+    Ok(EVIDENCE_FILES.to_vec())
 }
 
 /// Suspicions in words.
@@ -152,6 +157,7 @@ pub fn contradiction_text(pair: &[Seen; 2], files: &[&str], out: Option<&Path>) 
     match (out, files.is_empty()) {
         (Some(out), false) => {
             text += &format!("Both notes are in {}: any verifier of C2SP notes takes them.\n", out.display());
+            text += "split.evidence there holds both: assent verify FILE --checkpoint-key VKEY...\n";
         }
         _ => text += "Keep both notes: name a folder for them with --evidence.\n",
     }

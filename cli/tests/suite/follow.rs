@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::program::{assent, Run};
-use crate::published::{arguments, four, opened, same, Log, Published};
+use crate::published::{arguments, four, keys, opened, same, Log, Published};
 
 struct Desk(tempfile::TempDir);
 
@@ -108,6 +108,21 @@ fn convicts(json: &Value, size: u64) {
     assert!(!one.signed_by.is_empty() && !other.signed_by.is_empty() && one.text != other.text);
     let head = |text: &str| text.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(head(&one.text), head(&other.text));
+    // One file of both verifies by the keys alone; without them, or with a flipped bit, it shows nothing.
+    let file = folder.join("split.evidence");
+    let verify = |more: &[String]| {
+        let path = file.to_str().unwrap().to_owned();
+        assent(&[&["verify".to_owned(), path, "--output".into(), "json".into()], more].concat())
+    };
+    let keys = keys();
+    let split = verify(&keys).exits(0).json();
+    assert_eq!((&split["kind"], &split["size"]), (&"split".into(), &size.into()));
+    assert_eq!(verify(&[]).exits(4).json()["error"]["reason"], "UNKNOWN_CHECKPOINT_KEY");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[15] ^= 1; // in the text of the first note
+    std::fs::write(&file, bytes).unwrap();
+    assert_eq!(verify(&keys).exits(3).json()["error"]["reason"], "DOES_NOT_HOLD");
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

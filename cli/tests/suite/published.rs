@@ -141,13 +141,17 @@ pub fn same(size: usize) -> Vec<Published> {
     four([size; 4].map(|size| Log::new(size, size, 0)))
 }
 
+/// The flags that name all nodes' keys.
+pub fn keys() -> Vec<String> {
+    let flags = |name| ["--checkpoint-key".to_owned(), vkey(name, KeyKind::Ed25519).to_string()];
+    NAMES.into_iter().flat_map(flags).collect()
+}
+
 /// The command's arguments for these nodes, all of whose keys count.
 pub fn arguments(command: &[&str], nodes: &[Published], more: &[&str]) -> Vec<String> {
     let mut all: Vec<String> = command.iter().map(|part| part.to_string()).collect();
     all.extend(nodes.iter().map(|node| node.url.clone()));
-    for name in NAMES {
-        all.extend(["--checkpoint-key".to_owned(), vkey(name, KeyKind::Ed25519).to_string()]);
-    }
+    all.extend(keys());
     all.extend(more.iter().map(|part| part.to_string()));
     all
 }

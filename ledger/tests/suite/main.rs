@@ -24,5 +24,6 @@ mod replacement;
 mod rules;
 mod sets;
 mod signatures;
+mod split;
 mod tiles;
 mod tree;
