@@ -132,9 +132,9 @@ buf() {
 
 # What the Python client is tested with; the one stranger that is never skipped.
 python_packages() {
-    local dir=$assent_cache/python wanted
-    wanted=$(cat cli/examples/python/requirements.txt testnet/strangers/python/requirements.txt)
-    if [ "$(cat "$dir/installed" 2>/dev/null)" = "$wanted" ] && "$dir/bin/python" -c 'import grpc' 2>/dev/null; then return; fi
+    local dir=$assent_cache/python pip=(-m pip install --quiet --disable-pip-version-check) wanted
+    wanted=$(cat cli/examples/python/requirements.txt testnet/strangers/python/requirements{,-tlog}.txt)
+    if [ "$(cat "$dir/installed" 2>/dev/null)" = "$wanted" ] && "$dir/bin/python" -c 'import aics_tlog, grpc' 2>/dev/null; then return; fi
     may_install || die "the Python packages of testnet/strangers/python/requirements.txt are missing"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
         die "Python 3.11 or later is missing: 'apt-get install python3 python3-venv'"
@@ -144,7 +144,10 @@ python_packages() {
         with_apt python3-venv || true
         python3 -m venv --clear "$dir" || die "no Python environment can be made: 'apt-get install python3-venv'"
     fi
-    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --requirement testnet/strangers/python/requirements.txt ||
+    "$dir/bin/python" "${pip[@]}" --requirement testnet/strangers/python/requirements.txt &&
+        # It asks for Python 3.12, and runs on 3.11; all that it needs is among the others. So it comes by its hash, and alone.
+        "$dir/bin/python" "${pip[@]}" --ignore-requires-python --no-deps --require-hashes \
+            --requirement testnet/strangers/python/requirements-tlog.txt ||
         die "the Python packages could not be installed, for the reason above"
     printf '%s\n' "$wanted" >"$dir/installed"
 }

@@ -92,7 +92,7 @@ strangers() {
     check strangers-network testnet/strangers/network.sh up "$network"
     if [ "$failed" -ne "$before" ]; then return; fi # they would all say the same
     stranger python-crm-day day.sh python
-    for name in answers certificates published pack; do stranger "python-$name" python.sh "test_$name.py"; done
+    for name in answers certificates published pack note; do stranger "python-$name" python.sh "test_$name.py"; done
     stranger crm-guide guide.sh cli/docs/crm.md
     stranger auditor-guide guide.sh cli/docs/auditor.md
     if ! command -v openssl >/dev/null; then

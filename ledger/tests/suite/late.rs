@@ -144,21 +144,27 @@ fn a_late_access_is_the_custodians_word_for_one_request() {
     }
 }
 
-#[test]
-fn a_late_release_is_covered_to_the_last_byte() {
-    let chain = Chain::new();
-    let access = late(&chain);
+/// What Cedar released late.
+pub fn bundle(chain: &Chain) -> LateBundle {
+    let access = late(chain);
     let request = Signed::decode(access.event.request.as_slice()).unwrap();
     let promise = LateAccess {
         request_hash: request_hash(CHAIN, &request.body).to_vec(),
         event: access.event.encode_to_vec(),
         salt: access.salt.to_vec(),
     };
-    let good = LateBundle {
+    LateBundle {
         genesis: chain.genesis.bytes.clone(),
-        late_access: Some(signed_by(&chain, "cedar", Context::LateAccess, &promise)),
-        resources: access.resources.clone(),
-    };
+        late_access: Some(signed_by(chain, "cedar", Context::LateAccess, &promise)),
+        resources: access.resources,
+    }
+}
+
+#[test]
+fn a_late_release_is_covered_to_the_last_byte() {
+    let chain = Chain::new();
+    let access = late(&chain);
+    let good = bundle(&chain);
     let hash = chain.genesis.hash;
     let bytes = good.encode_to_vec();
     assert_eq!(verify_late_bundle(&hash, &bytes).unwrap().1, good);

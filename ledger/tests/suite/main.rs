@@ -9,6 +9,7 @@ mod consent;
 mod encoding;
 mod evidence;
 mod flips;
+mod fuzzed;
 mod golden;
 mod governance;
 mod late;

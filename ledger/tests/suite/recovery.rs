@@ -85,6 +85,13 @@ fn recover(chain: &mut Chain) -> Hash {
     plan_hash(CHAIN, &plan)
 }
 
+/// A chain that two of four went on with, and the plan.
+pub fn recovered() -> (Chain, Hash) {
+    let mut chain = before();
+    let plan = recover(&mut chain);
+    (chain, plan)
+}
+
 fn audit(chain: &Chain, level: Level, accepted: &[Hash]) -> (ChainVerifier, Result<(), Fault>) {
     use assent_ledger::audit::{parse_head, EXPORT_MAGIC};
     let bytes = chain.export();

@@ -1,0 +1,60 @@
+//! Packs, histories, bundles and late bundles: the files that hold health data. And evidence files, which convict.
+
+use std::fmt::Debug;
+use std::sync::LazyLock;
+
+use assent_ledger::conviction::verify_evidence_file;
+use assent_ledger::genesis::check_genesis_file;
+use assent_ledger::hash::Hash;
+use assent_ledger::late::verify_late_bundle;
+use assent_ledger::pack::{decode_pack, history_of, verify_pack, PACK_MAGIC};
+use assent_ledger::receipt::{verify_bundle, verify_history};
+
+use super::edit::Form;
+use super::{genesis, given, good};
+
+/// The kept pack of the fixtures; a history; a bundle; a late one; a file of evidence.
+static GOOD: LazyLock<Vec<&[u8]>> = LazyLock::new(|| {
+    let pack = include_bytes!("../../../tests/fixtures/pack/good.pack").strip_prefix(PACK_MAGIC).unwrap();
+    let others: &[&[u8]] = good!["pack/history", "pack/bundle", "pack/late", "pack/evidence"];
+    [&[pack], others].concat()
+});
+
+static GENESIS: LazyLock<Hash> = LazyLock::new(|| check_genesis_file(genesis::GOOD[0]).unwrap().hash);
+
+/// A file that holds shows what the good one shows, whatever was done to it: only a certificate may come with fewer signatures.
+pub fn pack(input: &[u8]) {
+    let Some(given) = given(input, Form::Message, &GOOD) else { return };
+    let (bytes, good) = (given.bytes.as_slice(), given.good);
+    if let Ok(pack) = decode_pack(bytes) {
+        drop(history_of(&pack));
+    }
+    shows_the_same(0, bytes, good, |bytes| verify_pack(&GENESIS, bytes).ok());
+    shows_the_same(1, bytes, good, |bytes| verify_history(&GENESIS, bytes).ok());
+    shows_the_same(2, bytes, good, |bytes| {
+        let (access, bundle) = verify_bundle(&GENESIS, bytes).ok()?;
+        Some((access, bundle.resources))
+    });
+    shows_the_same(3, bytes, good, |bytes| verify_late_bundle(&GENESIS, bytes).ok());
+    shows_the_same(4, bytes, good, |bytes| verify_evidence_file(&GENESIS, bytes).ok());
+}
+
+fn shows_the_same<T: PartialEq + Debug>(
+    number: usize,
+    bytes: &[u8],
+    good: Option<usize>,
+    show: impl Fn(&[u8]) -> Option<T>,
+) {
+    if good.is_some_and(|good| good != number) {
+        return;
+    }
+    let whole = GOOD[number];
+    match show(bytes) {
+        None => assert_ne!(bytes, whole, "a good file is refused"),
+        Some(_) if bytes == whole => {}
+        shown => {
+            assert_eq!(shown, show(whole), "a lie holds");
+            assert!(bytes.len() < whole.len(), "a byte that counts for nothing was changed");
+        }
+    }
+}
