@@ -21,6 +21,7 @@ use crate::own_keys::OwnKeys;
 use crate::peers::Peers;
 use crate::recipient::Recipient;
 use crate::tlog;
+use crate::told::Told;
 use crate::vault::Vault;
 
 /// The parts of a running node.
@@ -59,6 +60,8 @@ pub struct Parts {
     pub lacks: Lacks,
     /// Connections to other organizations' nodes; none when ordering alone.
     pub peers: Option<Peers>,
+    /// What the others name this node by.
+    pub told: Told,
     /// Pieces of evidence against validators.
     pub evidence: EvidenceSeen,
     /// Checkpoints that were signed, and that were not.

@@ -95,6 +95,9 @@ pub struct GrpcSection {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// The organization's own authority, PEM: its operator's, while the ledger does not know the organization.
+    #[serde(default = "authority")]
+    pub authority: PathBuf,
     /// Revoked clients' certificates, one a line.
     #[serde(default = "revoked")]
     pub revoked: PathBuf,
@@ -151,6 +154,9 @@ fn data() -> PathBuf {
 fn keys() -> PathBuf {
     "keys".into()
 }
+fn authority() -> PathBuf {
+    "tls/ca.pem".into()
+}
 fn revoked() -> PathBuf {
     "tls/revoked".into()
 }
@@ -199,6 +205,7 @@ impl Config {
             &mut config.keys_dir,
             &mut config.grpc.certificate,
             &mut config.grpc.key,
+            &mut config.grpc.authority,
             &mut config.grpc.revoked,
         ] {
             *relative = folder.join(&*relative);

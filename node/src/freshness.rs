@@ -202,7 +202,8 @@ impl Freshness {
     }
 }
 
-fn is_over_a_third(set: &ValidatorSet, counts: impl Fn(&str) -> bool) -> bool {
+/// True when organizations that count have more than 1/3 of a set's power.
+pub(crate) fn is_over_a_third(set: &ValidatorSet, counts: impl Fn(&str) -> bool) -> bool {
     let power: u64 = set.validators.iter().filter(|v| counts(&v.organization)).map(|v| v.power).sum();
     u128::from(power) * 3 > u128::from(total_power(set))
 }

@@ -26,8 +26,12 @@ pub enum Condition {
     DiskFull,
     /// The consensus engine has ended or stands still.
     EngineHung,
+    /// All peers that answer have pruned the next block: only a snapshot helps, at the next start.
+    PeersPruned,
     /// The ledger names another key of this node than the files hold, or its entry key is suspended.
     NoKey,
+    /// The ledger of others, who are ahead of this node, names another key of this node than the files hold.
+    OtherKey,
     /// The organization is no member, as of this node's newest block.
     NotAMember,
     /// The memory of what this validator signed is lost: it follows, and signs nothing where it may have signed before.
@@ -44,12 +48,14 @@ pub enum Condition {
 
 impl Condition {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Corrupt,
         Self::WriteFailed,
         Self::DiskFull,
         Self::EngineHung,
+        Self::PeersPruned,
         Self::NoKey,
+        Self::OtherKey,
         Self::NotAMember,
         Self::MayHaveVoted,
         Self::CatchingUp,
@@ -65,7 +71,9 @@ impl Condition {
             Self::WriteFailed => "write-failed",
             Self::DiskFull => "disk-full",
             Self::EngineHung => "engine-hung",
+            Self::PeersPruned => "peers-pruned",
             Self::NoKey => "no-key",
+            Self::OtherKey => "other-key",
             Self::NotAMember => "not-a-member",
             Self::MayHaveVoted => "waiting-may-have-voted",
             Self::CatchingUp => "catching-up",
@@ -193,6 +201,7 @@ const NO_SPACE: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
 fn condition_of(fatal: &Fatal) -> Condition {
     match fatal {
         Fatal::Engine(_) => Condition::EngineHung,
+        Fatal::Behind(_) => Condition::PeersPruned,
         Fatal::Storage(text) if NO_SPACE.iter().any(|says| text.contains(says)) => Condition::DiskFull,
         Fatal::Storage(text) if text.starts_with(Condition::DiskFull.word()) => Condition::DiskFull,
         Fatal::Storage(_) => Condition::WriteFailed,
@@ -227,6 +236,7 @@ mod tests {
             (Fatal::Storage("write: IO error: No space left on device: data".into()), "disk-full"),
             (Fatal::Storage("sync: IO error: Input/output error".into()), "write-failed"),
             (Fatal::Engine("its channel closed".into()), "engine-hung"),
+            (Fatal::Behind("at block 5".into()), "peers-pruned"),
             (Fatal::Corrupt("block checksum mismatch".into()), "corrupt"),
         ] {
             let health = Health::default();

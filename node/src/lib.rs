@@ -48,5 +48,6 @@ pub mod snapshot;
 pub mod space;
 pub mod standing;
 pub mod tlog;
+pub mod told;
 pub mod vault;
 pub mod watchdog;

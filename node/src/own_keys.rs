@@ -63,7 +63,23 @@ pub enum Named<'a> {
     PeerId(&'a str),
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    /// A name's bytes: of a public key, or of a peer id's text. None for what is no peer id.
+    pub fn of(purpose: Purpose, bytes: &'a [u8]) -> Option<Self> {
+        match purpose {
+            Purpose::ConsensusPeer | Purpose::ExchangePeer => str::from_utf8(bytes).ok().map(Self::PeerId),
+            Purpose::Entry | Purpose::Vote | Purpose::Checkpoint => Some(Self::Key(bytes)),
+        }
+    }
+
+    /// What [`Self::of`] makes it from.
+    pub fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::Key(public) => public,
+            Self::PeerId(id) => id.as_bytes(),
+        }
+    }
+
     fn is(&self, key: &SigningKey) -> bool {
         match self {
             Self::Key(public) => key.verifying_key().as_bytes() == *public,
@@ -131,7 +147,7 @@ impl OwnKeys {
     pub fn find(&self, purpose: Purpose, named: Named<'_>) -> Option<SigningKey> {
         let mut keys = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let known = keys.entry(purpose).or_default();
-        if let Some(key) = known.iter().rev().find(|key| named.is(key)) {
+        if let Some(key) = known.last().filter(|key| named.is(key)) {
             return Some(key.clone());
         }
         if let Some(next) = self.read(purpose, ".next").filter(|key| named.is(key)) {
@@ -145,9 +161,30 @@ impl OwnKeys {
             known.push(next.clone());
             return Some(next);
         }
+        if let Some(key) = known.iter().rev().find(|key| named.is(key)) {
+            return Some(key.clone());
+        }
         let old = self.read(purpose, ".old").filter(|key| named.is(key))?;
         known.insert(0, old.clone());
         Some(old)
+    }
+
+    /// True when one of the files holds this key. Nothing is put in place.
+    pub fn holds(&self, purpose: Purpose, named: Named<'_>) -> bool {
+        let known = |keys: &BTreeMap<Purpose, Vec<SigningKey>>| {
+            keys.get(&purpose).is_some_and(|keys| keys.iter().any(|key| named.is(key)))
+        };
+        known(&self.0.keys.lock().unwrap_or_else(PoisonError::into_inner))
+            || [".next", ".old"]
+                .into_iter()
+                .any(|which| self.read(purpose, which).is_some_and(|k| named.is(&k)))
+    }
+
+    /// The key that the others reach this node under, whose own ledger names it so. A ledger that names one from before the one in
+    /// use lies behind theirs, and they know the one in use.
+    pub fn reached_by(&self, purpose: Purpose, named: Named<'_>) -> Option<SigningKey> {
+        self.find(purpose, named)?;
+        self.latest(purpose)
     }
 
     /// The key in use, whatever the ledger says.
@@ -257,6 +294,14 @@ mod tests {
         assert!(again.was_replaced(Purpose::Entry));
         assert!(again.find(Purpose::Entry, Named::Key(&public(1))).is_some());
         assert_eq!((holds("entry.pem"), again.latest(Purpose::Entry).unwrap().to_bytes()[0]), (Some(7), 7));
+        // Others know the one in use; whoever is given the old one back has it as the next.
+        let reached = |n| own.reached_by(Purpose::Entry, Named::Key(&public(n))).map(|key| key.to_bytes()[0]);
+        assert_eq!((reached(1), reached(7), reached(9)), (Some(7), Some(7), None));
+        write("entry.next.pem", 1);
+        let held = |n| own.holds(Purpose::Entry, Named::Key(&public(n)));
+        assert_eq!((held(1), held(7), held(9), holds("entry.pem")), (true, true, false, Some(7)));
+        assert_eq!((reached(7), reached(1), reached(1)), (Some(7), Some(1), Some(1)));
+        assert_eq!((holds("entry.pem"), holds("entry.old.pem")), (Some(1), Some(7)));
         // An empty key, as of a suspended organization, is nobody's.
         assert!(own.find(Purpose::Entry, Named::Key(&[])).is_none());
     }

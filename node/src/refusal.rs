@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use assent_ledger::execute::ExecuteError;
 use assent_proto::ledger::v1::Signed;
 
 use crate::chain::SubmitError;
@@ -116,6 +117,14 @@ impl From<Fatal> for Refusal {
 impl From<SubmitError> for Refusal {
     fn from(error: SubmitError) -> Self {
         match error {
+            // The mempool gives it up at the block that names the new key, and its request id is free again.
+            SubmitError::Refused(ExecuteError::AuthorSignature(organization)) => Self::unavailable(
+                "ENTRY_KEY_CHANGED",
+                format!(
+                    "the entry key of {organization} was replaced while the entry waited, and nothing of it is recorded: retry with the \
+                     same request_id, and it is signed with the new key"
+                ),
+            ),
             SubmitError::Refused(error) => {
                 let reason = error.reason();
                 let kind = match reason {
@@ -123,9 +132,9 @@ impl From<SubmitError> for Refusal {
                     | "STALE_POLICY_SEQUENCE"
                     | "STALE_WITHDRAW_SEQUENCE"
                     | "STALE_REPLACEMENT" => Kind::Aborted,
-                    // The entry key changed under way: the retry is signed anew.
-                    "ENTRY_EXPIRED" | "SEQUENCE_USED_OR_OUT_OF_WINDOW" | "STATE_UNREADABLE"
-                    | "BAD_AUTHOR_SIGNATURE" => Kind::Unavailable,
+                    "ENTRY_EXPIRED" | "SEQUENCE_USED_OR_OUT_OF_WINDOW" | "STATE_UNREADABLE" => {
+                        Kind::Unavailable
+                    }
                     "MALFORMED_ENTRY" | "BAD_CONTROL_KEY" | "BAD_KEY" | "BAD_HANDOVER_SIGNATURE" => Kind::InvalidArgument,
                     "BAD_CONTROL_SIGNATURE" | "NOT_THE_CUSTODIAN" | "NOT_A_VOTER" => Kind::PermissionDenied,
                     _ => Kind::FailedPrecondition,

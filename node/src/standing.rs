@@ -2,7 +2,7 @@
 //! its vote was approved, the word that it is ready.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assent_ledger::governance::ready_sign_bytes;
 use assent_ledger::keys::{sign, SigningKey};
@@ -18,6 +18,7 @@ use crate::health::{Condition, Health};
 use crate::members::{Present, Role};
 use crate::own_keys::{named, Named, OwnKeys, Purpose};
 use crate::peers::KnownPeer;
+use crate::told::{self, Said};
 
 /// Looked at this often, and at every change of the membership.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,7 +33,12 @@ pub async fn follow(parts: Weak<Parts>, health: Health, mut exchange: Hash, shut
     while let Some(parts) = parts.upgrade() {
         let own = parts.organization.as_str();
         let present = changes.borrow_and_update().clone();
-        tokio::task::block_in_place(|| report(&present, &parts.keys, own, &health));
+        let tip = parts.tip();
+        let said = parts.told.look(&tip.validators, tip.height, Instant::now());
+        tokio::task::block_in_place(|| {
+            report(&present, &parts.keys, own, &health);
+            report_others(&said, &present, &parts.keys, own, &health);
+        });
         if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &present)) {
             if let Some(peers) = &parts.peers {
                 peers.set_known(known_peers(&present, own));
@@ -40,9 +46,7 @@ pub async fn follow(parts: Weak<Parts>, health: Health, mut exchange: Hash, shut
             known = Some(present.clone());
         }
         // Also when its file was put there after its height.
-        if let (Some(peers), Some(key)) =
-            (&parts.peers, key(&parts.keys, &present, own, Purpose::ExchangePeer))
-        {
+        if let (Some(peers), Some(key)) = (&parts.peers, exchange_key(&parts.keys, &present, own)) {
             if key.to_bytes() != exchange {
                 exchange = key.to_bytes();
                 peers.set_key(exchange);
@@ -73,9 +77,9 @@ pub fn known_peers(present: &Present, own: &str) -> Vec<KnownPeer> {
     known.collect()
 }
 
-/// The key that the ledger names for this node, if one of its files holds it.
-pub fn key(keys: &OwnKeys, present: &Present, own: &str, purpose: Purpose) -> Option<SigningKey> {
-    keys.find(purpose, named(present, own, purpose)?)
+/// The key that this node's exchange swarm is reached under, if one of its files holds what the ledger names.
+pub fn exchange_key(keys: &OwnKeys, present: &Present, own: &str) -> Option<SigningKey> {
+    keys.reached_by(Purpose::ExchangePeer, named(present, own, Purpose::ExchangePeer)?)
 }
 
 /// Says what keeps this node from acting for its organization. Puts next keys in place whose height has come.
@@ -108,11 +112,30 @@ fn report(present: &Present, keys: &OwnKeys, own: &str, health: &Health) {
     }
 }
 
-/// Which files are wrong.
+/// Says that the others, who are ahead, name a key of this node that it does not have: what it does with its own is to no effect.
+fn report_others(said: &Said, present: &Present, keys: &OwnKeys, own: &str, health: &Health) {
+    let missing = told::missing(said, present, own, keys);
+    let Some(first) = missing.first() else { return health.clear(Condition::OtherKey) };
+    let wrong = wrong_files(&missing, own);
+    let sentence = format!(
+        "{wrong} by the blocks of {}, who are ahead of this node: put the key that the ledger names into keys/{}.next.pem, or have \
+         the others replace it",
+        said.by.join(", "),
+        first.file()
+    );
+    health.report(Condition::OtherKey, sentence);
+}
+
+/// Which files are wrong, and what to do.
 pub fn sentence_of(missing: &[Purpose], own: &str) -> String {
+    let wrong = wrong_files(missing, own);
+    format!("{wrong}, nor is there a next one that is: put the right one back, or have the others replace it")
+}
+
+fn wrong_files(missing: &[Purpose], own: &str) -> String {
     let files: Vec<String> = missing.iter().map(|purpose| format!("keys/{}.pem", purpose.file())).collect();
     let (is, keys) = if files.len() == 1 { ("is not", "the one") } else { ("are not", "those") };
-    format!("{} {is} {keys} that the ledger has for {own}, nor is there a next one that is", files.join(", "))
+    format!("{} {is} {keys} that the ledger has for {own}", files.join(", "))
 }
 
 /// Approved, in sync, and connected with more than 2/3 of the power: it says so, and votes from the height that the ledger gives.

@@ -179,6 +179,7 @@ snapshot_lag_heights = 10000     # a new node further behind joins from a snapsh
 listen = "{grpc}"
 certificate = "tls/node.pem"
 key = "tls/node.key"
+authority = "tls/ca.pem"         # for the operator, while the ledger does not know this organization
 revoked = "tls/revoked"          # clients' certificates that count no longer
 requests_per_second = 20000      # of each client
 burst = 20000

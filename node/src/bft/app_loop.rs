@@ -41,6 +41,8 @@ use crate::order::{Candidate, Fatal, Replica};
 
 /// `has_work` is asked at least this often while idle.
 const POLL: Duration = Duration::from_millis(250);
+/// Whether its own keys are still the right ones is looked at this often, and at every block.
+const LOOK_AT_KEYS: Duration = Duration::from_secs(1);
 /// The engine's actors have this long to stop.
 const STOP: Duration = Duration::from_secs(10);
 /// And this long after a failure: one that hangs never will.
@@ -186,6 +188,8 @@ impl<R: Replica> App<R> {
         let wake: Arc<Notify> = self.replica.wake();
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut keys = tokio::time::interval(LOOK_AT_KEYS);
+        keys.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(Ended::Shutdown),
@@ -203,6 +207,8 @@ impl<R: Replica> App<R> {
                 event = events.recv() => self.heard(event)?,
                 () = wake.notified() => {}
                 _ = poll.tick() => {}
+                // No block has to come for it: an engine that nobody talks to gets none.
+                _ = keys.tick() => self.look_at_keys(),
             }
             if let Some(course) = self.turn.take().or_else(|| self.watch.next(&self.replica)) {
                 return Ok(Ended::Turned(course));
@@ -273,7 +279,7 @@ impl<R: Replica> App<R> {
                 block_in_place(|| self.replica.commit(certificate))?;
                 let signed = self.engine.signer.signed_until();
                 self.turn = self.watch.committed(self.replica.tip(), by, signed);
-                self.rekeyed = self.config.wiring.as_ref().is_some_and(|w| w.names_other_keys(&self.config));
+                self.look_at_keys();
                 let tip = self.replica.tip();
                 let votes = self.watch.votes(&self.replica.validators());
                 self.assembly.advance(tip);
@@ -304,6 +310,10 @@ impl<R: Replica> App<R> {
                 answer(reply, extensions.into_iter().map(|(address, ())| (address, Ok(()))).collect())
             }
         }
+    }
+
+    fn look_at_keys(&mut self) {
+        self.rekeyed = self.config.wiring.as_ref().is_some_and(|w| w.names_other_keys(&self.config));
     }
 
     pub(super) fn validators(&self) -> Result<ValidatorSet, Fatal> {

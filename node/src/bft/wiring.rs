@@ -3,12 +3,14 @@
 //! ```text
 //! members ─▶ other peers       told to the running engine, at once
 //!         ╲▶ another own key   the engine is started anew at that height, under the new address or peer id
+//! told ────▶ another peer id   likewise, by the word of those who are ahead: under the one of before nobody talks to it
 //! ```
 //! All members are peers, whether they vote or not: one without a vote hears the votes of the others, and follows.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use assent_ledger::keys::SigningKey;
 use assent_proto::ledger::v1::Organization;
 use malachite_app_channel::app::net::Multiaddr;
 use malachite_app_channel::NetworkRequest;
@@ -17,6 +19,7 @@ use tokio::sync::mpsc::Sender;
 use super::BftConfig;
 use crate::members::{Members, Present};
 use crate::own_keys::{named, Named, OwnKeys, Purpose};
+use crate::told::Told;
 
 /// The engine takes so long for one change at most.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -30,6 +33,8 @@ pub struct Wiring {
     pub members: Members,
     /// This node's keys.
     pub keys: OwnKeys,
+    /// What the others name this node by, when they are ahead.
+    pub told: Told,
     /// Where a member's consensus swarm is dialed: its address on the ledger, or what a testnet puts in its place.
     pub address: fn(&Organization) -> String,
 }
@@ -63,25 +68,33 @@ impl Wiring {
     pub fn refresh(&self, config: &mut BftConfig) {
         let present = self.members.present();
         config.persistent_peers = self.peers(&present);
-        let key = |purpose| self.keys.find(purpose, named(&present, &self.organization, purpose)?);
-        if let Some(vote) = key(Purpose::Vote) {
+        let vote = named(&present, &self.organization, Purpose::Vote);
+        if let Some(vote) = vote.and_then(|named| self.keys.find(Purpose::Vote, named)) {
             config.vote_key = vote;
         }
-        if let Some(peer) = key(Purpose::ConsensusPeer) {
+        if let Some(peer) = self.peer_key(&present) {
             config.consensus_peer_secret = peer.to_bytes();
         }
     }
 
-    /// True when the membership names another vote key or peer id of this node than the engine runs with.
+    /// The key that the others let this node in under: by the ledger of those who are ahead, else by its own.
+    fn peer_key(&self, present: &Present) -> Option<SigningKey> {
+        let said = self.told.now();
+        let theirs = said.names.get(Purpose::ConsensusPeer);
+        let theirs = theirs.and_then(|named| self.keys.find(Purpose::ConsensusPeer, named));
+        theirs.or_else(|| {
+            let own = named(present, &self.organization, Purpose::ConsensusPeer)?;
+            self.keys.reached_by(Purpose::ConsensusPeer, own)
+        })
+    }
+
+    /// True when this node has to have another vote key or peer id than the engine runs with.
     pub fn names_other_keys(&self, config: &BftConfig) -> bool {
         let present = self.members.present();
-        let own = |purpose| named(&present, &self.organization, purpose);
-        let other = |purpose, is: Named<'_>| {
-            own(purpose).is_some_and(|named| named != is && self.keys.find(purpose, named).is_some())
-        };
-        let id = super::peer_id(&config.consensus_peer_secret);
-        other(Purpose::Vote, Named::Key(config.vote_key.verifying_key().as_bytes()))
-            || other(Purpose::ConsensusPeer, Named::PeerId(&id))
+        let vote = named(&present, &self.organization, Purpose::Vote)
+            .filter(|named| *named != Named::Key(config.vote_key.verifying_key().as_bytes()));
+        vote.is_some_and(|named| self.keys.find(Purpose::Vote, named).is_some())
+            || self.peer_key(&present).is_some_and(|key| key.to_bytes() != config.consensus_peer_secret)
     }
 
     /// Tells a running engine of every change of its peers, until it has stopped. It was started with `known`.
@@ -145,6 +158,7 @@ mod tests {
             organization: "a".into(),
             members: members.clone(),
             keys,
+            told: Told::default(),
             address: |o| o.consensus_address.clone(),
         };
         let b = format!("/ip4/127.0.0.1/tcp/7001/p2p/{}", super::super::peer_id(&[2; 32]));

@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::RootCertStore;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +108,23 @@ fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
     match bytes.len() as u64 > MAX_FILE_BYTES {
         true => Err(format!("{key}: {}: longer than {MAX_FILE_BYTES} bytes", path.display())),
         false => Ok(bytes),
+    }
+}
+
+/// The one authority in a file; none when there is no file.
+pub fn authority(path: &Path) -> Result<Option<CertificateDer<'static>>, ConfigError> {
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    let named = |why: String| ConfigError(format!("grpc.authority: {}: {why}", path.display()));
+    let bytes = read("grpc.authority", path).map_err(ConfigError)?;
+    match pair::chain(&bytes).map_err(|e| named(e.to_string()))?.as_slice() {
+        [only] => {
+            let usable = RootCertStore::empty().add(only.clone());
+            usable.map_err(|e| named(format!("not a certificate that can be an authority: {e}")))?;
+            Ok(Some(only.clone()))
+        }
+        several => Err(named(format!("holds {} certificates, not one", several.len()))),
     }
 }
 

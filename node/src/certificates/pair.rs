@@ -55,7 +55,8 @@ pub fn end_ms(der: &[u8]) -> Option<u64> {
     Some(u64::try_from(certificate.validity().not_after.timestamp()).ok()?.saturating_mul(1000))
 }
 
-fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+/// The certificates of a file.
+pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(MAX_CHAIN + 1).collect();
     let certificates =
         certificates.map_err(|e| Unusable::Certificate(format!("not certificates in PEM: {e}")))?;

@@ -26,6 +26,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
         ("keys_dir", &config.keys_dir),
         ("grpc.certificate", &config.grpc.certificate),
         ("grpc.key", &config.grpc.key),
+        ("grpc.authority", &config.grpc.authority),
         ("grpc.revoked", &config.grpc.revoked),
     ] {
         path_is_one(key, path)?;

@@ -11,6 +11,7 @@ use crate::freshness::Freshness;
 use crate::members::Members;
 use crate::peers::{PeerStream, Peers, PeersError, Protocol};
 use crate::reports::Reports;
+use crate::told::{Names, Told};
 
 const MAX_FRAME_BYTES: usize = 1024;
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -22,6 +23,9 @@ struct TipSays {
     height: u64,
     #[prost(bytes = "vec", tag = "2")]
     header_hash: Vec<u8>,
+    /// The asker's keys, as this ledger has them.
+    #[prost(message, optional, tag = "3")]
+    names: Option<Names>,
 }
 
 /// How often a peer is asked while something waits for what it says.
@@ -36,9 +40,10 @@ pub async fn confirm(
     own: String,
     freshness: Freshness,
     reports: Reports,
+    told: Told,
     shutdown: CancellationToken,
 ) {
-    let (peers, freshness, reports) = (&peers, &freshness, &reports);
+    let (peers, freshness, reports, told) = (&peers, &freshness, &reports, &told);
     let asked = |organization: String| async move {
         let organization = &organization;
         let mut connected = peers.subscribe_connected();
@@ -49,6 +54,7 @@ pub async fn confirm(
                     Ok(tip) => {
                         reports.note(organization, tip.height);
                         freshness.confirm(organization, tip.height);
+                        told.note(organization, tip.height, tip.names.unwrap_or_default());
                     }
                     Err(error) => tracing::debug!(%organization, %error, "peer did not tell its tip"),
                 }
@@ -101,12 +107,14 @@ async fn ask(peers: &Peers, organization: &str) -> Result<TipSays, PeersError> {
     tokio::time::timeout(ANSWER_WAIT, talk).await.map_err(|_| PeersError::Timeout)?
 }
 
-/// Tells a peer this node's tip.
-pub async fn serve(mut stream: PeerStream, tips: watch::Receiver<TipInfo>) {
+/// Tells a peer this node's tip, and what its ledger names the peer by.
+pub async fn serve(mut stream: PeerStream, tips: watch::Receiver<TipInfo>, members: Members, peer: String) {
     if let Ok(Some(_)) = stream.recv(MAX_FRAME_BYTES).await {
         let says = {
-            let info = tips.borrow();
-            TipSays { height: info.tip.height, header_hash: info.tip.header_hash.to_vec() }
+            // Members are replaced before the tip is told: the names are not older than the height.
+            let tip = tips.borrow().tip.clone();
+            let names = Some(Names::of(&members.present(), &peer));
+            TipSays { height: tip.height, header_hash: tip.header_hash.to_vec(), names }
         };
         let _ = stream.send(&says.encode_to_vec()).await;
     }

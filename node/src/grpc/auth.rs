@@ -14,107 +14,14 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::CertificateError;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::cas::{Built, Cas};
+use super::cas::{Cas, Verifier};
 use super::known::KnownClients;
+pub use super::roles::{Role, APPLICANT, CONTROL_KEY_ONLY, ROLES};
 use crate::certificates::Certificates;
 use crate::refusal::{Kind, Refusal};
 
 /// Longest name of a client, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
-
-/// What a client is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Role {
-    Crm,
-    Ehr,
-    Portal,
-    Registrar,
-    Officer,
-    Auditor,
-    Operator,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 7] =
-        [Self::Crm, Self::Ehr, Self::Portal, Self::Registrar, Self::Officer, Self::Auditor, Self::Operator];
-
-    /// The name in the certificate.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Crm => "crm",
-            Self::Ehr => "ehr",
-            Self::Portal => "portal",
-            Self::Registrar => "registrar",
-            Self::Officer => "officer",
-            Self::Auditor => "auditor",
-            Self::Operator => "operator",
-        }
-    }
-}
-
-/// Which role may call which method: the only place. A method that isn't here is refused.
-///
-/// Methods of [`CONTROL_KEY_ONLY`] need no certificate but a signature by the control key; `GetHistory`, `GetPack`,
-/// `ListNotices`, `GetSlotReceipt` and `GetAccessReceipt` take either.
-pub const ROLES: &[(&str, &[Role])] = &[
-    ("SubjectService/CreateSubject", &[Role::Registrar]),
-    ("SubjectService/ImportSubjects", &[Role::Registrar]),
-    ("RecordService/LoadRecords", &[Role::Ehr]),
-    ("ConsentService/ImportConsent", &[Role::Portal]),
-    ("ConsentService/RecordConsent", &[Role::Portal, Role::Officer]),
-    ("ConsentService/PreviewConsent", &[Role::Portal, Role::Officer]),
-    ("ConsentService/GetConsent", &[Role::Portal, Role::Officer]),
-    ("ConsentService/ListConsents", &[Role::Portal, Role::Officer]),
-    ("ConsentService/ListConsentRevisions", &[Role::Portal, Role::Officer]),
-    ("ConsentService/ExportConsent", &[Role::Portal, Role::Officer]),
-    ("ConsentService/WatchConsents", &[Role::Portal, Role::Officer]),
-    ("ConsentService/RevokeConsent", &[Role::Portal]),
-    ("ConsentService/SetContactPreferences", &[Role::Portal]),
-    ("ConsentService/ListConsentAsks", &[Role::Portal]),
-    ("ConsentService/AnswerConsentAsk", &[Role::Portal]),
-    ("ConsentService/MarkConsentError", &[Role::Officer]),
-    ("ConsentService/AskConsent", &[Role::Crm, Role::Ehr]),
-    ("ConsentService/GetConsentAsk", &[Role::Crm, Role::Ehr]),
-    ("PolicyService/SetPolicy", &[Role::Officer]),
-    ("PolicyService/GetPolicy", &[Role::Officer]),
-    ("ReviewService/ListReviews", &[Role::Officer]),
-    ("ReviewService/CloseReview", &[Role::Officer]),
-    ("DecisionService/CheckConsent", &[Role::Crm, Role::Ehr]),
-    ("DecisionService/BatchCheckConsent", &[Role::Crm, Role::Ehr]),
-    ("DecisionService/CheckCohort", &[Role::Crm, Role::Ehr]),
-    ("DecisionService/CheckOutreach", &[Role::Crm, Role::Ehr]),
-    ("DecisionService/ExplainDecision", &[Role::Officer]),
-    ("ExchangeService/RequestRecords", &[Role::Crm, Role::Ehr]),
-    ("ExchangeService/VerifyRecords", &[Role::Crm, Role::Ehr]),
-    ("ExchangeService/ListAccesses", &[Role::Crm, Role::Ehr]),
-    ("AuditService/ExportLedger", &[Role::Auditor, Role::Operator]),
-    ("AuditService/GetBlock", &[Role::Auditor, Role::Operator]),
-    ("ReceiptService/GetSlotReceipt", &[Role::Portal, Role::Officer, Role::Auditor]),
-    ("ReceiptService/GetAccessReceipt", &[Role::Crm, Role::Ehr, Role::Portal, Role::Officer]),
-    ("ReceiptService/GetDecisionReceipt", &[Role::Crm, Role::Ehr]),
-    ("GovernanceService/Propose", &[Role::Operator]),
-    ("GovernanceService/Approve", &[Role::Operator]),
-    ("GovernanceService/Suspend", &[Role::Operator]),
-    ("GovernanceService/RotateKey", &[Role::Operator]),
-    ("GovernanceService/SetAddresses", &[Role::Operator]),
-    ("GovernanceService/GetMembership", &Role::ALL),
-    ("NodeService/GetStatus", &Role::ALL),
-    ("PatientService/GetHistory", &[Role::Portal]),
-    ("PatientService/GetPack", &[Role::Portal]),
-    ("PatientService/ListNotices", &[Role::Portal]),
-    ("PatientService/ReplaceControlKey", &[Role::Registrar]),
-];
-
-/// Methods that the control key alone opens.
-pub const CONTROL_KEY_ONLY: &[&str] = &[
-    "PatientService/GetSlot",
-    "PatientService/Withdraw",
-    "PatientService/PrepareGrant",
-    "PatientService/CommitGrant",
-    "PatientService/CancelReplacement",
-];
 
 /// A client whose certificate holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +32,8 @@ pub struct Client {
     pub organization: String,
     /// Role.
     pub role: Role,
+    /// The ledger does not know its organization: taken by the authority in this node's folder, for [`APPLICANT`] alone.
+    pub applicant: bool,
 }
 
 /// Judges certificates: by one verifier per organization, with that organization's CA as its only root.
@@ -231,7 +140,11 @@ impl Authority {
             )
             .with("network", &self.chain_id));
         }
-        check_issuer(&cas, name.organization, leaf, intermediates, now_ms)?;
+        // Until the ledger names an authority for this organization, its own folder does, and for its operator only.
+        let is_own_operator = name.organization == self.organization && name.role == Role::Operator.name();
+        let applicant = cas.applicant.as_ref().filter(|_| is_own_operator);
+        let verifier = cas.each.get(name.organization).or(applicant);
+        check_issuer(verifier, name.organization, leaf, intermediates, now_ms)?;
         if name.organization != self.organization {
             let other = name.organization;
             return Err(Refusal::new(
@@ -243,7 +156,8 @@ impl Authority {
         }
         let role = Role::ALL.into_iter().find(|role| role.name() == name.role);
         let role = role.ok_or_else(|| bad(&format!("has the role {:?}, which no client has", name.role)))?;
-        let client = Client { organization: name.organization.to_owned(), role, id: id.clone() };
+        let applicant = !cas.each.contains_key(name.organization);
+        let client = Client { organization: name.organization.to_owned(), role, id: id.clone(), applicant };
         // Serial numbers are the authority's own: who issued it comes first.
         if list.holds(leaf) {
             return Err(revoked());
@@ -266,6 +180,15 @@ impl Authority {
     /// Refuses a client whose role may not call the method; `method` is `Service/Method`.
     pub fn authorize(&self, method: &str, client: &Client) -> Result<(), Refusal> {
         let roles = ROLES.iter().find(|(name, _)| *name == method).map_or(&[][..], |(_, roles)| roles);
+        if client.applicant && !APPLICANT.contains(&method) {
+            let message = format!(
+                "{} is no member of this network as of this node's newest block: until it is, its operator may call {}",
+                self.organization,
+                APPLICANT.join(" and ")
+            );
+            return Err(Refusal::new(Kind::PermissionDenied, "NOT_A_MEMBER", message)
+                .with("organization", &self.organization));
+        }
         if roles.contains(&client.role) {
             return Ok(());
         }
@@ -283,7 +206,7 @@ impl Authority {
 /// The organization that a certificate names must be the one whose CA issued it. Judged for requests, not for connections:
 /// a certificate that expires ends also on a connection that stays open, and so does one whose CA was replaced.
 fn check_issuer(
-    cas: &Built,
+    verifier: Option<&Verifier>,
     organization: &str,
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -291,7 +214,7 @@ fn check_issuer(
 ) -> Result<(), Refusal> {
     let other =
         |message: String| Refusal::new(Kind::Unauthenticated, "CERTIFICATE_OF_OTHER_ORGANIZATION", message);
-    let Some(verifier) = cas.each.get(organization) else {
+    let Some(verifier) = verifier else {
         return Err(other(format!(
             "the client certificate names {organization}, which is no member of this network"
         )));
@@ -317,9 +240,9 @@ fn check_issuer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::cas::Own;
     use crate::members::Members;
     use assent_proto::ledger::v1::{Membership, Organization};
-    use prost::Message;
     use rcgen::string::Ia5String;
     use rcgen::{
         BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
@@ -366,12 +289,17 @@ mod tests {
         Membership { organizations: cas.iter().map(organization).collect(), ..Default::default() }
     }
 
+    fn world_authority(members: &Members, folder: Option<&Ca>, certificates: &Certificates) -> Authority {
+        let own = Own { organization: "cedar".into(), authority: folder.map(|ca| ca.der().clone()) };
+        Authority::new("net-1", "cedar", Cas::new(members.clone(), own), certificates.clone())
+    }
+
     fn world() -> World {
         let (cedar, birch) = (ca(), ca());
         let members = Members::new(membership(&[("cedar", &cedar), ("birch", &birch)]), 0);
         let folder = tempfile::tempdir().unwrap();
         let certificates = crate::certificates::tests::opened(folder.path(), &cedar);
-        let authority = Authority::new("net-1", "cedar", Cas::new(members.clone()), certificates.clone());
+        let authority = world_authority(&members, None, &certificates);
         World { cedar, birch, members, authority, certificates, folder }
     }
 
@@ -389,7 +317,8 @@ mod tests {
         let world = world();
         let id = "spiffe://net-1/org/cedar/crm/frontdesk";
         let client = world.authority.identify(&[leaf(&world.cedar, &[id])], NOW_MS).unwrap();
-        assert_eq!(client, Client { id: id.into(), organization: "cedar".into(), role: Role::Crm });
+        let organization = "cedar".into();
+        assert_eq!(client, Client { id: id.into(), organization, role: Role::Crm, applicant: false });
         assert!(world.authority.authorize("DecisionService/CheckConsent", &client).is_ok());
         let refusal = world.authority.authorize("PolicyService/SetPolicy", &client).unwrap_err();
         assert_eq!((refusal.reason, refusal.metadata["needed"].as_str()), ("WRONG_ROLE", "officer"));
@@ -506,6 +435,55 @@ mod tests {
         );
     }
 
+    /// Every role, every method, before, while and after the ledger knows the organization.
+    #[test]
+    fn an_applicants_operator_alone_is_taken_by_the_folders_authority_and_for_two_methods() {
+        let world = world();
+        let id = |role: Role| format!("spiffe://net-1/org/cedar/{}/a", role.name());
+        let taken = |authority: &Authority, ca: &Ca, role| {
+            authority.identify(&[leaf(ca, &[&id(role)])], NOW_MS).map_err(|refusal| refusal.reason)
+        };
+        let other = Err("CERTIFICATE_OF_OTHER_ORGANIZATION");
+        // The ledger knows it: what lies in the folder counts for nothing.
+        let folder = ca();
+        let authority = world_authority(&world.members, Some(&folder), &world.certificates);
+        for role in Role::ALL {
+            assert_eq!(taken(&authority, &folder, role), other, "{role:?}");
+            assert!(!taken(&authority, &world.cedar, role).unwrap().applicant, "{role:?}");
+        }
+        // It does not.
+        world.members.replace(membership(&[("birch", &world.birch)]), 5);
+        for role in Role::ALL {
+            let client = taken(&authority, &folder, role);
+            if role != Role::Operator {
+                assert_eq!(client, other, "{role:?}");
+                continue;
+            }
+            let client = client.unwrap();
+            for (method, _) in ROLES {
+                let allowed = authority.authorize(method, &client).map_err(|refusal| refusal.reason);
+                let wanted = if APPLICANT.contains(method) { Ok(()) } else { Err("NOT_A_MEMBER") };
+                assert_eq!(allowed, wanted, "{method}");
+            }
+        }
+        assert!(APPLICANT.iter().all(|method| ROLES.iter().any(|(name, _)| name == method)));
+        // Another's authority, one of the ledger's of before, and no file at all.
+        assert_eq!(taken(&authority, &world.birch, Role::Operator), other);
+        assert_eq!(taken(&authority, &world.cedar, Role::Operator), other);
+        let without = world_authority(&world.members, None, &world.certificates);
+        assert_eq!(taken(&without, &folder, Role::Operator), other);
+        // Another organization's operator is none of this node's, whoever issued the certificate.
+        for by in [&folder, &world.birch] {
+            let birchs = leaf(by, &["spiffe://net-1/org/birch/operator/a"]);
+            assert!(authority.identify(&[birchs], NOW_MS).is_err());
+        }
+        // An authority on the ledger that can't be used is no reason to fall back on the folder's.
+        let mut broken = membership(&[("cedar", &world.cedar), ("birch", &world.birch)]);
+        broken.organizations[0].ca_certificate = vec![1];
+        world.members.replace(broken, 6);
+        assert_eq!(taken(&authority, &folder, Role::Operator), other);
+    }
+
     #[test]
     fn a_changed_certificate_does_not_hold() {
         let world = world();
@@ -513,24 +491,5 @@ mod tests {
         let at = der.windows(5).position(|w| w == b"crm/a").unwrap();
         der[at..at + 5].copy_from_slice(b"ehr/a");
         assert_eq!(world.reason(CertificateDer::from(der)), "CERTIFICATE_OF_OTHER_ORGANIZATION");
-    }
-
-    /// Every method of the services stands in exactly one of the two tables.
-    #[test]
-    fn no_method_is_forgotten() {
-        let set = prost_types::FileDescriptorSet::decode(assent_proto::DESCRIPTORS).unwrap();
-        let mut methods = Vec::new();
-        for file in set.file.iter().filter(|f| f.package() == "assent.v1") {
-            for service in &file.service {
-                methods.extend(service.method.iter().map(|m| format!("{}/{}", service.name(), m.name())));
-            }
-        }
-        assert!(methods.len() > 10);
-        for method in &methods {
-            let with_role = ROLES.iter().filter(|(name, _)| name == method).count();
-            let without = CONTROL_KEY_ONLY.iter().filter(|name| *name == method).count();
-            assert_eq!(with_role + without, 1, "{method}");
-        }
-        assert_eq!(methods.len(), ROLES.len() + CONTROL_KEY_ONLY.len());
     }
 }

@@ -1,9 +1,11 @@
-//! The members' certificate authorities, as the ledger has them now: for connections, and for each call.
+//! The members' certificate authorities, as the ledger has them now: for connections, and for each call. While the ledger does not
+//! know this node's organization, the authority in its own folder too, for its operator alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use assent_proto::ledger::v1::Organization;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -16,11 +18,22 @@ use crate::members::{Members, Present};
 /// Judges client certificates of one authority, or of several.
 pub type Verifier = Arc<dyn ClientCertVerifier>;
 
+/// This node's own organization, and its authority as its folder has it.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// Id of the organization.
+    pub organization: String,
+    /// Its authority; none when there is no file.
+    pub authority: Option<CertificateDer<'static>>,
+}
+
 /// Verifiers over the authorities of one membership.
 pub struct Built {
     of: Arc<Present>,
     /// By organization: with its authority as the only root.
     pub each: BTreeMap<String, Verifier>,
+    /// While the ledger does not know this node's organization: over the authority in its folder.
+    pub applicant: Option<Verifier>,
     /// Over all of them; none when none can be used.
     all: Option<Verifier>,
 }
@@ -28,6 +41,7 @@ pub struct Built {
 /// The authorities. Verifiers are made anew when the membership has changed since the last look.
 pub struct Cas {
     members: Members,
+    own: Own,
     provider: Arc<CryptoProvider>,
     built: RwLock<Arc<Built>>,
 }
@@ -41,10 +55,10 @@ impl Built {
 
 impl Cas {
     /// Of these members.
-    pub fn new(members: Members) -> Arc<Self> {
+    pub fn new(members: Members, own: Own) -> Arc<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let built = build(&members.present(), &provider);
-        Arc::new(Self { members, provider, built: RwLock::new(Arc::new(built)) })
+        let built = build(&members.present(), &own, &provider);
+        Arc::new(Self { members, own, provider, built: RwLock::new(Arc::new(built)) })
     }
 
     /// Over the present members.
@@ -54,7 +68,7 @@ impl Cas {
         if Arc::ptr_eq(&built.of, &present) {
             return built;
         }
-        let built = Arc::new(build(&present, &self.provider));
+        let built = Arc::new(build(&present, &self.own, &self.provider));
         *self.built.write().unwrap_or_else(PoisonError::into_inner) = built.clone();
         built
     }
@@ -68,32 +82,32 @@ impl Cas {
 }
 
 /// One that can't be used is left out, and the log says so: its organization's clients are refused, nobody else's.
-fn build(present: &Arc<Present>, provider: &Arc<CryptoProvider>) -> Built {
+fn build(present: &Arc<Present>, own: &Own, provider: &Arc<CryptoProvider>) -> Built {
     let over = |roots: RootCertStore| {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()
     };
-    let (mut each, mut everybody) = (BTreeMap::new(), RootCertStore::empty());
-    for organization in &present.membership.organizations {
-        let der = CertificateDer::from(organization.ca_certificate.clone());
-        let mut roots = RootCertStore::empty();
+    let mut everybody = RootCertStore::empty();
+    let mut verifier = |organization: &str, der: CertificateDer<'static>, whose: &str| -> Option<Verifier> {
         let unusable = |error: &dyn fmt::Display| {
-            let organization = &organization.id;
-            tracing::error!(%organization, %error, "a CA certificate of the ledger can't be used");
+            tracing::error!(%organization, %error, "a CA certificate {whose} can't be used");
         };
-        if let Err(error) = roots.add(der.clone()) {
-            unusable(&error);
-            continue;
-        }
-        match over(roots) {
-            Ok(verifier) => {
-                each.insert(organization.id.clone(), verifier);
-                // Taken before, so it is taken here.
-                let _ = everybody.add(der);
-            }
-            Err(error) => unusable(&error),
+        let mut roots = RootCertStore::empty();
+        roots.add(der.clone()).map_err(|error| unusable(&error)).ok()?;
+        let verifier = over(roots).map_err(|error| unusable(&error)).ok()?;
+        // Taken before, so it is taken here.
+        let _ = everybody.add(der);
+        Some(verifier)
+    };
+    let mut each = BTreeMap::new();
+    for Organization { id, ca_certificate, .. } in &present.membership.organizations {
+        if let Some(of) = verifier(id, ca_certificate.clone().into(), "of the ledger") {
+            each.insert(id.clone(), of);
         }
     }
-    Built { of: present.clone(), each, all: over(everybody).ok() }
+    let is_stranger = present.organization(&own.organization).is_none();
+    let authority = own.authority.clone().filter(|_| is_stranger);
+    let applicant = authority.and_then(|der| verifier(&own.organization, der, "of this node's folder"));
+    Built { of: present.clone(), each, applicant, all: over(everybody).ok() }
 }
 
 impl fmt::Debug for Cas {

@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn a_verification_counts_for_a_moment_and_never_past_the_leafs_end() {
         let known = KnownClients::default();
-        let client = Client { id: "a".into(), organization: "cedar".into(), role: Role::Crm };
+        let (id, organization) = ("a".into(), "cedar".into());
+        let client = Client { id, organization, role: Role::Crm, applicant: false };
         let list = Arc::new(Revoked::default());
         known.put(b"leaf", &client, 100, 1_000, &list);
         known.put(b"long", &client, 100, u64::MAX, &list);

@@ -1,7 +1,7 @@
 //! The gRPC side: every service of `assent.v1` over mutual TLS, with health and reflection.
 //!
 //! ```text
-//! error      refusals as statuses          auth       certificates and roles
+//! error      refusals as statuses          auth, roles  certificates, and who may call what
 //! cas, tls   the members' authorities, TLS
 //! border     form of what comes in         call       identity, quota and role of each call
 //! quota      calls that a client may make  deadline   time that a call may take
@@ -35,6 +35,7 @@ pub mod proof;
 pub mod quota;
 mod receipt;
 pub mod review;
+pub mod roles;
 mod wallet;
 
 use std::net::SocketAddr;
@@ -53,6 +54,7 @@ use assent_proto::v1::receipt_service_server::{self, ReceiptServiceServer};
 use assent_proto::v1::record_service_server::{self, RecordServiceServer};
 use assent_proto::v1::review_service_server::{self, ReviewServiceServer};
 use assent_proto::v1::subject_service_server::{self, SubjectServiceServer};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +68,7 @@ use crate::certificates::Certificates;
 use crate::freshness::Freshness;
 use auth::Authority;
 use call::Api;
-use cas::Cas;
+use cas::{Cas, Own};
 use deadline::{Deadlines, Timed};
 use door::Door;
 use places::Places;
@@ -110,6 +112,8 @@ pub struct GrpcConfig {
     pub listen: SocketAddr,
     /// The node's certificate of the moment, and who is revoked.
     pub certificates: Certificates,
+    /// The organization's authority as its folder has it, for its operator while the ledger does not know it.
+    pub authority: Option<CertificateDer<'static>>,
     /// Places for connections.
     pub places: Places,
     /// What each client may ask for.
@@ -215,7 +219,8 @@ pub async fn serve(
 ) -> Result<ServeHandle, ServeError> {
     let parts = app.parts.clone();
     let limits = parts.limits;
-    let cas = Cas::new(parts.members.clone());
+    let own = Own { organization: parts.organization.clone(), authority: config.authority };
+    let cas = Cas::new(parts.members.clone(), own);
     let authority =
         Authority::new(parts.chain_id(), &parts.organization, cas.clone(), config.certificates.clone());
     let authority = Arc::new(authority);

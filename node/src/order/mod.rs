@@ -28,6 +28,9 @@ pub enum Fatal {
     /// The engine stopped by itself (exit 7).
     #[error("consensus engine stopped: {0}")]
     Engine(String),
+    /// No block can come any more, a snapshot can at the next start (exit 7).
+    #[error("it has to join from a snapshot: {0}")]
+    Behind(String),
 }
 
 /// A block that is complete but not decided.

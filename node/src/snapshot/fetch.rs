@@ -1,5 +1,7 @@
 //! Fetching a snapshot from one peer: bounded in size and time, each chunk held against the manifest, all of it against genesis.
 
+use std::collections::BTreeMap;
+
 use assent_ledger::hash::sha256;
 use assent_ledger::Hash;
 use prost::Message;
@@ -19,7 +21,7 @@ fn ask(genesis_hash: &Hash, send: bool) -> Vec<u8> {
 }
 
 /// Asks a peer what it could send; checked for chain, form and height.
-pub async fn offer(peers: &Peers, peer: &str, genesis_hash: &Hash, above: u64) -> Result<Manifest, Refused> {
+async fn offer(peers: &Peers, peer: &str, genesis_hash: &Hash, above: u64) -> Result<Manifest, Refused> {
     let talk = async {
         let mut stream = peers.open(peer, Protocol::Snapshot).await?;
         stream.send(&ask(genesis_hash, false)).await?;
@@ -36,6 +38,24 @@ pub async fn offer(peers: &Peers, peer: &str, genesis_hash: &Hash, above: u64) -
     let offer = decode(&answer)?;
     offer.check(genesis_hash, above)?;
     Ok(offer)
+}
+
+/// What these peers offer above a height; who is not there, refuses, or has nothing above it is left out.
+pub async fn offers(
+    peers: &Peers,
+    of: &[String],
+    genesis_hash: &Hash,
+    above: u64,
+) -> BTreeMap<String, Manifest> {
+    let answers = of.iter().map(|peer| offer(peers, peer, genesis_hash, above));
+    let mut offers = BTreeMap::new();
+    for (peer, answer) in of.iter().zip(futures::future::join_all(answers).await) {
+        match answer {
+            Ok(offer) => drop(offers.insert(peer.clone(), offer)),
+            Err(refused) => tracing::debug!(%peer, %refused, "no offer"),
+        }
+    }
+    offers
 }
 
 fn decode(frame: &[u8]) -> Result<Manifest, Refused> {

@@ -17,7 +17,7 @@ use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::Hash;
 use tokio::time::{sleep, Instant};
 
-use super::fetch::{chunks, manifest, offer, request};
+use super::fetch::{chunks, manifest, offers, request};
 use super::{Manifest, Refused};
 use crate::bft::memory::Files;
 use crate::chain::import::{Expected, Import, ImportError};
@@ -29,10 +29,9 @@ use crate::progress::Progress;
 use crate::space;
 
 /// A ledger whose newest block is younger can't be far behind: nobody is asked.
-const AWAY_MS: u64 = 20_000;
-/// Peers have this long to be connected: when the ledger is at genesis, else.
-const CONNECT_NEW: Duration = Duration::from_secs(2);
-const CONNECT: Duration = Duration::from_millis(500);
+pub(super) const AWAY_MS: u64 = 20_000;
+/// Peers have this long to be connected and to answer, unless it is plain before that nothing is to be joined.
+const CONNECT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(25);
 
 /// What joining needs to know.
@@ -92,10 +91,26 @@ pub fn install(data_dir: &Path) -> Result<(), Fatal> {
     sync_folder(data_dir)
 }
 
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new ledger is there to be installed.
+    Joined,
+    /// Nothing to join for.
+    NotDue,
+    /// No peer had a snapshot that holds.
+    NoneHeld,
+}
+
+/// True when somebody answers and nobody has the block after `tip` any more.
+pub(super) fn all_pruned(tip: u64, offers: &BTreeMap<String, Manifest>) -> bool {
+    !offers.is_empty() && offers.values().all(|offer| offer.whole_from > tip + 1)
+}
+
 /// Whether to join, given what peers offer: a new node when it is far behind, any when all have pruned the block that it needs.
 fn is_worth_it(tip: u64, lag_heights: u64, offers: &BTreeMap<String, Manifest>) -> bool {
     let far = offers.values().any(|offer| offer.height - tip > lag_heights);
-    let pruned = !offers.is_empty() && offers.values().all(|offer| offer.whole_from > tip + 1);
+    let pruned = all_pruned(tip, offers);
     if pruned && lag_heights == 0 {
         tracing::error!(
             tip,
@@ -106,17 +121,17 @@ fn is_worth_it(tip: u64, lag_heights: u64, offers: &BTreeMap<String, Manifest>) 
 }
 
 impl Join<'_> {
-    /// True when a new ledger is there to be installed. A refused snapshot is no failure: the next peer is tried, and in the end
-    /// blocks are caught up one by one.
-    pub async fn run(&self) -> Result<bool, Fatal> {
+    /// Joins where that is due. A refused snapshot is no failure: the next peer is tried, and in the end blocks are caught up one by
+    /// one.
+    pub async fn run(&self) -> Result<Outcome, Fatal> {
         let tip = self.store.tip()?;
         if self.now_ms.saturating_sub(tip.time_ms) < AWAY_MS {
-            return Ok(false);
+            return Ok(Outcome::NotDue);
         }
         self.joining.says("asks the others how far they are".into(), tip.height, 0);
         let offers = self.offers(tip.height).await;
         if !is_worth_it(tip.height, self.lag_heights, &offers) {
-            return Ok(false);
+            return Ok(Outcome::NotDue);
         }
         let mut order: Vec<(String, Manifest)> = offers.into_iter().collect();
         // Who has all blocks has all of this organization's entries.
@@ -125,7 +140,7 @@ impl Join<'_> {
             match self.from_peer(&peer, tip.height).await {
                 Ok(height) => {
                     tracing::info!(%peer, height, "joined from a snapshot");
-                    return Ok(true);
+                    return Ok(Outcome::Joined);
                 }
                 Err(ImportError::Refused(Refused { reason, sentence })) => {
                     tracing::warn!(%peer, height = offer.height, reason, "snapshot refused: {sentence}");
@@ -134,29 +149,25 @@ impl Join<'_> {
             }
         }
         tracing::warn!("no peer has a snapshot that holds: blocks are caught up one by one");
-        Ok(false)
+        Ok(Outcome::NoneHeld)
     }
 
     /// What the peers that can be reached offer.
     async fn offers(&self, tip: u64) -> BTreeMap<String, Manifest> {
         let begin = Instant::now();
-        let wait = if tip == 0 { CONNECT_NEW } else { CONNECT };
         let others: BTreeSet<&str> =
             self.genesis.organizations.iter().map(|o| o.id.as_str()).filter(|id| *id != self.own).collect();
-        let (mut asked, mut offers) = (BTreeSet::new(), BTreeMap::new());
-        while begin.elapsed() < wait && asked.len() < others.len() {
+        let (mut asked, mut found) = (BTreeSet::new(), BTreeMap::new());
+        while begin.elapsed() < CONNECT && asked.len() < others.len() {
             let connected = self.peers.connected();
             let new: Vec<String> = connected.into_iter().filter(|peer| asked.insert(peer.clone())).collect();
-            let answers = new.iter().map(|peer| offer(self.peers, peer, &self.genesis.hash, tip));
-            for (peer, answer) in new.iter().zip(futures::future::join_all(answers).await) {
-                match answer {
-                    Ok(offer) => drop(offers.insert(peer.clone(), offer)),
-                    Err(refused) => tracing::debug!(%peer, %refused, "no offer"),
-                }
+            found.extend(offers(self.peers, &new, &self.genesis.hash, tip).await);
+            if tip > 0 && !found.is_empty() && !all_pruned(tip, &found) {
+                break; // one that has blocks already joins only when nobody else has the next
             }
             sleep(POLL).await;
         }
-        offers
+        found
     }
 
     /// Fetches and checks one peer's snapshot, above block `tip`; the new ledger is ready to be installed when this returns its height.

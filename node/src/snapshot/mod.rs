@@ -7,8 +7,9 @@
 //!       ◀─ Manifest ────────────  size, and the SHA-256 of each chunk; then so many chunks, and the end
 //! ```
 //! What is in the chunks: [`crate::chain::snapshot`]; how it is checked: [`crate::chain::import`]; when a node joins so, and how
-//! the new ledger takes the old one's place: [`join`].
+//! the new ledger takes the old one's place: [`join`]; who notices while it runs that it would have to: [`behind`].
 
+pub mod behind;
 pub mod fetch;
 pub mod join;
 pub mod serve;

@@ -1,6 +1,7 @@
 //! Integration tests of the node: one binary, so that the engine is linked once.
 
 mod accesses;
+mod applicant;
 mod asks;
 mod backup;
 mod bad_input;
@@ -28,6 +29,7 @@ mod limits;
 mod membership;
 mod mempool;
 mod net;
+mod other_keys;
 mod outreach;
 mod pack;
 mod patient;

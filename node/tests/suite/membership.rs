@@ -23,20 +23,20 @@ use crate::kill::set_policy;
 use crate::net::{Net, CHAIN};
 
 /// Longest that anything here may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Commits may stop this long.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 
 /// A network, what each node submits with, and how many policies each custodian has recorded.
-struct World {
-    net: Net,
-    submitters: Vec<Submitter>,
+pub struct World {
+    pub net: Net,
+    pub submitters: Vec<Submitter>,
     written: Vec<u64>,
     longest: Duration,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let mut net = Net::new(4);
         let mut submitters = Vec::new();
         for i in 0..4 {
@@ -48,17 +48,17 @@ impl World {
         Self { net, submitters, written: vec![0; 4], longest: Duration::ZERO }
     }
 
-    async fn status(&self, i: usize) -> GetStatusResponse {
+    pub async fn status(&self, i: usize) -> GetStatusResponse {
         let mut client = NodeServiceClient::new(self.net.client(i, "operator"));
         client.get_status(GetStatusRequest {}).await.unwrap().into_inner()
     }
 
-    async fn height(&self) -> u64 {
+    pub async fn height(&self) -> u64 {
         self.status(0).await.answer.unwrap().height
     }
 
     /// One policy through this node, acknowledged: a client retries what the node says may be retried.
-    async fn write(&mut self, i: usize) {
+    pub async fn write(&mut self, i: usize) {
         let (begin, n) = (Instant::now(), self.written[i] + 1);
         loop {
             match set_policy(&self.net, i, n).await {
@@ -81,21 +81,21 @@ impl World {
     }
 
     /// Writes until the ledger is this high.
-    async fn write_until(&mut self, i: usize, height: u64) {
+    pub async fn write_until(&mut self, i: usize, height: u64) {
         while self.height().await < height {
             self.write(i).await;
         }
     }
 
     /// One step of governance by a node's organization: the block that holds it.
-    async fn step(&self, i: usize, step: Step) -> u64 {
+    pub async fn step(&self, i: usize, step: Step) -> u64 {
         let operation = Operation { kind: Some(Kind::Govern(Govern { step: Some(step) })) };
         self.submitters[i].submit(vec![operation], Duration::from_secs(20)).await.unwrap()
     }
 
     /// Birch proposes, cedar and dogwood approve (and elm and fir, as far as needed): effective some blocks later.
     /// `writer` writes until then.
-    async fn change(&mut self, number: u64, change: Change, approvals: &[usize], writer: usize) {
+    pub async fn change(&mut self, number: u64, change: Change, approvals: &[usize], writer: usize) {
         let effective_height = self.height().await + 20;
         let at = self.step(0, Step::Propose(ProposeChange { effective_height, change: Some(change) })).await;
         for i in approvals {
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Waits until a node's status is as wanted, writing at another.
-    async fn until(&mut self, i: usize, what: &str, wanted: impl Fn(&GetStatusResponse) -> bool) {
+    pub async fn until(&mut self, i: usize, what: &str, wanted: impl Fn(&GetStatusResponse) -> bool) {
         self.until_by(i, 1, what, wanted).await;
     }
 
@@ -143,11 +143,11 @@ impl World {
     }
 }
 
-fn signed(organization: &str) -> impl Fn(&GetStatusResponse) -> bool + '_ {
+pub fn signed(organization: &str) -> impl Fn(&GetStatusResponse) -> bool + '_ {
     move |status| status.validators.iter().any(|v| v.organization == organization && v.last_signed_height > 0)
 }
 
-fn key(dir: &Path, file: &str) -> SigningKey {
+pub fn key(dir: &Path, file: &str) -> SigningKey {
     from_pem(&std::fs::read_to_string(dir.join(format!("keys/{file}.pem"))).unwrap()).unwrap()
 }
 

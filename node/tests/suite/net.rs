@@ -100,6 +100,7 @@ fn make_member(folder: &Path, name: &str, ordering: &str) -> (Member, Organizati
     let ca = authority(name);
     let uri = format!("spiffe://{CHAIN}/org/{name}/node/{name}");
     let (certificate, key) = leaf(&ca, &uri, true, 30);
+    write(&dir.join("tls/ca.pem"), ca.pem());
     write(&dir.join("tls/node.pem"), certificate);
     write(&dir.join("tls/node.key"), key);
     write(&dir.join("data/never-voted"), "");

@@ -30,6 +30,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("grpc.key", &["7", "true", "[]"]),
     ("grpc.requests_per_second", &["\"many\"", "true", "-1", "1.5", "0", "5_000_000_000"]),
     ("grpc.burst", &["\"many\"", "true", "-1", "1.5", "0", "5_000_000_000"]),
+    ("grpc.authority", &["7", "true", "[]"]),
     ("grpc.revoked", &["7", "true", "[]"]),
     ("limits", &["7", "\"many\"", "[]"]),
     ("limits.grpc_connections", NUMBERS),
@@ -65,7 +66,9 @@ fn whole(net: &Net) -> toml::Table {
     for key in ["requests_per_second", "burst"] {
         table["grpc"].as_table_mut().unwrap().insert(key.into(), 10.into());
     }
-    table["grpc"].as_table_mut().unwrap().insert("revoked".into(), "x".into());
+    for key in ["authority", "revoked"] {
+        table["grpc"].as_table_mut().unwrap().insert(key.into(), "x".into());
+    }
     let limits = Limits::default();
     let limits = limits.all().into_iter().map(|(key, value, _, _)| (key.to_owned(), i64::from(value).into()));
     table.insert("limits".into(), toml::Value::Table(limits.collect()));
@@ -241,6 +244,9 @@ fn variants(net: &Net) -> Vec<Variant> {
         ("grpc.key", "tls"),
         ("grpc.key", "tls/node.pem"),
         ("grpc.key", "keys/vote.pem"),
+        ("grpc.authority", "tls"),
+        ("grpc.authority", "genesis.bin"),
+        ("grpc.authority", "tls/node.key"),
         ("grpc.revoked", "tls"),
         ("grpc.revoked", "genesis.bin"),
         ("grpc.revoked", "assentd.toml"),
@@ -292,6 +298,7 @@ const OUT_OF_RANGE: &[(&str, &[&str])] = &[
     ("keys_dir", &["\"\"", "\"a\\u0000b\""]),
     ("grpc.certificate", &["\"\""]),
     ("grpc.key", &["\"\""]),
+    ("grpc.authority", &["\"\""]),
     ("grpc.revoked", &["\"\""]),
     ("grpc.listen", &["\"127.0.0.1:0\"", "\"[::1]\"", "\"\"", "\"0.0.0.0:0\""]),
     ("admin.listen", &["\"127.0.0.1:0\"", "\"127.0.0.1:-1\"", "\"\""]),
@@ -349,8 +356,13 @@ fn three_hundred_malformed_files_end_with_2_name_the_key_and_touch_no_data() {
     assert!(Config::read(&dir.join("assentd.toml")).is_ok() && good.contains_key("grpc"));
     // `whole` names files that are not there: here they must be.
     let mut variants = variants(&net);
-    let real =
-        [("genesis", "genesis.bin"), ("data_dir", "data"), ("keys_dir", "keys"), ("revoked", "tls/none")];
+    let real = [
+        ("genesis", "genesis.bin"),
+        ("data_dir", "data"),
+        ("keys_dir", "keys"),
+        ("authority", "tls/ca.pem"),
+        ("revoked", "tls/none"),
+    ];
     for (text, _) in &mut variants {
         let Ok(as_text) = std::str::from_utf8(text) else { continue };
         let mut changed = as_text.to_owned();

@@ -1,5 +1,6 @@
 //! Snapshots and pruning: a small ledger of two organizations, made by hand, and what others make of it.
 
+mod behind;
 mod import;
 mod lies;
 mod network;

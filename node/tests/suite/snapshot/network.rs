@@ -15,9 +15,15 @@ use crate::kill::{set_policy, spawn};
 use crate::net::Net;
 use crate::patient::reason;
 
-async fn height(net: &Net, i: usize) -> u64 {
+pub async fn height(net: &Net, i: usize) -> u64 {
     let mut client = NodeServiceClient::new(net.client(i, "operator"));
     client.get_status(GetStatusRequest {}).await.unwrap().into_inner().answer.unwrap().height
+}
+
+/// The first whole height, as the metrics have it.
+pub fn whole_from(text: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix("assent_whole_from_height "));
+    line.map_or(0, |n| n.parse().unwrap())
 }
 
 /// Headers of an export, and how many of its blocks are pruned.
@@ -62,10 +68,6 @@ async fn pruned_everywhere_a_wiped_node_joins_from_a_snapshot_and_the_tail() {
     }
     // Younger ledgers are not thought to be far behind.
     tokio::time::sleep(Duration::from_secs(21).saturating_sub(begin.elapsed())).await;
-    let whole_from = |text: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix("assent_whole_from_height "));
-        line.map_or(0, |n| n.parse::<u64>().unwrap())
-    };
     for i in 0..3 {
         assert!(whole_from(&net.http(i, "/metrics").await) > 50);
     }

@@ -6,7 +6,7 @@ use assent_ledger::hash::sha256;
 use assent_node::bft::memory::Files;
 use assent_node::health::Joining;
 use assent_node::peers::{start, Inbound, KnownPeer, PeerStream, Peers, PeersConfig, Protocol};
-use assent_node::snapshot::join::{install, Join};
+use assent_node::snapshot::join::{install, Join, Outcome};
 use assent_node::snapshot::serve::SnapshotServer;
 use assent_node::snapshot::{Ask, Manifest};
 use prost::Message;
@@ -222,8 +222,9 @@ async fn after_two_liars_the_third_peer_s_snapshot_is_taken() {
         let elm = Elm::new(&ledger);
         // Its newest block is too young for it to be far behind: nobody is asked.
         let time_ms = elm.store.tip().unwrap().time_ms;
-        assert!(!elm.join(&ledger, &swarms[3].peers, time_ms + 1_000).run().await.unwrap());
-        assert!(elm.join(&ledger, &swarms[3].peers, time_ms + 60_000).run().await.unwrap());
+        let join = |now_ms| elm.join(&ledger, &swarms[3].peers, now_ms);
+        assert_eq!(join(time_ms + 1_000).run().await.unwrap(), Outcome::NotDue);
+        assert_eq!(join(time_ms + 60_000).run().await.unwrap(), Outcome::Joined);
         elm
     };
     let (said, height, target) = joining.said();
