@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = [
         "assent/ledger/v1/consent.proto",
+        "assent/ledger/v1/decisions.proto",
         "assent/ledger/v1/governance.proto",
         "assent/ledger/v1/ledger.proto",
         "assent/ledger/v1/membership.proto",

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 . testnet/env.sh
 
 demo_limit_seconds=900
+tamper_limit_seconds=300
 chaos_limit_seconds=900 # ten minutes on two cores that have nothing else to do
 logs=$(mktemp -d)
 network=$logs/strangers # the network that the strangers talk to
@@ -230,4 +231,5 @@ rust_tests
 check bad-input testnet/bad_input.sh "$logs/rust-tests"
 chaos_cases
 check demo timeout --kill-after=10 "$demo_limit_seconds" "$CARGO_TARGET_DIR/release/assent-testnet" demo
+check tamper timeout --kill-after=10 "$tamper_limit_seconds" "$CARGO_TARGET_DIR/release/assent-testnet" demo --tamper
 finish

@@ -7,6 +7,11 @@
 //! The chain of sets is the shortest that shows the key. So a file says: this key is a validator's of this organization, since
 //! that height. Whether it still had a vote at the height of the offence the file doesn't say; a retired key must not contradict
 //! itself either.
+//!
+//! Nor does it say that no recovery of a lost quorum lies right before that height: there an honest validator may have signed twice
+//! ([`crate::evidence`]). Who makes a file from the ledger sees it and makes none. A reader has to ask the ledger.
+
+use std::collections::BTreeSet;
 
 use assent_proto::ledger::v1::{EvidenceFile, ReportEvidence, SetChange, ValidatorSet};
 use prost::Message;
@@ -15,7 +20,7 @@ use crate::encoding::{decode, fields, EncodingError};
 use crate::evidence::{verify_evidence, EvidenceError, Offence};
 use crate::genesis::{check_genesis_file, CheckedGenesis, GenesisError};
 use crate::hash::Hash;
-use crate::sets::{verify_set_chain, SetError, MAX_SET_CHANGES};
+use crate::sets::{walk_sets, FirstSet, SetError, MAX_SET_CHANGES};
 
 /// First bytes of an evidence file.
 pub const EVIDENCE_MAGIC: &[u8; 8] = b"ASSENTE1";
@@ -39,6 +44,8 @@ pub enum ConvictionError {
     NoEvidence,
     #[error("{address} is in none of the validator sets that the file shows")]
     Stranger { address: String },
+    #[error("height {height} is the first after a recovery: an honest validator may have voted there in both sets")]
+    Recovered { height: u64 },
     #[error("the file shows {found} set changes, {needed} are enough")]
     Surplus { found: usize, needed: usize },
 }
@@ -63,31 +70,37 @@ fn organization_of(set: &ValidatorSet, key: &Hash) -> Option<String> {
 /// Links to the first set that has the key, that set's first height, and whose key it is there.
 fn whose(
     genesis: &CheckedGenesis,
+    accepted: &BTreeSet<Hash>,
     changes: &[SetChange],
-    key: &Hash,
+    &Offence { validator: key, height, .. }: &Offence,
 ) -> Result<(usize, u64, String), ConvictionError> {
-    let sets = verify_set_chain(genesis, changes)?;
-    let found = sets.iter().enumerate().find_map(|(link, (from, set))| {
-        organization_of(set, key).map(|organization| (link, *from, organization))
+    let walked = walk_sets(&FirstSet::of(genesis, accepted), changes)?;
+    if walked.recoveries.iter().any(|recovered| recovered.height == height) {
+        return Err(ConvictionError::Recovered { height });
+    }
+    let found = walked.sets.iter().enumerate().find_map(|(link, (from, set))| {
+        organization_of(set, &key).map(|organization| (link, *from, organization))
     });
     found.ok_or_else(|| ConvictionError::Stranger { address: hex::encode(key) })
 }
 
-/// Makes a file, magic included, from all set changes that are known; those that aren't needed are left out.
+/// Makes a file, magic included, from all set changes that are known; those that aren't needed are left out. `accepted` are the
+/// plans of recoveries that the maker accepts.
 pub fn make_evidence_file(
     genesis: &CheckedGenesis,
+    accepted: &BTreeSet<Hash>,
     changes: &[SetChange],
     evidence: &ReportEvidence,
 ) -> Result<(Vec<u8>, Conviction), ConvictionError> {
     let offence = verify_evidence(&genesis.chain_id, evidence)?;
-    let (needed, ..) = whose(genesis, changes, &offence.validator)?;
+    let (needed, ..) = whose(genesis, accepted, changes, &offence)?;
     let file = EvidenceFile {
         genesis: genesis.bytes.clone(),
         evidence: Some(evidence.clone()),
         sets: changes[..needed].to_vec(),
     };
     let body = file.encode_to_vec();
-    let conviction = verify_evidence_file(&genesis.hash, &body)?;
+    let conviction = verify_evidence_file(&genesis.hash, accepted, &body)?;
     Ok(([EVIDENCE_MAGIC.as_slice(), &body].concat(), conviction))
 }
 
@@ -105,8 +118,12 @@ fn read(body: &[u8]) -> Result<EvidenceFile, EncodingError> {
     decode("EvidenceFile", body, MAX_EVIDENCE_BYTES)
 }
 
-/// Verifies what stands behind the magic, with the genesis hash that the reader trusts.
-pub fn verify_evidence_file(anchor: &Hash, body: &[u8]) -> Result<Conviction, ConvictionError> {
+/// Verifies what stands behind the magic, with the genesis hash that the reader trusts, and the plans of recoveries that it accepts.
+pub fn verify_evidence_file(
+    anchor: &Hash,
+    accepted: &BTreeSet<Hash>,
+    body: &[u8],
+) -> Result<Conviction, ConvictionError> {
     let file = read(body)?;
     let genesis = check_genesis_file(&file.genesis)?;
     if genesis.hash != *anchor {
@@ -115,7 +132,7 @@ pub fn verify_evidence_file(anchor: &Hash, body: &[u8]) -> Result<Conviction, Co
     }
     let evidence = file.evidence.ok_or(ConvictionError::NoEvidence)?;
     let offence = verify_evidence(&genesis.chain_id, &evidence)?;
-    let (needed, voted_from, organization) = whose(&genesis, &file.sets, &offence.validator)?;
+    let (needed, voted_from, organization) = whose(&genesis, accepted, &file.sets, &offence)?;
     if file.sets.len() != needed {
         return Err(ConvictionError::Surplus { found: file.sets.len(), needed });
     }

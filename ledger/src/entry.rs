@@ -5,7 +5,8 @@ use assent_proto::ledger::v1::{Entry, EntryBody, Operation, Recover};
 use prost::Message;
 
 use crate::encoding::{array, decode, id, EncodingError};
-use crate::governance::{check_evidence, check_govern};
+use crate::evidence::check_evidence;
+use crate::governance::check_govern;
 use crate::hash::{framed, hash, Context, Hash};
 use crate::keys::{sign, Check, PublicKey, SigningKey};
 use crate::recovery::check_recover;

@@ -8,6 +8,10 @@
 //! ```
 //! [`verify_evidence`] needs no state: whose key it is, the ledger's rule tells (`governance`), and offline an evidence file
 //! ([`crate::conviction`]).
+//!
+//! One height is no offence's: the first after a recovery of a lost quorum ([`crate::recovery`]). Those who remain may have voted
+//! there in the old set, and vote again in the new one. A vote names a header by its hash alone, or nothing, and so does not say in
+//! which set it was cast: two votes of this height can't be told from an honest validator's, and convict nobody.
 
 use assent_proto::ledger::v1::report_evidence::Kind;
 use assent_proto::ledger::v1::{
@@ -18,8 +22,10 @@ use prost::Message;
 use crate::certificate::{precommit, proposal_sign_bytes, vote_sign_bytes};
 use crate::encoding::{array, decode, EncodingError};
 use crate::hash::Hash;
-use crate::keys::{screen, verify};
+use crate::keys::{screen, verify, Check};
 
+/// The two, as errors name them.
+pub(crate) const WHICH: [&str; 2] = ["first", "second"];
 /// Longest encoded vote.
 pub const MAX_VOTE_BYTES: usize = 128;
 
@@ -35,6 +41,15 @@ pub enum OffenceKind {
 }
 
 impl OffenceKind {
+    /// Its number: a vote's is that of its type.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Prevotes => 1,
+            Self::Precommits => 2,
+            Self::Proposals => 3,
+        }
+    }
+
     /// One word.
     pub fn word(self) -> &'static str {
         match self {
@@ -95,19 +110,21 @@ struct Part {
     height: u64,
     round: u32,
     hash: Option<Hash>,
-    address: Hash,
-    message: Vec<u8>,
-    signature: [u8; 64],
+    check: Check,
 }
 
-/// Checks evidence by itself: canonical, one validator, type, height and round, two headers, and both signatures.
-pub fn verify_evidence(chain_id: &str, evidence: &ReportEvidence) -> Result<Offence, EvidenceError> {
+/// What two messages contradict each other about, and the signatures that have to hold: canonical, one validator, type, height and
+/// round, two headers.
+pub(crate) fn contradiction(
+    chain_id: &str,
+    evidence: &ReportEvidence,
+) -> Result<(Offence, [Check; 2]), EvidenceError> {
     let (first, second) = parts(chain_id, evidence)?;
     for (field, same) in [
         ("type", first.kind == second.kind),
         ("height", first.height == second.height),
         ("round", first.round == second.round),
-        ("address", first.address == second.address),
+        ("address", first.check.public_key == second.check.public_key),
     ] {
         if !same {
             return Err(EvidenceError::Apart(field));
@@ -116,15 +133,29 @@ pub fn verify_evidence(chain_id: &str, evidence: &ReportEvidence) -> Result<Offe
     if first.hash == second.hash {
         return Err(EvidenceError::Same);
     }
-    let address = hex::encode(first.address);
-    screen(&first.address).map_err(|why| EvidenceError::Address { address: address.clone(), why })?;
-    for (which, part) in [("first", &first), ("second", &second)] {
-        if !verify(&part.address, &part.message, &part.signature) {
-            return Err(EvidenceError::Signature { which, address });
+    let Part { kind, height, round, hash, check } = first;
+    let offence =
+        Offence { validator: check.public_key, kind, height, round, first: hash, second: second.hash };
+    Ok((offence, [check, second.check]))
+}
+
+/// Checks evidence by itself: what contradicts, and both signatures.
+pub fn verify_evidence(chain_id: &str, evidence: &ReportEvidence) -> Result<Offence, EvidenceError> {
+    let (offence, checks) = contradiction(chain_id, evidence)?;
+    let address = || hex::encode(offence.validator);
+    screen(&offence.validator).map_err(|why| EvidenceError::Address { address: address(), why })?;
+    for (which, Check { public_key, message, signature }) in WHICH.into_iter().zip(&checks) {
+        if !verify(public_key, message, signature) {
+            return Err(EvidenceError::Signature { which, address: address() });
         }
     }
-    let Part { kind, height, round, hash, address: validator, .. } = first;
-    Ok(Offence { validator, kind, height, round, first: hash, second: second.hash })
+    Ok(offence)
+}
+
+/// Checks the form of evidence: variants, lengths, each vote in its one encoding.
+pub(crate) fn check_evidence(evidence: &ReportEvidence) -> Result<(), EncodingError> {
+    // The chain id is in what is signed, and no signature is looked at.
+    parts("", evidence).map(|_| ())
 }
 
 fn parts(chain_id: &str, evidence: &ReportEvidence) -> Result<(Part, Part), EncodingError> {
@@ -138,14 +169,16 @@ fn parts(chain_id: &str, evidence: &ReportEvidence) -> Result<(Part, Part), Enco
             vote(chain_id, &votes.first, &votes.first_signature)?,
             vote(chain_id, &votes.second, &votes.second_signature)?,
         )),
-        Some(Kind::Proposals(ConflictingProposals { first: Some(first), second: Some(second) })) => {
+        Some(Kind::Proposals(proposals)) => {
+            let missing = |field| EncodingError::Field {
+                message: "ConflictingProposals",
+                field,
+                reason: "missing".into(),
+            };
+            let first = proposals.first.as_ref().ok_or_else(|| missing("first"))?;
+            let second = proposals.second.as_ref().ok_or_else(|| missing("second"))?;
             Ok((proposal(chain_id, first)?, proposal(chain_id, second)?))
         }
-        Some(Kind::Proposals(_)) => Err(EncodingError::Field {
-            message: "ConflictingProposals",
-            field: "first, second",
-            reason: "one is missing".into(),
-        }),
     }
 }
 
@@ -164,9 +197,11 @@ fn vote(chain_id: &str, encoded: &[u8], signature: &[u8]) -> Result<Part, Encodi
         height: vote.height,
         round: vote.round,
         hash: vote.header_hash.as_ref().map(|hash| array("Vote", "header_hash", hash)).transpose()?,
-        address: array("Vote", "address", &vote.address)?,
-        message: vote_sign_bytes(chain_id, &vote),
-        signature: array("ConflictingVotes", "signature", signature)?,
+        check: Check {
+            public_key: array("Vote", "address", &vote.address)?,
+            message: vote_sign_bytes(chain_id, &vote),
+            signature: array("ConflictingVotes", "signature", signature)?,
+        },
     })
 }
 
@@ -179,9 +214,11 @@ fn proposal(chain_id: &str, proposal: &SignedProposal) -> Result<Part, EncodingE
         height,
         round,
         hash: Some(hash),
-        address,
-        message: proposal_sign_bytes(chain_id, height, round, pol_round, &hash, &address),
-        signature: array("SignedProposal", "signature", &proposal.signature)?,
+        check: Check {
+            public_key: address,
+            message: proposal_sign_bytes(chain_id, height, round, pol_round, &hash, &address),
+            signature: array("SignedProposal", "signature", &proposal.signature)?,
+        },
     })
 }
 

@@ -11,7 +11,7 @@
 //! state, execute    slots, policy slots, organizations; what an operation does to them
 //! membership        who is a member, who votes, and what changes at which height
 //! governance        what steps of governance and evidence do to it
-//! recovery          a quorum lost for ever: those that remain go on, visibly
+//! recovery          a quorum lost for ever: those that remain go on, visibly; recovered: as readers of a chain meet it
 //! replacement       a control key that waits to take the place of the present one
 //! tree, log         authenticated map (jmt) and RFC 6962 log, with proofs
 //! certificate       votes, and more than 2/3 of the power
@@ -23,9 +23,11 @@
 //! receipt, audit    offline verification: one access, one history, a whole chain
 //! pack              all consents and all accesses of one patient at one custodian, in one file
 //! receipts          small receipts that stand without a node: a slot, a decision, an access
+//! voters            who votes on which header: changes of the set, and recoveries that the reader accepts
 //! sets              from genesis' validators to later ones, each set certified by the one before
 //! evidence          equivocation, judged by itself; conviction: a file of it that names whose key it is
 //! split             two signed checkpoints that can't be of one log, in one file
+//! decisions         past decisions made again from opened bodies and an export
 //! late              what is released under break-glass before its access stands in the ledger
 //! consent           CDA-1: the decision function and FHIR import
 //! ```
@@ -38,6 +40,7 @@ pub mod checkpoint;
 pub mod commitment;
 pub mod consent;
 pub mod conviction;
+pub mod decisions;
 pub mod encoding;
 pub mod entry;
 pub mod evidence;
@@ -54,6 +57,7 @@ pub mod pack;
 pub mod peer_id;
 pub mod receipt;
 pub mod receipts;
+pub mod recovered;
 pub mod recovery;
 pub mod replacement;
 pub mod sets;
@@ -61,6 +65,7 @@ pub mod split;
 pub mod state;
 pub mod tiles;
 pub mod tree;
+pub mod voters;
 
 pub use hash::Hash;
 

@@ -24,6 +24,7 @@ use crate::governance::remove_validator;
 use crate::hash::{framed, hash, Context, Hash};
 use crate::keys::{sign, Check, SigningKey};
 use crate::membership::{membership, membership_key};
+use crate::recovered::describe;
 use crate::state::{organization, Overlay, StateRead};
 
 /// Longest reason, in characters.
@@ -158,16 +159,16 @@ pub(crate) fn left_out(before: &ValidatorSet, set: &ValidatorSet) -> Result<Vec<
     }
 }
 
-/// That a plan follows this tip.
-pub(crate) fn check_tip(tip: &Tip, op: &Recover) -> Result<(), RecoveryError> {
-    if (op.height, op.header_hash.as_slice()) == (tip.height, tip.header_hash.as_slice()) {
+/// That a plan follows the header of this height and hash.
+pub(crate) fn check_tip(height: u64, header_hash: &Hash, op: &Recover) -> Result<(), RecoveryError> {
+    if (op.height, op.header_hash.as_slice()) == (height, header_hash.as_slice()) {
         return Ok(());
     }
     Err(RecoveryError::Tip {
         expected: op.height,
         expected_hash: hex::encode(&op.header_hash),
-        found: tip.height,
-        found_hash: hex::encode(tip.header_hash),
+        found: height,
+        found_hash: hex::encode(header_hash),
     })
 }
 
@@ -183,10 +184,8 @@ fn check_signers(op: &Recover, set: &ValidatorSet) -> Result<(), RecoveryError> 
 
 /// Checks what a plan says against this tip and state, whoever has signed it: block and validators. Organizations that it leaves out.
 pub fn check_content<R: StateRead>(tip: &Tip, state: &R, op: &Recover) -> Result<Vec<String>, ExecuteError> {
-    check_recover(op)?;
-    check_tip(tip, op)?;
-    let members = membership(state, &tip.chain_id)?;
-    Ok(left_out(&members.validators.unwrap_or_default(), &new_set(op)?)?)
+    let before = membership(state, &tip.chain_id)?.validators.unwrap_or_default();
+    Ok(describe(&tip.chain_id, (tip.height, &tip.header_hash), &before, op)?.removed)
 }
 
 /// Checks a plan against this tip and state: block, validators, and every signature. Organizations that it leaves out.
@@ -249,8 +248,10 @@ pub(crate) fn execute_recovery<R: StateRead>(
     signing_author(state, &tip.chain_id, entry, signatures)?;
     let gone = check_plan(tip, state, op, signatures)?;
     let mut members = membership(state, &tip.chain_id)?;
-    carry_out(&mut members, &gone, tip.height.saturating_add(1));
+    let height = tip.height.saturating_add(1);
+    carry_out(&mut members, &gone, height);
     members.recoveries.push(found.to_vec());
+    members.recovered_heights.push(height);
     state.put(membership_key(&tip.chain_id), &members);
     Ok(())
 }

@@ -2,19 +2,29 @@
 //!
 //! ```text
 //! genesis ─▶ set 1 ─certificate over header h─▶ set 2, from h + 1 ─certificate over header i─▶ set 3, from i + 1 ...
+//!                                              └ a plan that the reader accepts: those who remain of set 2 instead
 //! ```
 //! A chain shows that its sets were in force from their heights on. That a later change was left out behind its end it can't
 //! show: who has to know the set of one height needs a header of that height, which names the hash of its set.
+//!
+//! Behind a recovery ([`crate::recovery`]) nothing is certified by those before it: the reader trusts the plan's hash, which it was
+//! told some other way. A recovery before block 1 has no link: such a network begins with another genesis.
 
-use assent_proto::ledger::v1::{Block, Certificate, Header, SetChange, ValidatorSet};
+use std::collections::BTreeSet;
+
+use assent_proto::ledger::v1::{Block, Certificate, Header, Recover, SetChange, ValidatorSet};
 
 use crate::block::{header_hash, Tip};
-use crate::certificate::{validator_set_hash, verify_certificate, CertificateError};
-use crate::encoding::{array, decode, EncodingError};
+use crate::encoding::decode;
 use crate::entry::MAX_ENTRY_BYTES;
-use crate::genesis::{check_validator_set, CheckedGenesis};
+use crate::genesis::CheckedGenesis;
 use crate::hash::Hash;
+use crate::recovered::{plan_of, without_signatures, Recovered};
+use crate::recovery::new_set;
+use crate::voters::{same, StepError, Voters};
 use crate::PROTOCOL_VERSION;
+
+pub use crate::voters::FirstSet;
 
 /// Most links of a chain.
 pub const MAX_SET_CHANGES: usize = 4096;
@@ -28,45 +38,39 @@ pub enum SetError {
     #[error("the chain of validator sets has {found} links, at most {MAX_SET_CHANGES} allowed")]
     TooMany { found: usize },
     #[error("link {link} of the validator sets: {error}")]
-    Encoding { link: usize, error: EncodingError },
-    #[error("link {link} of the validator sets: {error}")]
-    Certificate { link: usize, error: CertificateError },
-    #[error("link {link} of the validator sets: {field} is {found}, expected {expected}")]
-    Mismatch { link: usize, field: &'static str, expected: String, found: String },
-    #[error("link {link} of the validator sets: {why}")]
-    Rule { link: usize, why: String },
+    Link { link: usize, error: StepError },
 }
 
-fn same(
-    link: usize,
-    field: &'static str,
-    expected: impl AsRef<[u8]>,
-    found: impl AsRef<[u8]>,
-) -> Result<(), SetError> {
-    let (expected, found) = (expected.as_ref(), found.as_ref());
-    if expected == found {
-        return Ok(());
+impl SetError {
+    /// The recovery that the reader did not accept, when that is all that is wrong so far.
+    pub fn not_accepted(&self) -> Option<&Recovered> {
+        match self {
+            Self::Link { error: StepError::NotAccepted(recovered), .. } => Some(recovered),
+            _ => None,
+        }
     }
-    Err(SetError::Mismatch { link, field, expected: hex::encode(expected), found: hex::encode(found) })
 }
 
-/// The sets that a chain leads to: genesis' from height 1, then one for each link, from strictly ascending heights.
+/// What a chain of sets leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Walked {
+    /// Genesis' set from height 1, then one for each link, from strictly ascending heights.
+    pub sets: Vec<SetFrom>,
+    /// Recoveries among the links: each was accepted by the reader.
+    pub recoveries: Vec<Recovered>,
+}
+
+/// The sets that a chain leads to: genesis' from height 1, then one for each link, from strictly ascending heights. `accepted` are
+/// the hashes of recoveries' plans that the reader accepts.
 ///
 /// Each link's header is of this chain, later than the one before, and names the set in force and the link's other one; more
 /// than 2/3 of the set in force signed it. A link that changes nothing is refused.
-pub fn verify_set_chain(genesis: &CheckedGenesis, changes: &[SetChange]) -> Result<Vec<SetFrom>, SetError> {
-    let CheckedGenesis { chain_id, validators, hash, .. } = genesis;
-    verify_sets_from(&FirstSet { chain_id, validators, genesis_hash: hash }, changes)
-}
-
-/// Where a chain of sets begins.
-pub(crate) struct FirstSet<'a> {
-    /// Chain id.
-    pub chain_id: &'a str,
-    /// Genesis' validators.
-    pub validators: &'a ValidatorSet,
-    /// Genesis hash.
-    pub genesis_hash: &'a Hash,
+pub fn verify_set_chain(
+    genesis: &CheckedGenesis,
+    accepted: &BTreeSet<Hash>,
+    changes: &[SetChange],
+) -> Result<Vec<SetFrom>, SetError> {
+    verify_sets_from(&FirstSet::of(genesis, accepted), changes)
 }
 
 /// [`verify_set_chain`] for who has genesis, but not the file with all its organizations.
@@ -74,57 +78,56 @@ pub(crate) fn verify_sets_from(
     first: &FirstSet<'_>,
     changes: &[SetChange],
 ) -> Result<Vec<SetFrom>, SetError> {
+    walk_sets(first, changes).map(|walked| walked.sets)
+}
+
+/// The same, with the recoveries on the way.
+pub(crate) fn walk_sets(first: &FirstSet<'_>, changes: &[SetChange]) -> Result<Walked, SetError> {
     if changes.len() > MAX_SET_CHANGES {
         return Err(SetError::TooMany { found: changes.len() });
     }
-    let mut sets = Vec::with_capacity(changes.len() + 1);
-    let mut from = 1;
-    let mut current = first.validators;
+    let mut voters = Voters::new(first);
+    let mut walked = Walked { sets: vec![(1, first.validators.clone())], recoveries: Vec::new() };
     for (link, change) in changes.iter().enumerate() {
-        let header: Header = decode("Header", &change.header, MAX_ENTRY_BYTES)
-            .map_err(|error| SetError::Encoding { link, error })?;
-        let (next, height) = check_link(first, link, (from, current), &header, change)?;
-        sets.push((from, current.clone()));
-        (from, current) = (height + 1, next);
+        let recovered =
+            follow(&mut voters, first.chain_id, change).map_err(|error| SetError::Link { link, error })?;
+        walked.sets.push((voters.height() + 1, voters.next().clone()));
+        walked.recoveries.extend(recovered);
     }
-    sets.push((from, current.clone()));
-    Ok(sets)
+    Ok(walked)
 }
 
-fn check_link<'a>(
-    first: &FirstSet<'_>,
-    link: usize,
-    (from, current): (u64, &ValidatorSet),
-    header: &Header,
-    change: &'a SetChange,
-) -> Result<(&'a ValidatorSet, u64), SetError> {
-    let rule = |why: String| Err(SetError::Rule { link, why });
+/// Goes on by one link. Everything in it is needed: a reader has to find one form only.
+fn follow(voters: &mut Voters, chain_id: &str, change: &SetChange) -> Result<Option<Recovered>, StepError> {
+    let rule = |why: String| Err(StepError::Rule(why));
+    let header: Header = decode("Header", &change.header, MAX_ENTRY_BYTES)?;
     if header.protocol_version != PROTOCOL_VERSION {
         return rule(format!("protocol version {}, expected {PROTOCOL_VERSION}", header.protocol_version));
     }
-    same(link, "chain id", first.chain_id, &header.chain_id)?;
-    if header.height < from || header.height == u64::MAX {
-        return rule(format!("height {}, expected {from} or more", header.height));
+    same("chain id", chain_id, &header.chain_id)?;
+    voters.header(&header, header_hash(chain_id, &change.header), change.next.as_ref())?;
+    let Some(certificate) = &change.certificate else { return rule("no certificate".into()) };
+    voters.verify(certificate)?;
+    match (&change.recovery, voters.changes()) {
+        (None, false) => return rule("the set does not change".into()),
+        (Some(_), false) if change.next.is_some() => {
+            return rule("a set is shown that the header does not change to".into())
+        }
+        _ => {}
     }
-    if header.height == 1 {
-        same(link, "previous_header_hash", first.genesis_hash, &header.previous_header_hash)?;
+    let Some(plan) = &change.recovery else { return Ok(None) };
+    if !plan.signatures.is_empty() {
+        return rule("the plan of a recovery has signatures, which its hash does not cover".into());
     }
-    let (Some(certificate), Some(next)) = (&change.certificate, &change.next) else {
-        return rule("no certificate or no set".into());
-    };
-    let hash = |set| validator_set_hash(first.chain_id, set);
-    same(link, "validator_set_hash", hash(current), &header.validator_set_hash)?;
-    same(link, "next_validator_set_hash", hash(next), &header.next_validator_set_hash)?;
-    if header.validator_set_hash == header.next_validator_set_hash {
-        return rule("the set does not change".into());
+    voters.recover(plan).map(Some)
+}
+
+/// The set that votes behind a link, as it says; none when it says nothing.
+pub fn set_after(change: &SetChange) -> Option<ValidatorSet> {
+    match &change.recovery {
+        Some(plan) => new_set(plan).ok(),
+        None => change.next.clone(),
     }
-    let voted = header_hash(first.chain_id, &change.header);
-    verify_certificate(first.chain_id, current, header.height, &voted, certificate)
-        .map_err(|error| SetError::Certificate { link, error })?;
-    check_validator_set(next).map_err(|e| SetError::Rule { link, why: e.to_string() })?;
-    array::<32>("ValidatorSet", "members_root", &next.members_root)
-        .map_err(|error| SetError::Encoding { link, error })?;
-    Ok((next, header.height))
 }
 
 /// The set that votes at a height, as far as a chain of sets goes; genesis' before height 1.
@@ -136,26 +139,36 @@ pub fn set_at(sets: &[SetFrom], height: u64) -> Option<&ValidatorSet> {
 /// Gathers the links while somebody goes through blocks that hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SetRecorder {
-    /// The last block's header and what it changes to; its certificate stands in the next block.
-    pending: Option<(Vec<u8>, ValidatorSet)>,
+    /// The last block's header.
+    header: Vec<u8>,
+    /// The set that it changes to; its certificate stands in the next block.
+    next: Option<ValidatorSet>,
     changes: Vec<SetChange>,
 }
 
 impl SetRecorder {
     /// The next block, which was applied; `tip` is what it led to.
     pub fn block(&mut self, tip: &Tip, block: &Block) {
-        self.certificate(&block.previous_certificate);
-        if tip.voters != tip.validators {
-            self.pending = Some((block.header.clone(), tip.validators.clone()));
-        }
+        self.link(&block.previous_certificate, plan_of(&tip.chain_id, block).as_ref());
+        self.header = block.header.clone();
+        self.next = (tip.voters != tip.validators).then(|| tip.validators.clone());
     }
 
     /// The certificate over the last block.
     pub fn certificate(&mut self, encoded: &[u8]) {
-        let Some((header, next)) = self.pending.take() else { return };
+        self.link(encoded, None);
+    }
+
+    fn link(&mut self, certificate: &[u8], plan: Option<&Recover>) {
+        let next = self.next.take();
+        if next.is_none() && plan.is_none() {
+            return;
+        }
+        let header = std::mem::take(&mut self.header);
         // It was verified with its block.
-        let certificate = decode::<Certificate>("Certificate", encoded, MAX_ENTRY_BYTES).ok();
-        self.changes.push(SetChange { header, certificate, next: Some(next) });
+        let certificate = decode::<Certificate>("Certificate", certificate, MAX_ENTRY_BYTES).ok();
+        let recovery = plan.map(without_signatures);
+        self.changes.push(SetChange { header, certificate, next, recovery });
     }
 
     /// The links so far.

@@ -1,10 +1,12 @@
 //! Configuration: `assentd.toml`, overridden by the environment (`ASSENTD_GRPC__LISTEN` and the like). Unknown keys are refused.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use assent_ledger::keyfile::from_pem;
 use assent_ledger::keys::SigningKey;
+use assent_ledger::Hash;
 use figment::providers::{Env, Format, Toml};
 use figment::Figment;
 use serde::Deserialize;
@@ -67,6 +69,9 @@ pub struct Config {
     /// A node without blocks of its own that is more heights behind joins from a peer's snapshot. 0: never.
     #[serde(default = "snapshot_lag")]
     pub snapshot_lag_heights: u64,
+    /// Plans of recoveries of a lost quorum, by their hashes in hex, that a snapshot may have gone through.
+    #[serde(default)]
+    pub accept_recoveries: Vec<String>,
     /// The clients' door.
     pub grpc: GrpcSection,
     /// Liveness, readiness, metrics.
@@ -211,6 +216,11 @@ impl Config {
             *relative = folder.join(&*relative);
         }
         Ok(config)
+    }
+
+    /// Plans of recoveries that the operator accepts: each was checked when the file was read.
+    pub fn accepted_recoveries(&self) -> BTreeSet<Hash> {
+        self.accept_recoveries.iter().filter_map(|text| check::plan(text)).collect()
     }
 }
 

@@ -157,6 +157,9 @@ async fn commit(parts: &Parts, evidence: ReportEvidence) {
             Err(SubmitError::Refused(error)) if error.reason() == "EVIDENCE_KNOWN" => {
                 return tracing::info!("another node reported the same evidence");
             }
+            Err(SubmitError::Refused(error)) if error.reason() == "EVIDENCE_AT_RECOVERY" => {
+                return tracing::info!("no evidence: {error}");
+            }
             Err(SubmitError::Refused(ExecuteError::Governance(error))) if refusals == REFUSALS => {
                 return tracing::error!(reason = error.reason(), "evidence is not taken: {error}");
             }

@@ -77,6 +77,12 @@ enum Command {
         /// Measure the rates over 5 s instead of 15 s each
         #[arg(long)]
         quick: bool,
+        /// Change single bits of a replica, an export, a receipt and a patient pack instead: each must be found
+        #[arg(long, conflicts_with = "quick")]
+        tamper: bool,
+        /// Which bits; by default another one each time
+        #[arg(long, requires = "tamper")]
+        seed: Option<u64>,
     },
 }
 
@@ -135,8 +141,9 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
             let ok = chaos::run(options).await?;
             Ok(ExitCode::from(u8::from(!ok)))
         }
-        Command::Demo { dir, output, quick } => {
-            let ok = demo::run(Options { dir, output, quick }).await?;
+        Command::Demo { dir, output, quick, tamper, seed } => {
+            let tamper = tamper.then(|| seed.unwrap_or_else(rand::random));
+            let ok = demo::run(Options { dir, output, quick, tamper }).await?;
             Ok(ExitCode::from(u8::from(!ok)))
         }
     }

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::commands::export::download;
 use crate::commands::fork;
+use crate::commands::recoveries::RecoveryArgs;
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::{printable, Exit, Failure};
 use crate::files;
@@ -40,6 +41,8 @@ pub struct CompareArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     anchor: AnchorArgs,
+    #[command(flatten)]
+    recoveries: RecoveryArgs,
 }
 
 /// A node that answers.
@@ -122,7 +125,8 @@ impl CompareArgs {
         download(&other.node, &exports[1]).await?;
         let evidence = self.out.as_ref().map(|out| out.join("evidence"));
         let anchor = self.anchor.resolve(profile)?;
-        let report = fork::compare(&exports[0], &exports[1], anchor, evidence.as_deref())?;
+        let (accepted, [a, b]) = (self.recoveries.accepted(), &exports);
+        let report = fork::compare([a, b], anchor, &accepted, evidence.as_deref())?;
         let (a, b) = (one.profile.display(), other.profile.display());
         let said = json!({ "one": one.profile, "other": other.profile, "differ_from": height });
         let mut text = format!("{a} and {b} say different things from height {height} on.\n");

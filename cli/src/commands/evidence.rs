@@ -1,11 +1,12 @@
 //! `assent audit evidence`: validators that contradicted themselves, as the ledger has them; and `assent verify` of a file of it. A fork
 //! of two exports is in [`super::fork`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use assent_ledger::audit::RecordKind;
 use assent_ledger::block::MAX_BLOCK_BYTES;
-use assent_ledger::conviction::{genesis_of, verify_evidence_file, Conviction};
+use assent_ledger::conviction::{genesis_of, verify_evidence_file, Conviction, ConvictionError};
 use assent_ledger::encoding::decode;
 use assent_ledger::entry::check_entry;
 use assent_ledger::evidence::Offence;
@@ -19,6 +20,7 @@ use crate::commands::export::download;
 use crate::commands::fork;
 use crate::commands::pieces::{files_text, offence_json, piece_json, piece_text, write, Piece};
 use crate::commands::reader::Ledger;
+use crate::commands::recoveries::{self, RecoveryArgs};
 use crate::commands::verify::{anchor_of, does_not_hold, verdict};
 use crate::connect::{self, NodeArgs};
 use crate::exit::{Exit, Failure};
@@ -42,6 +44,8 @@ pub struct EvidenceArgs {
     #[command(flatten)]
     anchor: AnchorArgs,
     #[command(flatten)]
+    recoveries: RecoveryArgs,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
@@ -51,12 +55,12 @@ impl EvidenceArgs {
         if let Some(out) = &self.out {
             files::refuse_existing(out)?;
         }
-        let anchor = self.anchor.resolve(profile)?;
+        let (anchor, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
         if let Some([one, other]) = self.compare.as_deref() {
-            return fork::compare(one, other, anchor, self.out.as_deref());
+            return fork::compare([one, other], anchor, &accepted, self.out.as_deref());
         }
         if let Some(file) = &self.file {
-            return list(file, anchor, self.out.as_deref());
+            return list(file, anchor, &accepted, self.out.as_deref());
         }
         // Whatever the node sends is verified like a file from anywhere.
         let folder = tempfile::tempdir()
@@ -66,13 +70,18 @@ impl EvidenceArgs {
             let node = self.node.connect(profile).await?;
             download(&node, &export).await
         })?;
-        list(&export, anchor, self.out.as_deref())
+        list(&export, anchor, &accepted, self.out.as_deref())
     }
 }
 
 /// Reports evidence that stands in an export, if the export holds.
-fn list(path: &Path, anchor: Option<Hash>, out: Option<&Path>) -> Result<Report, Failure> {
-    let mut ledger = Ledger::open(path, anchor)?;
+fn list(
+    path: &Path,
+    anchor: Option<Hash>,
+    accepted: &BTreeSet<Hash>,
+    out: Option<&Path>,
+) -> Result<Report, Failure> {
+    let mut ledger = Ledger::open(path, anchor, accepted)?;
     let (bar, mut found, mut fault) = (progress("height"), Vec::new(), None);
     loop {
         match ledger.next() {
@@ -94,12 +103,12 @@ fn list(path: &Path, anchor: Option<Hash>, out: Option<&Path>) -> Result<Report,
     let mut pieces = Vec::new();
     if let (Some(genesis), None) = (&ledger.genesis, &fault) {
         for (evidence, at) in found {
-            pieces.push(Piece::new(genesis, ledger.sets(), &evidence, Some(at))?);
+            pieces.push(Piece::new(genesis, accepted, ledger.sets(), &evidence, Some(at))?);
         }
     }
     let files = write(out, &pieces)?;
     let (exit, says) = match (&fault, anchor) {
-        (Some(_), _) => (Exit::Verification, "does NOT hold"),
+        (Some(fault), _) => (recoveries::exit_of(fault), recoveries::verdict_of(fault)),
         (None, Some(_)) => (Exit::Ok, "holds"),
         (None, None) => (Exit::Undecided, "consistent, not anchored"),
     };
@@ -110,7 +119,7 @@ fn list(path: &Path, anchor: Option<Hash>, out: Option<&Path>) -> Result<Report,
     if let Some(fault) = &fault {
         text += &fault_text(fault);
     }
-    if exit == Exit::Undecided {
+    if exit == Exit::Undecided && fault.is_none() {
         text += "Nobody said that this genesis is the right one: give its hash with --genesis-hash.";
     }
     let json = json!({
@@ -140,24 +149,32 @@ fn reported(ledger: &Ledger, payload: &[u8]) -> Vec<(ReportEvidence, (u64, Strin
 }
 
 /// `assent verify` of an evidence file.
-pub fn verify(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
+pub fn verify(given: Option<Hash>, accepted: &BTreeSet<Hash>, body: &[u8]) -> Result<Report, Failure> {
     let anchor = anchor_of(given, &genesis_of(body).map_err(does_not_hold)?)?;
-    let who = verify_evidence_file(&anchor, body).map_err(does_not_hold)?;
+    let who = verify_evidence_file(&anchor, accepted, body).map_err(|error| match &error {
+        ConvictionError::Sets(sets) => {
+            sets.not_accepted().map_or_else(|| does_not_hold(&error), recoveries::not_accepted)
+        }
+        error => does_not_hold(error),
+    })?;
     let Conviction { chain_id, organization, voted_from, offence } = &who;
     let Offence { validator, kind, height, round, first, second } = offence;
     let shown = |hash: &Option<Hash>| hash.map_or("nil, for no block".to_owned(), hex::encode);
     let kind = kind.word();
-    let text = format!(
-        "the validator of {organization} signed two {kind} of block {height}, round {round}\n"
-    ) + &fields(&[
-        ("chain", chain_id.clone()),
-        ("first", shown(first)),
-        ("second", shown(second)),
-        ("vote key", hex::encode(validator)),
-        ("key of", format!("{organization}, from height {voted_from} on")),
-    ])
-        + "An honest validator signs one of each kind in a round. Whether its operators, a thief of the\n\
-           key or a second copy of the node did it, no signature tells.";
+    let text =
+        format!("the validator of {organization} signed two {kind} of block {height}, round {round}\n")
+            + &fields(&[
+                ("chain", chain_id.clone()),
+                ("first", shown(first)),
+                ("second", shown(second)),
+                ("vote key", hex::encode(validator)),
+                ("key of", format!("{organization}, from height {voted_from} on")),
+            ])
+            + "An honest validator signs one of each kind in a round. Whether its operators, a\n\
+           thief of the key or a second copy of the node did it, no signature tells.\n\
+           Not so at the first height after a recovery of a lost quorum: there it may sign\n\
+           in the old set, and again in the new one. This file can't rule that out:\n\
+           `assent audit verify` of an export lists the recoveries.";
     let mut json = offence_json(offence);
     json["kind"] = "evidence".into();
     json["offence"] = kind.into();

@@ -1,6 +1,6 @@
 //! `assent audit evidence --compare`: two exports of one network that contradict each other, and who signed both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use assent_ledger::audit::{Fault, RecordKind};
@@ -16,6 +16,7 @@ use serde_json::{json, Value};
 use crate::commands::audit::{fault_json, fault_text};
 use crate::commands::pieces::{files_text, piece_json, piece_text, write, Piece};
 use crate::commands::reader::{Ledger, Stopped};
+use crate::commands::recoveries;
 use crate::commands::verify::does_not_hold;
 use crate::exit::{Exit, Failure};
 use crate::output::{fields, progress, Report};
@@ -38,8 +39,8 @@ struct Side {
 }
 
 impl Side {
-    fn open(path: &Path, anchor: Option<Hash>) -> Result<Self, Failure> {
-        Ok(Self { ledger: Ledger::open(path, anchor)?, last: None, fault: None })
+    fn open(path: &Path, anchor: Option<Hash>, accepted: &BTreeSet<Hash>) -> Result<Self, Failure> {
+        Ok(Self { ledger: Ledger::open(path, anchor, accepted)?, last: None, fault: None })
     }
 
     /// The next block that is certified; none at the end.
@@ -114,6 +115,8 @@ struct Fork {
     /// Organizations that signed both certificates.
     signed_both: Vec<String>,
     pieces: BTreeMap<Hash, Piece>,
+    /// One of the two went through a recovery where they part.
+    recovered: bool,
     /// Not searched further, because one of the two does not hold behind the fork.
     stopped: bool,
 }
@@ -133,12 +136,27 @@ impl Fork {
             rounds: [one.certificate.round, other.certificate.round],
             signed_both,
             pieces: BTreeMap::new(),
+            recovered: false,
             stopped: false,
         })
     }
 
-    /// Adds whom these two certificates, of this height or a later one, convict.
-    fn convict(&mut self, sides: [&Side; 2], one: &Certified, other: &Certified) -> Result<(), Failure> {
+    /// Adds whom these two certificates, of this height or a later one, convict. Nobody at the height of a recovery that one of the two
+    /// went through: those who remain may have voted there twice, as its plan asks of them.
+    fn convict(
+        &mut self,
+        sides: [&Side; 2],
+        accepted: &BTreeSet<Hash>,
+        one: &Certified,
+        other: &Certified,
+    ) -> Result<(), Failure> {
+        let recovered = |side: &&Side| {
+            side.ledger.verifier.recoveries.iter().any(|recovered| recovered.height == one.height)
+        };
+        if sides.iter().any(recovered) {
+            self.recovered |= one.height == self.height;
+            return Ok(());
+        }
         for found in signed_both(&one.certificate, &other.certificate).map_err(does_not_hold)? {
             let Some(evidence) = found.evidence.filter(|_| !self.pieces.contains_key(&found.validator))
             else {
@@ -146,7 +164,7 @@ impl Fork {
             };
             for side in sides {
                 let Some(genesis) = &side.ledger.genesis else { continue };
-                let piece = Piece::new(genesis, side.ledger.sets(), &evidence, None)?;
+                let piece = Piece::new(genesis, accepted, side.ledger.sets(), &evidence, None)?;
                 if piece.file.is_some() {
                     self.pieces.insert(found.validator, piece);
                     break;
@@ -159,12 +177,12 @@ impl Fork {
 
 /// Compares two exports, block by block.
 pub fn compare(
-    one: &Path,
-    other: &Path,
+    [one, other]: [&Path; 2],
     anchor: Option<Hash>,
+    accepted: &BTreeSet<Hash>,
     out: Option<&Path>,
 ) -> Result<Report, Failure> {
-    let (mut left, mut right) = (Side::open(one, anchor)?, Side::open(other, anchor)?);
+    let (mut left, mut right) = (Side::open(one, anchor, accepted)?, Side::open(other, anchor, accepted)?);
     let (bar, mut fork, mut alike) = (progress("height"), None::<Fork>, 0);
     loop {
         let pair = match (left.next(), right.next()) {
@@ -202,7 +220,7 @@ pub fn compare(
             Some(fork) => fork,
             None => fork.insert(Fork::at(&a, &b)?),
         };
-        found.convict([&left, &right], &a, &b)?;
+        found.convict([&left, &right], accepted, &a, &b)?;
     }
     bar.finish_and_clear();
     let genesis = left.ledger.genesis.as_ref().map(|genesis| hex::encode(genesis.hash)).unwrap_or_default();
@@ -212,14 +230,14 @@ pub fn compare(
     }
 }
 
-/// One of the two does not hold, before they part.
+/// One of the two does not hold, or is not decided, before they part.
 fn broken(path: &Path, fault: Fault) -> Report {
-    let text = format!("does NOT hold: {}\n", path.display()) + &fault_text(&fault);
+    let text = format!("{}: {}\n", recoveries::verdict_of(&fault), path.display()) + &fault_text(&fault);
     let json = json!({
         "ok": false, "anchored": false, "fork": null, "evidence": [], "files": [], "file": path,
         "fault": fault_json(&fault),
     });
-    Report::with(Exit::Verification, text, json)
+    Report::with(recoveries::exit_of(&fault), text, json)
 }
 
 const NOT_ANCHORED: &str =
@@ -256,7 +274,10 @@ fn forked(
     text += &fields(&[("one", side(0)), ("other", side(1)), ("signed both", fork.signed_both.join(", "))]);
     text += &pieces.iter().map(piece_text).collect::<String>();
     text += &files_text(out, &files);
-    if pieces.is_empty() {
+    if fork.recovered {
+        text += "One of the two went through a recovery of a lost quorum there. Those who remain\n\
+                 vote again at that height, as its plan asks of them: that convicts nobody.\n";
+    } else if pieces.is_empty() {
         text += "The certificates are of different rounds: no two messages of one round contradict each other.\n\
                  Validators with more than 1/3 of the power signed both, and some of them broke the lock of the\n\
                  earlier round. Which, shows in what they signed in between: ask for their consensus logs.\n";

@@ -34,6 +34,7 @@ mod published;
 mod reader;
 mod receipt;
 mod records;
+mod recoveries;
 mod replacement;
 mod request;
 mod reviews;

@@ -6,6 +6,7 @@ use std::path::Path;
 use assent_ledger::conviction::{make_evidence_file, Conviction};
 use assent_ledger::evidence::{verify_evidence, Offence};
 use assent_ledger::genesis::CheckedGenesis;
+use assent_ledger::Hash;
 use assent_proto::ledger::v1::{ReportEvidence, SetChange};
 use serde_json::{json, Value};
 
@@ -27,12 +28,14 @@ impl Piece {
     /// A piece that verifies by itself; whose key it is, genesis and the changes of the set tell.
     pub fn new(
         genesis: &CheckedGenesis,
+        accepted: &BTreeSet<Hash>,
         sets: &[SetChange],
         evidence: &ReportEvidence,
         reported: Option<(u64, String)>,
     ) -> Result<Self, Failure> {
         let offence = verify_evidence(&genesis.chain_id, evidence).map_err(does_not_hold)?;
-        let file = make_evidence_file(genesis, sets, evidence).ok().map(|(bytes, who)| (who, bytes));
+        let file =
+            make_evidence_file(genesis, accepted, sets, evidence).ok().map(|(bytes, who)| (who, bytes));
         Ok(Self { offence, file, reported })
     }
 

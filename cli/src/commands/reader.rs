@@ -1,5 +1,6 @@
 //! Reads an export, record by record: no more than one is in memory, besides the state that they lead to.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -110,13 +111,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens a file.
-    pub fn open(path: &Path, anchor: Option<Hash>) -> Result<Self, Failure> {
+    /// Opens a file; `accepted` are the plans of recoveries that the reader accepts.
+    pub fn open(path: &Path, anchor: Option<Hash>, accepted: &BTreeSet<Hash>) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
         Ok(Self {
             reader: Reader::new(BufReader::new(file)),
             path: path.to_owned(),
-            verifier: ChainVerifier::new(Level::Full, anchor),
+            verifier: ChainVerifier::new(Level::Full, anchor).accepting(accepted.iter().copied()),
             genesis: None,
             sets: SetRecorder::default(),
         })

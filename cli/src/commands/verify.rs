@@ -20,7 +20,9 @@ use prost::Message;
 use serde_json::{json, Value};
 
 use crate::commands::checkpoint::PinArgs;
-use crate::commands::{evidence, history, packed, receipt, split};
+use crate::commands::receipt::{self, Given};
+use crate::commands::recoveries::RecoveryArgs;
+use crate::commands::{evidence, history, packed, split};
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, time, Report};
 use crate::profile::{AnchorArgs, Profile};
@@ -35,6 +37,8 @@ pub struct VerifyArgs {
     #[command(flatten)]
     anchor: AnchorArgs,
     #[command(flatten)]
+    recoveries: RecoveryArgs,
+    #[command(flatten)]
     pin: PinArgs,
     /// For a receipt of an access: the records' SHA-256, a line each
     #[arg(long, value_name = "FILE")]
@@ -45,12 +49,13 @@ impl VerifyArgs {
     /// Verifies. Whatever is in the file that isn't right is a failed verification; only the path is a usage error.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let (anchor, pin) = (self.anchor.resolve(profile)?, self.pin.read()?);
+        let accepted = self.recoveries.accepted();
         let digests = self.digests.as_deref().map(receipt::read_digests).transpose()?;
         let bytes = self.read()?;
         let magic = bytes.get(..BUNDLE_MAGIC.len()).unwrap_or_default();
         let body = bytes.get(BUNDLE_MAGIC.len()..).unwrap_or_default();
         if magic == RECEIPT_MAGIC {
-            return receipt::verify_file(anchor, pin, digests, body);
+            return receipt::verify_file(&Given { anchor, accepted, pin, digests }, body);
         }
         // An anchor that is silently not used would be worse than none.
         if pin.is_some() || digests.is_some() {
@@ -67,8 +72,8 @@ impl VerifyArgs {
             }
             magic if magic == PACK_MAGIC => pack(anchor, body),
             magic if magic == LATE_MAGIC => late(anchor, body),
-            magic if magic == EVIDENCE_MAGIC => evidence::verify(anchor, body),
             magic if magic == SPLIT_MAGIC => split::verify(&self.pin.keys()?, body),
+            magic if magic == EVIDENCE_MAGIC => evidence::verify(anchor, &accepted, body),
             _ => Err(fault("neither a receipt nor a bundle nor a history nor a patient pack")),
         }
     }

@@ -45,6 +45,8 @@ pub struct Script {
     history: Vec<u8>,
     pub pack: Vec<u8>,
     pub pack_asked: Option<GetPackRequest>,
+    pub openings: Vec<u8>,
+    pub openings_asked: Option<OpenDecisionsRequest>,
     /// Number of the client's accesses, given out two a page.
     accesses: u64,
     endless: bool,
@@ -106,6 +108,7 @@ impl Told {
 #[tonic::async_trait]
 impl DecisionService for Told {
     type CheckCohortStream = Answers<CheckCohortResponse>;
+    type OpenDecisionsStream = Answers<OpenDecisionsResponse>;
 
     async fn check_consent(
         &self,
@@ -140,6 +143,20 @@ impl DecisionService for Told {
         _: Request<ExplainDecisionRequest>,
     ) -> Result<Response<ExplainDecisionResponse>, Status> {
         Err(Status::unimplemented("not told"))
+    }
+
+    async fn open_decisions(
+        &self,
+        request: Request<OpenDecisionsRequest>,
+    ) -> Result<Response<Self::OpenDecisionsStream>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.openings_asked = Some(request.into_inner());
+        let chunks = script.openings.chunks(1000).map(|chunk| OpenDecisionsResponse {
+            answer: Some(Answer { height: 12, ..Default::default() }),
+            chunk: chunk.to_vec(),
+        });
+        let chunks: Vec<_> = chunks.map(Ok).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 
     async fn check_cohort(

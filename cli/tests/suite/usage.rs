@@ -85,6 +85,8 @@ const COMMANDS: &[&[&str]] = &[
     &["audit"],
     &["audit", "export"],
     &["audit", "verify"],
+    &["audit", "openings"],
+    &["audit", "decisions"],
     &["audit", "evidence"],
     &["audit", "compare"],
     &["audit", "watch"],

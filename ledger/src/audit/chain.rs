@@ -6,7 +6,6 @@ use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{Certificate, Header, ValidatorSet};
 
 use super::memory::StateInMemory;
-use super::recovered::Recovered;
 use super::steps::SetStep;
 use super::{Fault, RecordKind};
 use crate::block::{apply_block, apply_genesis, BlockError, Tip, Verify};
@@ -16,6 +15,7 @@ use crate::entry::CheckedEntry;
 use crate::genesis::check_genesis_file;
 use crate::hash::Hash;
 use crate::keys::verify_batch;
+use crate::recovered::Recovered;
 use crate::state::ReadError;
 use crate::tree::StateTree;
 
@@ -117,6 +117,11 @@ impl ChainVerifier {
     /// The chain's end so far.
     pub fn tip(&self) -> Option<&Tip> {
         self.tip.as_ref()
+    }
+
+    /// The state that the blocks so far lead to; that of genesis where only the structure is verified.
+    pub fn state(&self) -> &StateInMemory {
+        &self.state
     }
 
     /// The chain's own genesis hash.

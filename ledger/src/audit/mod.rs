@@ -26,7 +26,7 @@ mod structural;
 pub use chain::{ChainVerifier, Counts, Level, OrganizationCounts, PRUNED};
 pub use memory::StateInMemory;
 pub use records::{parse_head, write_record, RecordKind, EXPORT_MAGIC};
-pub use recovered::{Recovered, RECOVERY};
+pub use recovered::RECOVERY;
 pub use steps::SetStep;
 
 use crate::hash::Hash;

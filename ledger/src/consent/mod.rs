@@ -12,6 +12,7 @@
 //! Pure: no clock, file, network, random number or unordered map. The same input gives the same decision
 //! anywhere, which is what lets a patient or an auditor evaluate it again.
 
+mod asked;
 mod body;
 mod clinical;
 mod compose;
@@ -36,6 +37,7 @@ mod speaking;
 mod tables;
 mod words;
 
+pub use asked::{asked, membership_change, Rules, RulesFault};
 pub use body::{consent_commitment, read_body, read_consent, recorded_state};
 pub use clinical::{ClinicalDate, DayRange, Days};
 pub use compose::{compose_consent, Directive, DirectiveFault, Scope, ORGANIZATION_SYSTEM};

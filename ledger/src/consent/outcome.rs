@@ -1,5 +1,7 @@
 //! What a decision says (CONSENT.md, Decision, "Output").
 
+use std::fmt;
+
 /// Ordered from least to most favourable (CONSENT.md, Decision 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
@@ -41,6 +43,17 @@ pub enum DecidedBy {
     HardRule {
         id: &'static str,
     },
+}
+
+/// As reasons that are committed to name it.
+impl fmt::Display for DecidedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Consent { consent, rule } => write!(f, "{consent}/{rule}"),
+            Self::DefaultPolicy { id } => write!(f, "default-policy:{id}"),
+            Self::HardRule { id } => write!(f, "hard-rule:{id}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Why a step of governance, or evidence, has no effect.
 
+use crate::evidence::EvidenceError;
+
 /// Why a step of governance, or evidence, has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GovernanceError {
@@ -57,16 +59,18 @@ pub enum GovernanceError {
     ReadyHeight { found: u64, lowest: u64, highest: u64 },
     #[error("the vote key's signature does not verify")]
     ReadySignature,
-    #[error("not two conflicting statements: {0}")]
-    NotConflicting(&'static str),
+    #[error(transparent)]
+    Evidence(EvidenceError),
     #[error("{0} was no validator's address at that height")]
     NotAValidatorKey(String),
     #[error("height {found} is not reached yet, this block is {height}")]
     EvidenceHeight { found: u64, height: u64 },
     #[error("this evidence stands on the ledger already, at height {0}")]
     EvidenceKnown(u64),
-    #[error("the {0} signature does not verify")]
-    EvidenceSignature(&'static str),
+    #[error(
+        "height {0} is the first after a recovery: an honest validator may have voted there in both sets"
+    )]
+    EvidenceRecovered(u64),
 }
 
 impl GovernanceError {
@@ -77,9 +81,9 @@ impl GovernanceError {
             Self::EffectiveTooLow { .. }
                 | Self::ApprovedAlready { .. }
                 | Self::OrganizationExists(_)
-                | Self::NotConflicting(_)
+                | Self::Evidence(_)
                 | Self::EvidenceKnown(_)
-                | Self::EvidenceSignature(_)
+                | Self::EvidenceRecovered(_)
         )
     }
 
@@ -113,11 +117,11 @@ impl GovernanceError {
             Self::NotJoining(_) => "NOT_JOINING",
             Self::ReadyHeight { .. } => "READY_HEIGHT_OUT_OF_RANGE",
             Self::ReadySignature => "BAD_READY_SIGNATURE",
-            Self::NotConflicting(_) => "NOT_CONFLICTING",
+            Self::Evidence(error) => error.reason(),
             Self::NotAValidatorKey(_) => "NOT_A_VALIDATOR_KEY",
             Self::EvidenceHeight { .. } => "EVIDENCE_HEIGHT_NOT_REACHED",
             Self::EvidenceKnown(_) => "EVIDENCE_KNOWN",
-            Self::EvidenceSignature(_) => "BAD_EVIDENCE_SIGNATURE",
+            Self::EvidenceRecovered(_) => "EVIDENCE_AT_RECOVERY",
         }
     }
 }

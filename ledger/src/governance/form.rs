@@ -1,11 +1,8 @@
-//! Form of steps of governance and of evidence: variants, lengths, ids. What is judged against a state is not here.
+//! Form of steps of governance: variants, lengths, ids. What is judged against a state is not here.
 
 use assent_proto::ledger::v1::govern::Step;
 use assent_proto::ledger::v1::propose_change::Change;
-use assent_proto::ledger::v1::report_evidence::Kind;
-use assent_proto::ledger::v1::{
-    Govern, KeyPurpose, Organization, ProposeChange, ReportEvidence, SignedProposal, Vote, VoteType,
-};
+use assent_proto::ledger::v1::{Govern, KeyPurpose, Organization, ProposeChange};
 
 use crate::encoding::{array, decode, id, EncodingError};
 use crate::peer_id::peer_key;
@@ -18,8 +15,6 @@ const MAX_ADDRESS_BYTES: usize = 256;
 const MAX_NAME_CHARS: usize = 100;
 /// Longest encoding of an organization.
 const MAX_ORGANIZATION_BYTES: usize = MAX_CA_BYTES + (2 << 10);
-/// Longest encoding of a vote.
-const MAX_VOTE_BYTES: usize = 128;
 
 fn refused<T>(
     message: &'static str,
@@ -150,46 +145,4 @@ fn authority(message: &'static str, field: &'static str, der: &[u8]) -> Result<(
         true => Ok(()),
         false => refused(message, field, "not a certificate in DER"),
     }
-}
-
-/// Checks the form of evidence.
-pub(crate) fn check_evidence(op: &ReportEvidence) -> Result<(), EncodingError> {
-    const MESSAGE: &str = "ConflictingVotes";
-    match op.kind.as_ref() {
-        None => refused("ReportEvidence", "kind", "no variant that this program knows"),
-        Some(Kind::Votes(op)) => {
-            vote(&op.first)?;
-            vote(&op.second)?;
-            array::<64>(MESSAGE, "first_signature", &op.first_signature)?;
-            array::<64>(MESSAGE, "second_signature", &op.second_signature).map(|_| ())
-        }
-        Some(Kind::Proposals(op)) => {
-            for (field, proposal) in [("first", &op.first), ("second", &op.second)] {
-                match proposal {
-                    None => return refused("ConflictingProposals", field, "missing"),
-                    Some(proposal) => check_proposal(proposal)?,
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
-fn check_proposal(op: &SignedProposal) -> Result<(), EncodingError> {
-    array::<32>("SignedProposal", "header_hash", &op.header_hash)?;
-    array::<32>("SignedProposal", "address", &op.address)?;
-    array::<64>("SignedProposal", "signature", &op.signature).map(|_| ())
-}
-
-/// A vote in its one encoding.
-pub(super) fn vote(bytes: &[u8]) -> Result<Vote, EncodingError> {
-    let vote: Vote = decode("Vote", bytes, MAX_VOTE_BYTES)?;
-    if matches!(VoteType::try_from(vote.r#type), Ok(VoteType::Unspecified) | Err(_)) {
-        return refused("Vote", "type", "not a kind of vote");
-    }
-    array::<32>("Vote", "address", &vote.address)?;
-    if let Some(hash) = &vote.header_hash {
-        array::<32>("Vote", "header_hash", hash)?;
-    }
-    Ok(vote)
 }

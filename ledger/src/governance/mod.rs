@@ -32,7 +32,7 @@ pub use handover::{handover_sign_bytes, present_key, ready_sign_bytes};
 pub(crate) use activate::activate;
 pub(crate) use apply::remove_validator;
 pub(crate) use evidence::report_evidence;
-pub(crate) use form::{check_evidence, check_govern};
+pub(crate) use form::check_govern;
 pub(crate) use steps::govern;
 
 /// Heights between the block of a step and the first at which it may hold.

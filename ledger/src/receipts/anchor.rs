@@ -1,5 +1,7 @@
 //! From what the reader trusts to a header.
 
+use std::collections::BTreeSet;
+
 use assent_proto::ledger::v1::{
     anchor, Anchor, Certificate, CheckpointStart, GenesisStart, Header, MemberProof, ValidatorSet,
 };
@@ -17,7 +19,8 @@ use crate::hash::Hash;
 use crate::keys::PublicKey;
 use crate::log::{leaf_hash, tagged_leaf_hash, verify_inclusion, LEAF_HEADER};
 use crate::receipt::{same, same_text, ReceiptError};
-use crate::sets::{verify_sets_from, FirstSet};
+use crate::recovered::Recovered;
+use crate::sets::{walk_sets, FirstSet, Walked};
 use crate::PROTOCOL_VERSION;
 
 /// Where a receipt starts.
@@ -29,6 +32,8 @@ pub enum Start {
         hash: Hash,
         /// Changes of validators on the way to the header.
         set_changes: usize,
+        /// Recoveries among them: the reader accepted each.
+        recoveries: Vec<Recovered>,
     },
     /// At a checkpoint.
     Checkpoint {
@@ -82,13 +87,13 @@ pub(super) fn verify(trust: &Trust, anchor: &Anchor) -> Result<AnchoredAt, Recei
     }
     let hash = header_hash(&header.chain_id, &anchor.header);
     match (trust, &anchor.start) {
-        (Trust::Genesis(expected), Some(anchor::Start::Genesis(start))) => {
-            from_genesis(expected, header, hash, start)
+        (Trust::Genesis { hash: expected, accepted }, Some(anchor::Start::Genesis(start))) => {
+            from_genesis((expected, accepted), header, hash, start)
         }
         (Trust::Checkpoint { origin, size, root }, Some(anchor::Start::Checkpoint(start))) => {
             from_checkpoint((origin, *size, root), header, hash, &anchor.header, start)
         }
-        (Trust::Genesis(_), Some(anchor::Start::Checkpoint(start))) => {
+        (Trust::Genesis { .. }, Some(anchor::Start::Checkpoint(start))) => {
             let why = format!(
                 "it starts at a checkpoint of {} leaves: give that one with --checkpoint",
                 start.size
@@ -104,7 +109,7 @@ pub(super) fn verify(trust: &Trust, anchor: &Anchor) -> Result<AnchoredAt, Recei
 }
 
 fn from_genesis(
-    expected: &Hash,
+    (expected, accepted): (&Hash, &BTreeSet<Hash>),
     header: Header,
     hash: Hash,
     start: &GenesisStart,
@@ -116,8 +121,8 @@ fn from_genesis(
     }
     let chain_id = genesis.chain_id.as_str();
     same_text("chain id of the header", chain_id, &header.chain_id)?;
-    let first = FirstSet { chain_id, validators: &first, genesis_hash: &genesis_hash };
-    let sets = verify_sets_from(&first, &start.changes)?;
+    let first = FirstSet { chain_id, validators: &first, genesis_hash: &genesis_hash, accepted };
+    let Walked { sets, recoveries } = walk_sets(&first, &start.changes)?;
     let Some((from, set)) = sets.last() else { return rule("there is no validator set") };
     if header.height < *from {
         return rule("the header is older than the validator set that is shown for it");
@@ -129,7 +134,7 @@ fn from_genesis(
     let certificate = must_be_short(set, start.certificate.as_ref())?;
     verify_certificate(chain_id, set, header.height, &hash, certificate)
         .map_err(|e| ReceiptError::Certificate(e.to_string()))?;
-    let start = Start::Genesis { hash: genesis_hash, set_changes: start.changes.len() };
+    let start = Start::Genesis { hash: genesis_hash, set_changes: start.changes.len(), recoveries };
     Ok(AnchoredAt { header, hash, start, members_root: set.members_root.clone() })
 }
 

@@ -13,6 +13,7 @@ use crate::encoding::decode;
 use crate::genesis::{CheckedGenesis, MAX_GENESIS_BYTES};
 use crate::hash::Hash;
 use crate::log::leaf_hash;
+use crate::sets::set_after;
 
 /// What a receipt can't be made of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,16 +47,16 @@ pub fn from_genesis(
 ) -> Result<Anchor, MakeError> {
     let file: GenesisFile = decode("GenesisFile", &genesis.bytes, MAX_GENESIS_BYTES)
         .map_err(|_| MakeError("the genesis file does not decode"))?;
-    let mut set = &genesis.validators;
+    let mut set = genesis.validators.clone();
     let mut short = Vec::with_capacity(changes.len());
     for change in changes {
-        let (Some(certificate), Some(next)) = (&change.certificate, &change.next) else {
+        let (Some(certificate), Some(next)) = (&change.certificate, set_after(change)) else {
             return Err(MakeError("a change of validators has no certificate or no set"));
         };
-        short.push(SetChange { certificate: Some(shortened(set, certificate)), ..change.clone() });
+        short.push(SetChange { certificate: Some(shortened(&set, certificate)), ..change.clone() });
         set = next;
     }
-    let certificate = Some(shortened(set, certificate));
+    let certificate = Some(shortened(&set, certificate));
     let start = GenesisStart { genesis: file.genesis, changes: short, certificate };
     Ok(Anchor { header, start: Some(anchor::Start::Genesis(start)) })
 }

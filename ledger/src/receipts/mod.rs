@@ -8,6 +8,9 @@
 //!        ─log root──▶ entry ─▶ commitment ─salt─▶ access ─▶ request, signed
 //!        ─validator set─▶ members' keys ─▶ signatures of recipient and custodian
 //! ```
+//! Behind a recovery of a lost quorum ([`crate::recovery`]) a chain of sets counts only for a reader who accepts its plan: a receipt
+//! that starts at a checkpoint needs no such word.
+//!
 //! Every byte is covered: a changed or surplus one is refused, signatures beyond a quorum too. A receipt that starts at genesis
 //! shows what that chain of sets signed; that the same validators signed no second chain only a checkpoint shows that others saw.
 
@@ -15,6 +18,8 @@ mod anchor;
 mod claim;
 mod make;
 mod path;
+
+use std::collections::BTreeSet;
 
 use assent_proto::ledger::v1::{receipt, ConsentBody, DataRequest, Decision, Receipt, Slot};
 
@@ -37,8 +42,13 @@ pub const MAX_BYTES: usize = 64 << 10;
 /// What the reader trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// A genesis hash.
-    Genesis(Hash),
+    /// A genesis.
+    Genesis {
+        /// Its hash.
+        hash: Hash,
+        /// Hashes of the plans of recoveries that the reader accepts.
+        accepted: BTreeSet<Hash>,
+    },
     /// A checkpoint that a known key signed.
     Checkpoint {
         /// Names the log.
@@ -48,6 +58,13 @@ pub enum Trust {
         /// Its root.
         root: Hash,
     },
+}
+
+impl Trust {
+    /// A genesis hash, and no recovery.
+    pub fn genesis(hash: Hash) -> Self {
+        Self::Genesis { hash, accepted: BTreeSet::new() }
+    }
 }
 
 /// Why a receipt shows nothing.

@@ -1,5 +1,7 @@
 //! Equivocation: what convicts, what does not, files of it, and forks.
 
+use std::collections::BTreeSet;
+
 use assent_ledger::audit::verify_export;
 use assent_ledger::certificate::{proposal_sign_bytes, vote_sign_bytes};
 use assent_ledger::conviction::{
@@ -10,6 +12,7 @@ use assent_ledger::evidence::{
     OffenceKind,
 };
 use assent_ledger::keys::{sign, SigningKey};
+use assent_ledger::Hash;
 use assent_proto::ledger::v1::report_evidence::Kind;
 use assent_proto::ledger::v1::{
     Block, Certificate, ConflictingVotes, EvidenceFile, ReportEvidence, SetChange, SignedProposal, Vote,
@@ -19,6 +22,9 @@ use prost::Message;
 
 use crate::chain::{key, public, Chain, CHAIN};
 use crate::records::{op, set_policy};
+
+/// No recovery is accepted.
+const NONE: BTreeSet<Hash> = BTreeSet::new();
 
 fn elm() -> SigningKey {
     key(1, "vote", "elm")
@@ -186,26 +192,27 @@ fn a_key_of_small_order_is_nobody() {
 fn an_evidence_file_verifies_with_the_genesis_hash_alone() {
     let chain = Chain::new();
     for (kind, evidence) in samples() {
-        let (file, made) = make_evidence_file(&chain.genesis, &[], &evidence).unwrap();
+        let (file, made) = make_evidence_file(&chain.genesis, &NONE, &[], &evidence).unwrap();
         let body = file.strip_prefix(EVIDENCE_MAGIC.as_slice()).unwrap();
-        let conviction = verify_evidence_file(&chain.genesis.hash, body).unwrap();
+        let conviction = verify_evidence_file(&chain.genesis.hash, &NONE, body).unwrap();
         assert_eq!(conviction, made);
         assert_eq!((conviction.organization.as_str(), conviction.voted_from), ("elm", 1));
         assert_eq!((conviction.chain_id.as_str(), conviction.offence.kind), (CHAIN, kind));
         for at in 0..body.len() {
             let mut bad = body.to_vec();
             bad[at] ^= 1 << (at % 8);
-            verify_evidence_file(&chain.genesis.hash, &bad).expect_err(&format!("{kind:?}: byte {at}"));
-            verify_evidence_file(&chain.genesis.hash, &body[..at])
+            verify_evidence_file(&chain.genesis.hash, &NONE, &bad)
+                .expect_err(&format!("{kind:?}: byte {at}"));
+            verify_evidence_file(&chain.genesis.hash, &NONE, &body[..at])
                 .expect_err(&format!("{kind:?}: cut at {at}"));
         }
-        verify_evidence_file(&chain.genesis.hash, &[body, &[0]].concat()).unwrap_err();
-        verify_evidence_file(&chain.genesis.hash, &[body, body].concat()).unwrap_err();
+        verify_evidence_file(&chain.genesis.hash, &NONE, &[body, &[0]].concat()).unwrap_err();
+        verify_evidence_file(&chain.genesis.hash, &NONE, &[body, body].concat()).unwrap_err();
         let other = Chain::of(2, &crate::chain::FOUR).genesis;
-        let found = verify_evidence_file(&other.hash, body);
+        let found = verify_evidence_file(&other.hash, &NONE, body);
         assert!(matches!(found, Err(ConvictionError::GenesisHash { .. })), "{found:?}");
         // Whose key it is, another network doesn't say.
-        let found = make_evidence_file(&other, &[], &evidence);
+        let found = make_evidence_file(&other, &NONE, &[], &evidence);
         assert!(matches!(found, Err(ConvictionError::Stranger { .. })), "{found:?}");
     }
 }
@@ -217,13 +224,13 @@ fn an_evidence_file_is_bounded() {
     let file = |sets| EvidenceFile { genesis: chain.file.clone(), evidence: evidence.clone(), sets };
     // Two bytes each: a hundred times that in memory.
     let many = file(vec![SetChange::default(); 4097]).encode_to_vec();
-    let found = verify_evidence_file(&chain.genesis.hash, &many).unwrap_err().to_string();
+    let found = verify_evidence_file(&chain.genesis.hash, &NONE, &many).unwrap_err().to_string();
     assert!(found.contains("too many parts"), "{found}");
     let long = vec![0; MAX_EVIDENCE_BYTES + 1];
-    let found = verify_evidence_file(&chain.genesis.hash, &long).unwrap_err().to_string();
+    let found = verify_evidence_file(&chain.genesis.hash, &NONE, &long).unwrap_err().to_string();
     assert!(found.contains("at most"), "{found}");
     let empty = EvidenceFile { genesis: chain.file.clone(), ..Default::default() }.encode_to_vec();
-    assert_eq!(verify_evidence_file(&chain.genesis.hash, &empty), Err(ConvictionError::NoEvidence));
+    assert_eq!(verify_evidence_file(&chain.genesis.hash, &NONE, &empty), Err(ConvictionError::NoEvidence));
 }
 
 /// A chain that three of the four certified, from its newest block on.
@@ -255,7 +262,7 @@ fn two_that_collude_are_named_by_any_two_exports() {
     let mut named = Vec::new();
     for found in &both {
         let (_, conviction) =
-            make_evidence_file(&left.genesis, &[], found.evidence.as_ref().unwrap()).unwrap();
+            make_evidence_file(&left.genesis, &NONE, &[], found.evidence.as_ref().unwrap()).unwrap();
         let Offence { kind, height, round, .. } = conviction.offence;
         assert_eq!((kind, height, round), (OffenceKind::Precommits, 2, 0));
         named.push(conviction.organization);

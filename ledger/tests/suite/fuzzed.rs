@@ -173,7 +173,7 @@ fn evidence_file(chain: &Chain) -> Vec<u8> {
     let Some(Kind::ReportEvidence(report)) = evidence::votes(CHAIN, &elm, &vote(1), &vote(2)).kind else {
         unreachable!("another operation")
     };
-    let (file, _) = make_evidence_file(&chain.genesis, &[], &report).unwrap();
+    let (file, _) = make_evidence_file(&chain.genesis, &Default::default(), &[], &report).unwrap();
     file.strip_prefix(EVIDENCE_MAGIC).unwrap().to_vec()
 }
 

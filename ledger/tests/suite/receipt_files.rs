@@ -16,6 +16,8 @@ use assent_ledger::receipts::{
     from_checkpoint, from_genesis, one_consent, prove_member, verify, Claim, Consents, ReceiptFault, Start,
     Trust, Verified, MAX_BYTES,
 };
+use assent_ledger::recovered::plan_of;
+use assent_ledger::recovery::agree;
 use assent_ledger::sets::SetRecorder;
 use assent_ledger::state::{policy_key, slot, slot_key};
 use assent_ledger::tree::{self, MemoryNodes, NodeRead};
@@ -193,7 +195,7 @@ impl World {
     }
 
     fn trust(&self) -> Trust {
-        Trust::Genesis(self.chain.genesis.hash)
+        Trust::genesis(self.chain.genesis.hash)
     }
 
     /// One receipt of each kind and anchor, by name.
@@ -221,16 +223,22 @@ impl World {
     }
 }
 
-fn changes(chain: &Chain) -> Vec<SetChange> {
+/// What who went through a chain recorded, recoveries too.
+pub fn changes(chain: &Chain) -> Vec<SetChange> {
     let names: Vec<&str> = chain.names.iter().map(String::as_str).collect();
     let mut again = Chain::with(chain.seed, &names, chain.genesis.organizations.clone());
     let mut recorder = SetRecorder::default();
-    for block in &chain.blocks {
-        let applied = apply_block(&again.tip, &again.store, block, &verify_batch).unwrap();
+    for bytes in &chain.blocks {
+        let block = Block::decode(bytes.as_slice()).unwrap();
+        if let Some(plan) = plan_of(CHAIN, &block) {
+            again.tip = agree(&again.tip, &plan).unwrap();
+        }
+        let applied = apply_block(&again.tip, &again.store, bytes, &verify_batch).unwrap();
         again.store.take(&applied);
-        recorder.block(&applied.tip, &Block::decode(block.as_slice()).unwrap());
+        recorder.block(&applied.tip, &block);
         again.tip = applied.tip;
     }
+    recorder.certificate(&chain.certificate);
     recorder.changes().to_vec()
 }
 
@@ -245,8 +253,12 @@ fn receipts_show_what_they_say_after_a_change_of_members() {
         let found = check(&trust, &receipt).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(found.at.header, world.header(), "{name}");
         match (&trust, &found.at.start) {
-            (Trust::Genesis(hash), start) => {
-                assert_eq!(*start, Start::Genesis { hash: *hash, set_changes: 1 }, "{name}")
+            (Trust::Genesis { hash, .. }, start) => {
+                assert_eq!(
+                    *start,
+                    Start::Genesis { hash: *hash, set_changes: 1, recoveries: Vec::new() },
+                    "{name}"
+                )
             }
             (Trust::Checkpoint { size, .. }, start) => assert_eq!(*start, Start::Checkpoint { size: *size }),
         }
@@ -305,9 +317,9 @@ fn every_changed_missing_or_surplus_byte_is_refused() {
 #[test]
 fn another_anchor_neither_holds_nor_fails() {
     let world = World::new();
-    let other = Trust::Genesis(Chain::of(2, &crate::chain::FOUR).genesis.hash);
+    let other = Trust::genesis(Chain::of(2, &crate::chain::FOUR).genesis.hash);
     for (name, trust, receipt) in world.receipts() {
-        let starts_at_genesis = matches!(trust, Trust::Genesis(_));
+        let starts_at_genesis = matches!(trust, Trust::Genesis { .. });
         let (_, pinned) = world.checkpoint();
         let wrong_kind = if starts_at_genesis { pinned.clone() } else { world.trust() };
         assert!(matches!(check(&wrong_kind, &receipt), Err(ReceiptFault::OtherAnchor(_))), "{name}");

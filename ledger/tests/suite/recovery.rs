@@ -23,7 +23,7 @@ fn consent(custodian: &str, handle: u8, seq: u64) -> SetConsent {
 }
 
 /// A chain of some blocks, with consents in them.
-fn before() -> Chain {
+pub fn before() -> Chain {
     let mut chain = four();
     for handle in 1..4 {
         let consent = consent("birch", handle, 0);
@@ -76,7 +76,7 @@ fn reason(error: &BlockError) -> &'static str {
 }
 
 /// Goes on with those who remain.
-fn recover(chain: &mut Chain) -> Hash {
+pub fn recover(chain: &mut Chain) -> Hash {
     let plan = plan(chain);
     check_plan(&chain.tip, &chain.store, &plan, &mut Signatures::Immediate).unwrap();
     let entry = entry(chain, "cedar", &plan);
@@ -118,7 +118,7 @@ fn two_of_four_go_on_and_nothing_is_lost() {
     assert_eq!(voters(&chain), REMAIN);
     assert_eq!(chain.tip.recovery, None);
     let after = members(&chain);
-    assert_eq!(after.recoveries, vec![plan.to_vec()]);
+    assert_eq!((after.recoveries, after.recovered_heights), (vec![plan.to_vec()], vec![4]));
     assert_eq!(after.organizations.len(), 4, "members stay, without a vote");
     let mut former: Vec<_> = after.former_vote_keys.iter().map(|f| f.organization.as_str()).collect();
     former.sort();
@@ -349,7 +349,9 @@ fn it_happens_once_and_a_second_loss_needs_a_second_plan() {
     chain.commit(vec![entry]);
     assert_eq!(voters(&chain), ["birch"]);
     let plans = [plan_hash(CHAIN, &first), plan_hash(CHAIN, &second)];
-    assert_eq!(membership(&chain.store, CHAIN).unwrap().recoveries, plans.map(|p| p.to_vec()));
+    let members = membership(&chain.store, CHAIN).unwrap();
+    assert_eq!(members.recoveries, plans.map(|p| p.to_vec()));
+    assert_eq!(members.recovered_heights, [4, 5]);
     let (verifier, outcome) = audit(&chain, Level::Full, &plans);
     assert_eq!((outcome, verifier.recoveries.len()), (Ok(()), 2));
     assert_eq!(audit(&chain, Level::Full, &plans[..1]).1.unwrap_err().height, 5);

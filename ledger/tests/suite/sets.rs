@@ -1,5 +1,7 @@
 //! Chains of validator sets: what leads from genesis to a later set, and what does not.
 
+use std::collections::BTreeSet;
+
 use assent_ledger::block::header_hash;
 use assent_ledger::certificate::{precommit, validator_set_hash, vote_sign_bytes};
 use assent_ledger::conviction::{make_evidence_file, verify_evidence_file, ConvictionError, EVIDENCE_MAGIC};
@@ -7,12 +9,17 @@ use assent_ledger::evidence::conflicting_votes;
 use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::keys::{sign, SigningKey};
 use assent_ledger::sets::{set_at, verify_set_chain, SetError, MAX_SET_CHANGES};
+use assent_ledger::voters::StepError;
+use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
     Certificate, CommitSignature, EvidenceFile, Header, SetChange, Validator, ValidatorSet,
 };
 use prost::Message;
 
 use crate::chain::{key, public, Chain, CHAIN, FOUR};
+
+/// No recovery is accepted.
+const NONE: BTreeSet<Hash> = BTreeSet::new();
 
 fn vote_key(name: &str) -> SigningKey {
     key(1, "vote", name)
@@ -46,7 +53,18 @@ fn certificate(header: &[u8], height: u64, signers: &[&str]) -> Certificate {
 }
 
 fn link(height: u64, before: &ValidatorSet, next: &ValidatorSet, signers: &[&str]) -> SetChange {
+    link_after(Vec::new(), height, before, next, signers)
+}
+
+fn link_after(
+    previous_header_hash: Vec<u8>,
+    height: u64,
+    before: &ValidatorSet,
+    next: &ValidatorSet,
+    signers: &[&str],
+) -> SetChange {
     let header = Header {
+        previous_header_hash,
         protocol_version: 1,
         chain_id: CHAIN.into(),
         height,
@@ -57,7 +75,7 @@ fn link(height: u64, before: &ValidatorSet, next: &ValidatorSet, signers: &[&str
     };
     let header = header.encode_to_vec();
     let certificate = Some(certificate(&header, height, signers));
-    SetChange { header, certificate, next: Some(next.clone()) }
+    SetChange { header, certificate, next: Some(next.clone()), recovery: None }
 }
 
 /// Genesis of four; fir joins at 11; birch leaves at 21; a member without a vote comes at 22.
@@ -66,18 +84,17 @@ fn world() -> (CheckedGenesis, [ValidatorSet; 3], Vec<SetChange>) {
     let five = set(&["birch", "cedar", "dogwood", "elm", "fir"], 1);
     let later = set(&["cedar", "dogwood", "elm", "fir"], 1);
     let last = set(&["cedar", "dogwood", "elm", "fir"], 2);
-    let chain = vec![
-        link(10, &genesis.validators, &five, &FOUR),
-        link(20, &five, &later, &["birch", "cedar", "dogwood", "fir"]),
-        link(21, &later, &last, &["cedar", "dogwood", "fir"]),
-    ];
+    let at_20 = link(20, &five, &later, &["birch", "cedar", "dogwood", "fir"]);
+    let before = header_hash(CHAIN, &at_20.header).to_vec();
+    let at_21 = link_after(before, 21, &later, &last, &["cedar", "dogwood", "fir"]);
+    let chain = vec![link(10, &genesis.validators, &five, &FOUR), at_20, at_21];
     (genesis, [five, later, last], chain)
 }
 
 #[test]
 fn a_chain_leads_from_genesis_to_each_set_and_says_from_when() {
     let (genesis, [five, later, last], chain) = world();
-    let sets = verify_set_chain(&genesis, &chain).unwrap();
+    let sets = verify_set_chain(&genesis, &NONE, &chain).unwrap();
     let expected = [(1, genesis.validators.clone()), (11, five.clone()), (21, later), (22, last.clone())];
     assert_eq!(sets, expected);
     for (height, set) in
@@ -85,20 +102,23 @@ fn a_chain_leads_from_genesis_to_each_set_and_says_from_when() {
     {
         assert_eq!(set_at(&sets, height), Some(set), "height {height}");
     }
-    assert_eq!(verify_set_chain(&genesis, &[]).unwrap(), expected[..1]);
+    assert_eq!(verify_set_chain(&genesis, &NONE, &[]).unwrap(), expected[..1]);
     // Any beginning of a chain is one.
-    assert_eq!(verify_set_chain(&genesis, &chain[..2]).unwrap(), expected[..3]);
+    assert_eq!(verify_set_chain(&genesis, &NONE, &chain[..2]).unwrap(), expected[..3]);
 }
 
 #[test]
 fn every_broken_link_is_refused() {
     let (genesis, [five, later, _], chain) = world();
     let elsewhere = CheckedGenesis { chain_id: "testnet-other".into(), ..genesis.clone() };
-    verify_set_chain(&elsewhere, &chain).unwrap_err();
+    verify_set_chain(&elsewhere, &NONE, &chain).unwrap_err();
     let other = Chain::of(2, &FOUR).genesis;
-    assert!(matches!(verify_set_chain(&other, &chain), Err(SetError::Mismatch { link: 0, .. })));
+    assert!(matches!(
+        verify_set_chain(&other, &NONE, &chain),
+        Err(SetError::Link { link: 0, error: StepError::Mismatch { .. } })
+    ));
     let refused = |chain: &[SetChange], link: usize, says: &str| {
-        let error = verify_set_chain(&genesis, chain).unwrap_err().to_string();
+        let error = verify_set_chain(&genesis, &NONE, chain).unwrap_err().to_string();
         assert!(error.contains(&format!("link {link} ")) && error.contains(says), "{says}: {error}");
     };
     // Left out, out of order, twice.
@@ -121,7 +141,7 @@ fn every_broken_link_is_refused() {
     type Edit = fn(&mut SetChange);
     let edits: [(&str, Edit); 6] = [
         ("no certificate", |c| c.certificate = None),
-        ("no certificate or no set", |c| c.next = None),
+        ("which is not there", |c| c.next = None),
         ("canonical", |c| c.header.extend([0x08, 0x01])),
         ("certificate is for header", |c| {
             c.header = {
@@ -147,7 +167,7 @@ fn every_broken_link_is_refused() {
     let mut rootless = five;
     rootless.members_root.clear();
     refused(&[link(10, &genesis.validators, &rootless, &FOUR)], 0, "members_root");
-    let found = verify_set_chain(&genesis, &vec![SetChange::default(); MAX_SET_CHANGES + 1]);
+    let found = verify_set_chain(&genesis, &NONE, &vec![SetChange::default(); MAX_SET_CHANGES + 1]);
     assert_eq!(found, Err(SetError::TooMany { found: MAX_SET_CHANGES + 1 }));
 }
 
@@ -161,7 +181,7 @@ fn evidence_against_a_later_key_brings_the_sets_along() {
         let signatures = votes.clone().map(|vote| sign(&key, &vote_sign_bytes(CHAIN, &vote)));
         conflicting_votes((&votes[0], &signatures[0]), (&votes[1], &signatures[1]))
     };
-    let (file, fir) = make_evidence_file(&genesis, &chain, &evidence("fir")).unwrap();
+    let (file, fir) = make_evidence_file(&genesis, &NONE, &chain, &evidence("fir")).unwrap();
     assert_eq!((fir.organization.as_str(), fir.voted_from), ("fir", 11));
     let body = &file[EVIDENCE_MAGIC.len()..];
     let decoded = EvidenceFile::decode(body).unwrap();
@@ -169,16 +189,19 @@ fn evidence_against_a_later_key_brings_the_sets_along() {
     for at in 0..body.len() {
         let mut bad = body.to_vec();
         bad[at] ^= 1 << (at % 8);
-        verify_evidence_file(&genesis.hash, &bad).expect_err(&format!("byte {at}"));
+        verify_evidence_file(&genesis.hash, &NONE, &bad).expect_err(&format!("byte {at}"));
     }
     // Birch is in genesis, and has left since: the file needs no sets.
-    let (file, birch) = make_evidence_file(&genesis, &chain, &evidence("birch")).unwrap();
+    let (file, birch) = make_evidence_file(&genesis, &NONE, &chain, &evidence("birch")).unwrap();
     assert_eq!((birch.organization.as_str(), birch.voted_from), ("birch", 1));
     assert!(EvidenceFile::decode(&file[EVIDENCE_MAGIC.len()..]).unwrap().sets.is_empty());
     // Links that nobody needs are surplus; without the one that shows the key it is a stranger's.
     let longer = EvidenceFile { sets: chain.clone(), ..decoded.clone() }.encode_to_vec();
-    let found = verify_evidence_file(&genesis.hash, &longer);
+    let found = verify_evidence_file(&genesis.hash, &NONE, &longer);
     assert_eq!(found, Err(ConvictionError::Surplus { found: 3, needed: 1 }));
     let shorter = EvidenceFile { sets: Vec::new(), ..decoded }.encode_to_vec();
-    assert!(matches!(verify_evidence_file(&genesis.hash, &shorter), Err(ConvictionError::Stranger { .. })));
+    assert!(matches!(
+        verify_evidence_file(&genesis.hash, &NONE, &shorter),
+        Err(ConvictionError::Stranger { .. })
+    ));
 }

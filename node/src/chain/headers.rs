@@ -1,20 +1,23 @@
 //! The chain of headers from genesis on, checked without the entries: what makes a snapshot's tip worth believing.
 //!
-//! The certificate over the last header is verified by the set that votes on it. That set is reached from genesis: where a header
-//! names another set for the next height, its certificate, by the set known until then, stands in the block after it. Every other
-//! header and certificate hangs by its hash from the last header.
+//! The certificate over the last header is verified by the set that votes on it. That set is reached from genesis
+//! ([`assent_ledger::voters`]): where a header names another set for the next height, or a recovery follows that this node's operator
+//! accepts, its certificate, by the set known until then, stands in the block after it. Every other header and certificate hangs by
+//! its hash from the last header.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use assent_ledger::bench::Bench;
 use assent_ledger::block::header_hash;
-use assent_ledger::certificate::{certificate_hash, validator_set_hash, verify_certificate};
+use assent_ledger::certificate::{certificate_hash, validator_set_hash};
 use assent_ledger::encoding::decode;
 use assent_ledger::entry::MAX_ENTRY_BYTES;
 use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::log::{tagged_leaf_hash, Frontier, LEAF_HEADER};
+use assent_ledger::recovered::without_signatures;
+use assent_ledger::voters::{FirstSet, StepError, Voters};
 use assent_ledger::{Hash, PROTOCOL_VERSION};
-use assent_proto::ledger::v1::{Certificate, Header, ValidatorSet};
+use assent_proto::ledger::v1::{Certificate, Header, Recover, ValidatorSet};
 
 /// Why a snapshot is not taken: a fixed word, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,16 +41,10 @@ pub struct Headers {
     chain_id: String,
     /// Sets that somebody says there were, by hash.
     sets: BTreeMap<Hash, ValidatorSet>,
-    /// The set that votes on the next header.
-    set: ValidatorSet,
-    set_hash: Hash,
-    /// The set that the last header names for the next one, when it is another.
-    next_set: Option<Hash>,
-    /// Height of the last header; 0 before the first.
-    pub height: u64,
-    /// Its hash; of genesis before the first.
-    pub header_hash: Hash,
-    /// Its time.
+    /// Plans of recoveries that somebody says there were, by the height that they follow.
+    plans: BTreeMap<u64, Recover>,
+    voters: Voters,
+    /// Time of the last header.
     pub time_ms: u64,
     /// The log, the last header included.
     pub log: Frontier,
@@ -58,17 +55,18 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// At genesis. What `sets` holds counts only where a certified header names its hash.
-    pub fn new(genesis: &CheckedGenesis, sets: impl IntoIterator<Item = ValidatorSet>) -> Self {
+    /// At genesis. What `sets` holds counts only where a certified header names its hash; of `plans` those whose hash `accepted` has.
+    pub fn new(
+        genesis: &CheckedGenesis,
+        accepted: &BTreeSet<Hash>,
+        sets: impl IntoIterator<Item = ValidatorSet>,
+        plans: impl IntoIterator<Item = Recover>,
+    ) -> Self {
         let chain_id = genesis.chain_id.clone();
-        let set = genesis.validators.clone();
         Self {
             sets: sets.into_iter().map(|set| (validator_set_hash(&chain_id, &set), set)).collect(),
-            set_hash: validator_set_hash(&chain_id, &set),
-            set,
-            next_set: None,
-            height: 0,
-            header_hash: genesis.hash,
+            plans: plans.into_iter().map(|plan| (plan.height, plan)).collect(),
+            voters: Voters::new(&FirstSet::of(genesis, accepted)),
             time_ms: genesis.time_ms,
             log: Frontier::default(),
             bench: Bench::default(),
@@ -77,15 +75,26 @@ impl Headers {
         }
     }
 
-    /// Takes the next header, with the leaf hashes of its block's entries; tells every complete subtree of the log that they make.
+    /// Height of the last header; 0 before the first.
+    pub fn height(&self) -> u64 {
+        self.voters.height()
+    }
+
+    /// Who votes on the last header, and on the next one.
+    pub fn voters(&self) -> &Voters {
+        &self.voters
+    }
+
+    /// Takes the next header, with the leaf hashes of its block's entries; tells every complete subtree of the log that they make. The
+    /// plan, without signatures, when the block carries out a recovery.
     pub fn next(
         &mut self,
         header_bytes: &[u8],
         previous_certificate: &[u8],
         leaves: &[Hash],
         mut made: impl FnMut(u8, u64, Hash),
-    ) -> Result<&Header, Refused> {
-        let height = self.height + 1;
+    ) -> Result<Option<Recover>, Refused> {
+        let height = self.height() + 1;
         let wrong = |what: &str| Refused::new("header", format!("header {height}: {what}"));
         let header: Header =
             decode("Header", header_bytes, MAX_ENTRY_BYTES).map_err(|e| wrong(&e.to_string()))?;
@@ -96,19 +105,19 @@ impl Headers {
         if header.chain_id != self.chain_id {
             return Err(Refused::new("other-chain", format!("header {height} is of another chain")));
         }
-        self.follow_set(previous_certificate)?;
+        let recovered = self.change_set(previous_certificate)?;
         for leaf in leaves {
             self.log.append(*leaf, &mut made);
         }
         let links = [
             (header.height == height, "its height"),
             (header.time_ms > self.time_ms, "its time"),
-            (header.previous_header_hash == self.header_hash, "the header before it"),
+            (header.previous_header_hash == self.voters.header_hash(), "the header before it"),
             (
                 header.previous_certificate_hash == certificate_hash(&self.chain_id, previous_certificate),
                 "the certificate before it",
             ),
-            (header.validator_set_hash == self.set_hash, "its validator set"),
+            (header.validator_set_hash == self.voters.next_hash(), "its validator set"),
         ];
         if let Some((_, what)) = links.iter().find(|(holds, _)| !holds) {
             return Err(wrong(&format!("{what} does not follow from what came before")));
@@ -120,57 +129,59 @@ impl Headers {
             ));
         }
         let proposer = Hash::try_from(header.proposer.as_slice()).map_err(|_| wrong("its proposer"))?;
-        let next: Hash = header
-            .next_validator_set_hash
-            .as_slice()
-            .try_into()
-            .map_err(|_| wrong("its next validator set"))?;
-        self.next_set = (next != self.set_hash).then_some(next);
+        let named = Hash::try_from(header.next_validator_set_hash.as_slice());
+        let named = self.sets.get(&named.map_err(|_| wrong("its next validator set"))?);
+        self.voters.header(&header, header_hash(&self.chain_id, header_bytes), named).map_err(refused)?;
         self.log.append(tagged_leaf_hash(LEAF_HEADER, header_bytes), &mut made);
-        self.bench = self.bench.after(&self.set, height, header.round, &proposer);
-        if let Some(next) = &self.next_set {
-            self.bench = std::mem::take(&mut self.bench).within(&self.known_set(next)?);
-        }
-        self.height = height;
-        self.header_hash = header_hash(&self.chain_id, header_bytes);
+        self.bench = self.bench.after(self.voters.present(), height, header.round, &proposer);
+        self.leave_bench();
         self.time_ms = header.time_ms;
         self.last = header;
-        Ok(&self.last)
+        Ok(recovered)
     }
 
-    /// Where the last header names another set for the next height: that takes the certificate of the one known.
-    fn follow_set(&mut self, certificate: &[u8]) -> Result<(), Refused> {
-        let Some(next) = self.next_set.take() else { return Ok(()) };
-        self.verify(certificate)?;
-        self.set = self.known_set(&next)?;
-        self.set_hash = next;
-        Ok(())
+    fn leave_bench(&mut self) {
+        if self.voters.changes() {
+            self.bench = std::mem::take(&mut self.bench).within(self.voters.next());
+        }
     }
 
-    fn known_set(&self, hash: &Hash) -> Result<ValidatorSet, Refused> {
-        let missing = || {
-            let sentence = format!("the validator set after block {} is not in it", self.height);
-            Refused::new("validator-set", sentence)
-        };
-        self.sets.get(hash).cloned().ok_or_else(missing)
+    /// Where others vote on the next header: that takes the certificate over the last one. The plan of a recovery among it.
+    fn change_set(&mut self, certificate: &[u8]) -> Result<Option<Recover>, Refused> {
+        let plan = self.plans.remove(&self.height());
+        // Genesis has no certificate.
+        if self.height() > 0 && (self.voters.changes() || plan.is_some()) {
+            self.verify(certificate)?;
+        }
+        if let Some(plan) = &plan {
+            self.voters.recover(plan).map_err(refused)?;
+            self.leave_bench();
+        }
+        Ok(plan.map(|plan| without_signatures(&plan)))
     }
 
     /// Verifies a certificate over the last header by the set that votes on it.
     pub fn verify(&self, certificate: &[u8]) -> Result<(), Refused> {
-        let wrong = |e: String| Refused::new("certificate", format!("certificate over {}: {e}", self.height));
+        let wrong =
+            |e: String| Refused::new("certificate", format!("certificate over {}: {e}", self.height()));
         let certificate: Certificate =
             decode("Certificate", certificate, MAX_ENTRY_BYTES).map_err(|e| wrong(e.to_string()))?;
-        verify_certificate(&self.chain_id, &self.set, self.height, &self.header_hash, &certificate)
-            .map_err(|e| wrong(e.to_string()))
+        self.voters.verify(&certificate).map_err(|e| wrong(e.to_string()))
     }
+}
 
-    /// Hash of the set that votes on the last header.
-    pub fn voters_hash(&self) -> Hash {
-        self.set_hash
-    }
-
-    /// The set that votes at the next height.
-    pub fn next_validators(&self) -> Result<ValidatorSet, Refused> {
-        self.next_set.map_or_else(|| Ok(self.set.clone()), |next| self.known_set(&next))
+/// What a walk over the sets refuses, as this node's operator is told.
+fn refused(error: StepError) -> Refused {
+    match error {
+        StepError::NoSet(_) => Refused::new("validator-set", error.to_string()),
+        StepError::NotAccepted(recovered) => {
+            let sentence = format!(
+                "it went through {recovered}: compare that hash with the operators who published it, add it to \
+                 accept_recoveries in assentd.toml, and start this node again"
+            );
+            Refused::new("recovery", sentence)
+        }
+        StepError::Plan(error) => Refused::new("recovery", format!("the plan of a recovery: {error}")),
+        error => Refused::new("header", error.to_string()),
     }
 }

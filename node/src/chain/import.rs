@@ -9,7 +9,7 @@
 //! ```
 //! Entries of others are not there: the blocks are pruned ([`super::prune`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use assent_ledger::block::{Tip, MAX_BLOCK_OPERATIONS};
@@ -60,6 +60,8 @@ pub struct Expected<'a> {
     pub own: &'a str,
     /// Handles of its subjects.
     pub handles: &'a [Hash],
+    /// Hashes of the plans of recoveries that its operator accepts.
+    pub accepted: &'a BTreeSet<Hash>,
     /// The ledger that the new one takes the place of.
     pub present: &'a Store,
 }
@@ -102,7 +104,7 @@ impl<'a> Import<'a> {
     pub fn new(folder: &Path, expected: Expected<'a>) -> Result<Self, Fatal> {
         let store = Store::database(folder, WRITE_BUFFER_BYTES)?;
         Ok(Self {
-            headers: Headers::new(expected.genesis, []),
+            headers: Headers::new(expected.genesis, expected.accepted, [], []),
             own: OwnHistory::new(&expected.genesis.chain_id, expected.own),
             present_height: expected.present.tip()?.height,
             expected,
@@ -120,7 +122,7 @@ impl<'a> Import<'a> {
 
     /// Height of the newest header that was checked.
     pub fn height(&self) -> u64 {
-        self.headers.height
+        self.headers.height()
     }
 
     /// Takes the next bytes.
@@ -154,7 +156,8 @@ impl<'a> Import<'a> {
         let tip = SnapshotTip::decode(payload).map_err(|e| malformed(format!("its tip: {e}")))?;
         let sets = tip.validators.iter().map(|bytes| ValidatorSet::decode(bytes.as_slice()));
         let sets = sets.collect::<Result<Vec<_>, _>>().map_err(|e| malformed(format!("validators: {e}")))?;
-        self.headers = Headers::new(self.expected.genesis, sets);
+        let Expected { genesis, accepted, .. } = &self.expected;
+        self.headers = Headers::new(genesis, accepted, sets, tip.recoveries.iter().cloned());
         self.tip = Some(tip);
         Ok(())
     }
@@ -169,11 +172,15 @@ impl<'a> Import<'a> {
         let first_leaf = self.headers.log.size();
         let batch = &mut self.batch;
         let made = |level, index, hash: Hash| batch.put_cf(log, log_key(level, index), hash);
-        let header = self.headers.next(&block.header, &block.previous_certificate, leaves, made)?;
+        if let Some(plan) = self.headers.next(&block.header, &block.previous_certificate, leaves, made)? {
+            self.store.put_recovery(&mut self.batch, &plan)?;
+        }
+        let header = &self.headers.last;
         let (height, time_ms) = (header.height, header.time_ms);
-        if header.next_validator_set_hash != header.validator_set_hash {
-            let key = height_key(height);
-            self.batch.put_cf(self.store.family("sets")?, key, &header.next_validator_set_hash);
+        if self.headers.voters().changes() {
+            let (chain_id, named) = (&self.expected.genesis.chain_id, self.headers.voters().next());
+            self.store.put_validators(&mut self.batch, chain_id, named)?;
+            self.store.put_set_change(&mut self.batch, header)?;
         }
         let kept = self.own_entries(height, &block)?;
         for entry in &kept {
@@ -278,7 +285,7 @@ impl<'a> Import<'a> {
         let tip = self.checked_tip(tip.and_then(StoredTip::into_tip))?;
         let gap: Option<Heights> = self.gap_from.map(|from| (from, tip.height));
         self.own.finish(&self.store, &mut self.batch, &tip, gap, self.expected.handles)?;
-        self.store.put_validators(&mut self.batch, &tip)?;
+        self.store.put_validators(&mut self.batch, &tip.chain_id, &tip.validators)?;
         self.batch.put_cf(self.store.family("certificates")?, height_key(tip.height), certificate);
         self.write(0)?;
         for name in FAMILIES {
@@ -310,17 +317,19 @@ impl<'a> Import<'a> {
         let headers = &self.headers;
         let tip = tip.ok_or_else(|| malformed("its tip"))?;
         let chain_id = &self.expected.genesis.chain_id;
-        let next_set = validator_set_hash(chain_id, &headers.next_validators()?);
+        let set_hash = |set| validator_set_hash(chain_id, set);
         let agreements = [
             (tip.chain_id == *chain_id, "chain id"),
-            (tip.height == headers.height, "height"),
-            (tip.header_hash == headers.header_hash, "header hash"),
+            (tip.height == headers.height(), "height"),
+            (tip.header_hash == headers.voters().header_hash(), "header hash"),
             (tip.time_ms == headers.time_ms, "time"),
             (tip.state_root == self.root, "state root"),
             (tip.log == headers.log, "log"),
             (tip.bench == headers.bench, "bench"),
-            (validator_set_hash(chain_id, &tip.validators) == next_set, "validators"),
-            (validator_set_hash(chain_id, &tip.voters) == headers.voters_hash(), "voters"),
+            // One that the sender's operator agreed to, and no block carried out.
+            (tip.recovery.is_none(), "recovery"),
+            (set_hash(&tip.validators) == headers.voters().next_hash(), "validators"),
+            (set_hash(&tip.voters) == headers.voters().present_hash(), "voters"),
             (tip.change_height == self.change_height()?, "height of the next change"),
         ];
         if let Some((_, what)) = agreements.iter().find(|(holds, _)| !holds) {

@@ -7,6 +7,7 @@ pub mod mempool;
 pub mod own_history;
 pub mod prune;
 pub mod receipts;
+mod recoveries;
 pub mod replica;
 pub mod snapshot;
 pub mod store;

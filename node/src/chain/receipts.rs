@@ -3,11 +3,14 @@
 //! A set of validators names its members' keys by a root only. The list behind each root is kept when a block makes it, so that
 //! an old access has a receipt too after keys or members changed. A node that joined later lacks the lists from before.
 
+use std::collections::BTreeMap;
+
 use assent_ledger::block::Applied;
 use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::log::inclusion_proof;
 use assent_ledger::membership::{member, members_root, membership, membership_key};
 use assent_ledger::receipts::{from_checkpoint, from_genesis, prove_member, verify, Trust, MAX_BYTES};
+use assent_ledger::sets::set_after;
 use assent_proto::ledger::v1::{
     receipt, AccessClaim, AccessEvent, AccessReceipt, Anchor, DataRequest, Header, Member, MemberProof,
     Membership, Receipt, SetChange, Signed, ValidatorSet,
@@ -68,9 +71,9 @@ impl StartAt {
 }
 
 impl View<'_> {
-    /// Changes of validators before a height, each with this node's certificate.
+    /// Changes of validators before a height, and recoveries, each with this node's certificate.
     fn set_changes(&self, height: u64) -> Result<Vec<SetChange>, Fatal> {
-        let mut changes = Vec::new();
+        let mut found: BTreeMap<u64, SetChange> = BTreeMap::new();
         for item in self.iterate("sets", IteratorMode::Start)? {
             let (key, value) = item.map_err(|e| self.failed(e))?;
             let at = key.as_ref().try_into().map(u64::from_be_bytes);
@@ -78,14 +81,21 @@ impl View<'_> {
             if at >= height {
                 break;
             }
-            let missing = |what: &str| Fatal::Corrupt(format!("{what} of height {at} is missing"));
-            let sealed = self.sealed(at)?.ok_or_else(|| missing("the block"))?;
-            let set = self.get("validators", &value)?.ok_or_else(|| missing("the next validator set"))?;
-            let next = Some(self.decode("a validator set", &set)?);
-            let certificate = Some(sealed.certificate);
-            changes.push(SetChange { header: sealed.header_bytes, certificate, next });
+            let missing = || Fatal::Corrupt(format!("the validator set after block {at} is missing"));
+            let set = self.get("validators", &value)?.ok_or_else(missing)?;
+            found.entry(at).or_default().next = Some(self.decode("a validator set", &set)?);
         }
-        Ok(changes)
+        // One before block 1 has no link: what verifies a receipt says so.
+        for plan in self.recoveries()?.into_iter().filter(|plan| (1..height).contains(&plan.height)) {
+            let change = found.entry(plan.height).or_default();
+            change.recovery = Some(plan);
+        }
+        for (at, change) in &mut found {
+            let missing = || Fatal::Corrupt(format!("block {at} is missing"));
+            let sealed = self.sealed(*at)?.ok_or_else(missing)?;
+            (change.header, change.certificate) = (sealed.header_bytes, Some(sealed.certificate));
+        }
+        Ok(found.into_values().collect())
     }
 
     fn members(&self, genesis: &CheckedGenesis, set: &ValidatorSet) -> Result<Option<Vec<Member>>, Refusal> {
@@ -115,11 +125,13 @@ impl View<'_> {
             return Err(unavailable("this node does not have that block yet: retry in a moment"));
         };
         let changes = self.set_changes(height)?;
-        let voters = changes.last().and_then(|change| change.next.as_ref()).unwrap_or(&genesis.validators);
+        let voters = changes.last().map_or_else(|| Some(genesis.validators.clone()), set_after);
+        let voters =
+            voters.ok_or_else(|| Fatal::Corrupt("the plan of a recovery has no validators".into()))?;
         let proof = match signer {
             None => None,
             Some(id) => {
-                let members = self.members(genesis, voters)?.ok_or_else(|| {
+                let members = self.members(genesis, &voters)?.ok_or_else(|| {
                     unavailable(
                         "this node joined later, and lacks the members' keys of that time: ask another",
                     )
@@ -141,7 +153,7 @@ impl View<'_> {
                     );
                     Refusal::new(Kind::FailedPrecondition, "OTHER_CHECKPOINT", message)
                 })?;
-                from_checkpoint(size, &path, voters.clone(), header_bytes)
+                from_checkpoint(size, &path, voters, header_bytes)
             }
         };
         Ok((anchor, proof))
@@ -176,7 +188,7 @@ impl View<'_> {
             Some(assent_proto::ledger::v1::anchor::Start::Checkpoint(start)) => {
                 self.checkpoint_trust(start.size)?
             }
-            _ => Trust::Genesis(genesis.hash),
+            _ => Trust::Genesis { hash: genesis.hash, accepted: self.accepted_recoveries()? },
         };
         let bytes = Receipt { anchor: Some(anchor), claim: Some(claim) }.encode_to_vec();
         match bytes.len() > MAX_BYTES {

@@ -2,7 +2,7 @@
 //! payload` each, made from one consistent view.
 //!
 //! ```text
-//! T  SnapshotTip      the tip, the certificate over it, the validator sets there were
+//! T  SnapshotTip      the tip, the certificate over it, the validator sets and the recoveries there were
 //! B  SnapshotBlock    heights 1, 2, 3 ... without a gap: header, certificate before it, leaf hashes, the asker's own entries
 //! S  key || value     the state, in ascending order of key
 //! ```
@@ -10,6 +10,7 @@
 //! tree and log, and the version of the state tree are not in it: the one who joins makes its own.
 
 use assent_ledger::log::{tagged_leaf_hash, LEAF_ENTRY};
+use assent_proto::ledger::v1::Recover;
 use prost::Message;
 use rocksdb::IteratorMode;
 
@@ -38,6 +39,9 @@ pub struct SnapshotTip {
     /// All validator sets there were, encoded.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub validators: Vec<Vec<u8>>,
+    /// Plans of all recoveries there were, without signatures.
+    #[prost(message, repeated, tag = "4")]
+    pub recoveries: Vec<Recover>,
 }
 
 /// A block without the entries of others.
@@ -123,6 +127,7 @@ impl View<'_> {
             tip: Some(StoredTip::from(&*self.tip)),
             certificate: certificate.ok_or_else(|| missing(self.tip.height))?,
             validators,
+            recoveries: self.recoveries()?,
         };
         out.record(b'T', &[&tip.encode_to_vec()])?;
         for height in 1..=self.tip.height {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | meta | "genesis", "tip", "format" | GenesisFile, StoredTip, number |
 //! | meta | "whole-from", "own-gap" | see [`super::prune`] |
+//! | meta | "recovery/" height | Recover without signatures: the plan that the block above that height carried out |
 //! | meta | "recovery-entry" | Entry: first of the next block while the tip says that a recovery is agreed to |
 //! | sets | height | hash of the validator set of the next height, where it is another |
 //! | validators | validator-set hash | ValidatorSet: each that ever was |
@@ -28,7 +29,7 @@ use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::membership::{membership, membership_key};
 use assent_ledger::state::slot_key;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{operation::Kind, Certificate, Header, Membership};
+use assent_proto::ledger::v1::{operation::Kind, Certificate, Header, Membership, ValidatorSet};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -323,7 +324,7 @@ impl Store {
         batch.put_cf(self.family("meta")?, b"genesis", genesis_file);
         batch.put_cf(self.family("meta")?, b"format", FORMAT.to_be_bytes());
         batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(&tip).encode_to_vec());
-        self.put_validators(&mut batch, &tip)?;
+        self.put_validators(&mut batch, &tip.chain_id, &tip.validators)?;
         for (key, value) in changes {
             batch.put_cf(self.family("state")?, key, value);
         }
@@ -333,16 +334,20 @@ impl Store {
         self.db.write_opt(batch, &synced()).map_err(storage)
     }
 
-    /// So that a node that joins can follow the validator sets from genesis on.
     /// A header names another set for the next height.
     pub(super) fn put_set_change(&self, batch: &mut WriteBatch, header: &Header) -> Result<(), Fatal> {
         batch.put_cf(self.family("sets")?, height_key(header.height), &header.next_validator_set_hash);
         Ok(())
     }
 
-    pub(super) fn put_validators(&self, batch: &mut WriteBatch, tip: &Tip) -> Result<(), Fatal> {
-        let hash = validator_set_hash(&tip.chain_id, &tip.validators);
-        batch.put_cf(self.family("validators")?, hash, tip.validators.encode_to_vec());
+    /// So that a node that joins can follow the validator sets from genesis on.
+    pub(super) fn put_validators(
+        &self,
+        batch: &mut WriteBatch,
+        chain_id: &str,
+        set: &ValidatorSet,
+    ) -> Result<(), Fatal> {
+        batch.put_cf(self.family("validators")?, validator_set_hash(chain_id, set), set.encode_to_vec());
         Ok(())
     }
 
@@ -456,7 +461,7 @@ impl Store {
                 batch.delete_cf(self.family(family)?, key);
             }
         }
-        self.put_validators(&mut batch, tip)?;
+        self.put_validators(&mut batch, &tip.chain_id, &tip.validators)?;
         batch.put_cf(self.family("meta")?, b"tip", StoredTip::from(tip).encode_to_vec());
         if let Some(entry) = entry {
             batch.put_cf(self.family("meta")?, b"recovery-entry", entry);
@@ -485,9 +490,12 @@ impl Store {
         batch.put_cf(self.family("blocks")?, height_key(height), block);
         batch.put_cf(self.family("certificates")?, height_key(height), certificate.encode_to_vec());
         if applied.header.next_validator_set_hash != applied.header.validator_set_hash {
-            self.put_validators(&mut batch, &applied.tip)?;
+            self.put_validators(&mut batch, &applied.tip.chain_id, &applied.tip.validators)?;
             self.put_set_change(&mut batch, &applied.header)?;
             receipts::keep_members(self, &mut batch, applied)?;
+        }
+        if let Some(plan) = applied.entries.first().and_then(|entry| entry.recovery()) {
+            self.put_recovery(&mut batch, plan)?;
         }
         let first_leaf = applied.header.log_size - applied.entries.len() as u64;
         for (leaf, entry) in (first_leaf..).zip(&applied.entries) {

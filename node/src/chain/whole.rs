@@ -8,19 +8,16 @@
 //! the hashes. `assent audit verify` checks them all.
 
 use assent_ledger::block::header_hash;
-use assent_ledger::certificate::{validator_set_hash, verify_certificate};
-use assent_ledger::entry::check_entry;
 use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
-use assent_ledger::recovery::new_set;
 use assent_ledger::state::organization_key;
 use assent_ledger::tree::{self, MemoryNodes};
+use assent_ledger::voters::{FirstSet, StepError, Voters};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{Block, Header, ValidatorSet};
+use assent_proto::ledger::v1::{Block, Header, Recover, ValidatorSet};
 use prost::Message;
 use rocksdb::IteratorMode;
 
-use super::store::height_key;
 use super::{Store, View};
 use crate::order::Fatal;
 
@@ -66,9 +63,10 @@ impl<I: Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>> Leaves<
 /// Every block from the first: its header follows the one before, its entries and header are the log's leaves.
 fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal> {
     let (tip, chain_id) = (&view.tip, genesis.chain_id.as_str());
-    let (mut height, mut previous, mut entries) = (0, genesis.hash, 0);
+    let (mut height, mut entries) = (0, 0);
     let (mut log, mut last) = (Frontier::default(), None);
-    let mut sets = Sets::of(genesis);
+    let (plans, accepted) = (view.recoveries()?, view.accepted_recoveries()?);
+    let mut voters = Voters::new(&FirstSet::of(genesis, &accepted));
     let mut leaves = Leaves(view.iterate("log", IteratorMode::Start)?, 0);
     while height < tip.height {
         height += 1;
@@ -78,7 +76,7 @@ fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal>
         if header.height != height || header.chain_id != chain_id {
             return Err(wrong("is missing, or another lies in its place"));
         }
-        if header.previous_header_hash != previous {
+        if header.previous_header_hash != voters.header_hash() {
             return Err(wrong("does not follow the one before"));
         }
         for leaf in &hashes {
@@ -91,70 +89,37 @@ fn check_blocks(view: &View<'_>, genesis: &CheckedGenesis) -> Result<u64, Fatal>
         let leaf = tagged_leaf_hash(LEAF_HEADER, &header_bytes);
         leaves.expect(&leaf)?;
         log.append(leaf, |_, _, _| {});
-        sets.follow(view, &header)?;
-        previous = header_hash(chain_id, &header_bytes);
+        follow(view, &mut voters, &plans, (&header, header_hash(chain_id, &header_bytes)))?;
         entries += hashes.len() as u64;
         last = Some(header);
     }
-    if (height, previous) != (tip.height, tip.header_hash) || log != tip.log {
+    if (height, voters.header_hash()) != (tip.height, tip.header_hash) || log != tip.log {
         return Err(corrupt(format!("the blocks end at {height}, the tip is at {}", tip.height)));
     }
     match last {
         None => Ok(0),
-        Some(header) => check_tip(view, chain_id, &header, &sets).map(|()| entries),
+        Some(header) => check_tip(view, &header, &voters).map(|()| entries),
     }
 }
 
-/// The validators that a block's recovery names: the block before names others.
-fn recovered(view: &View<'_>, chain_id: &str, header: &Header) -> Result<Option<ValidatorSet>, Fatal> {
-    let bytes = view.get("blocks", &height_key(header.height))?;
-    let block = bytes.and_then(|bytes| Block::decode(bytes.as_slice()).ok());
-    let entry = block.and_then(|block| check_entry(chain_id, block.entries.first()?).ok());
-    Ok(entry.and_then(|entry| new_set(entry.recovery()?).ok()))
-}
-
-/// The validator set that votes on a header, and the one of the next height.
-struct Sets {
-    chain_id: String,
-    voters: ValidatorSet,
-    hash: Hash,
-    next: ValidatorSet,
-}
-
-impl Sets {
-    fn of(genesis: &CheckedGenesis) -> Self {
-        let set = genesis.validators.clone();
-        let hash = validator_set_hash(&genesis.chain_id, &set);
-        Self { chain_id: genesis.chain_id.clone(), voters: set.clone(), hash, next: set }
+/// Goes on to a header, over a recovery before it: whoever opened this ledger agreed to those that are in it.
+fn follow(
+    view: &View<'_>,
+    voters: &mut Voters,
+    plans: &[Recover],
+    (header, hash): (&Header, Hash),
+) -> Result<(), Fatal> {
+    let wrong = |error: StepError| corrupt(format!("the validators of block {}: {error}", header.height));
+    let behind = voters.height();
+    for plan in plans.iter().filter(|plan| plan.height == behind) {
+        voters.recover(plan).map_err(wrong)?;
     }
-
-    /// Goes on to the next header, which names the set that the one before named.
-    fn follow(&mut self, view: &View<'_>, header: &Header) -> Result<(), Fatal> {
-        let wrong = |what: &str| corrupt(format!("block {}: {what}", header.height));
-        if self.voters != self.next {
-            self.hash = validator_set_hash(&self.chain_id, &self.next);
-            self.voters = self.next.clone();
-        }
-        if header.validator_set_hash != self.hash {
-            if let Some(set) = recovered(view, &self.chain_id, header)? {
-                self.hash = validator_set_hash(&self.chain_id, &set);
-                (self.voters, self.next) = (set.clone(), set);
-            }
-        }
-        if header.validator_set_hash != self.hash {
-            return Err(wrong("its validators are not those that the block before names"));
-        }
-        if header.next_validator_set_hash == self.hash {
-            return Ok(());
-        }
-        let set = view.get("validators", &header.next_validator_set_hash)?;
-        let set = set.and_then(|bytes| ValidatorSet::decode(bytes.as_slice()).ok());
-        self.next = set.ok_or_else(|| wrong("the validators of the next height are missing"))?;
-        match header.next_validator_set_hash == validator_set_hash(&self.chain_id, &self.next) {
-            true => Ok(()),
-            false => Err(wrong("the validators of the next height are others than it names")),
-        }
-    }
+    let named = match header.next_validator_set_hash == header.validator_set_hash {
+        true => None,
+        false => view.get("validators", &header.next_validator_set_hash)?,
+    };
+    let named = named.and_then(|bytes| ValidatorSet::decode(bytes.as_slice()).ok());
+    voters.header(header, hash, named.as_ref()).map_err(wrong)
 }
 
 /// Header and leaf hashes of a block: of its entries, or of what is left of it when they were pruned.
@@ -171,18 +136,19 @@ fn outline(view: &View<'_>, height: u64) -> Result<(Vec<u8>, Vec<Hash>), Fatal> 
     Ok((pruned.header, hashes))
 }
 
-fn check_tip(view: &View<'_>, chain_id: &str, header: &Header, sets: &Sets) -> Result<(), Fatal> {
+fn check_tip(view: &View<'_>, header: &Header, voters: &Voters) -> Result<(), Fatal> {
     let tip = &view.tip;
     if (header.time_ms, header.state_root.as_slice()) != (tip.time_ms, &tip.state_root[..]) {
         return Err(corrupt("time or state root of the tip are not those of its header"));
     }
     // Those of a recovery that the operator agreed to follow from no header yet.
-    let next = if tip.recovery.is_some() { &tip.validators } else { &sets.next };
-    if (&tip.voters, &tip.validators) != (&sets.voters, next) {
+    let next = if tip.recovery.is_some() { &tip.validators } else { voters.next() };
+    if (&tip.voters, &tip.validators) != (voters.present(), next) {
         return Err(corrupt("the validators of the tip are not those that the headers lead to"));
     }
-    let committed = view.committed(tip.height)?.ok_or_else(|| corrupt("the newest block is missing"))?;
-    verify_certificate(chain_id, &tip.voters, tip.height, &tip.header_hash, &committed.certificate)
+    let sealed = view.sealed(tip.height)?.ok_or_else(|| corrupt("the newest block is missing"))?;
+    voters
+        .verify(&sealed.certificate)
         .map_err(|e| corrupt(format!("the certificate of block {}: {e}", tip.height)))
 }
 

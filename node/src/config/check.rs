@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use assent_ledger::encoding::is_id;
+use assent_ledger::Hash;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 
 use super::{Config, MIN_KEEP_BLOCKS};
@@ -44,8 +45,18 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
             config.keep_blocks
         ));
     }
+    if let Some(text) = config.accept_recoveries.iter().find(|text| plan(text).is_none()) {
+        return Err(format!(
+            "accept_recoveries ({text:?}) is not the hash of a plan: 64 hex digits, as `assentd recover` prints them"
+        ));
+    }
     config.limits.check()?;
     listeners(config)
+}
+
+/// The hash of a plan.
+pub(super) fn plan(text: &str) -> Option<Hash> {
+    hex::decode(text).ok()?.try_into().ok()
 }
 
 fn times(config: &Config) -> Result<(), String> {

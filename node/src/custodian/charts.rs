@@ -12,10 +12,10 @@ mod kept;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use assent_ledger::consent::{describe_resource, Consent, ResourceDescriptor};
+use assent_ledger::consent::{describe_resource, Consent, ResourceDescriptor, Rules};
 use assent_ledger::Hash;
 
-use super::opened::{alarm, Rules};
+use super::opened::alarm;
 use super::Custodian;
 use crate::refusal::Refusal;
 use crate::vault::Subject;

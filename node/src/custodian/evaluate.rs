@@ -1,10 +1,9 @@
 //! Evaluation: opens slot and policy from the vault, and decides.
 
-use assent_ledger::consent::{decide, describe_resource, DecidedBy, DecisionInput, Outcome};
+use assent_ledger::consent::{asked, decide, describe_resource, membership_change, DecisionInput, Outcome};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
-use super::asked::{asked, membership_change};
 use super::opened::alarm;
 use super::{blocking, Custodian};
 use crate::chain::now_ms;
@@ -170,7 +169,7 @@ impl Custodian {
         };
         for (record, judged) in records.into_iter().zip(&decision.resources) {
             if counts(judged.outcome) {
-                release.decided_by.extend(judged.decided_by.iter().map(rule_name));
+                release.decided_by.extend(judged.decided_by.iter().map(ToString::to_string));
                 release.obligations.extend(judged.obligations.iter().cloned());
                 release.records.push(record);
             }
@@ -185,12 +184,4 @@ impl Custodian {
 
 pub(super) fn earliest(a: Option<i64>, b: Option<i64>) -> Option<u64> {
     a.into_iter().chain(b).min().and_then(|t| u64::try_from(t).ok())
-}
-
-pub(super) fn rule_name(decided_by: &DecidedBy) -> String {
-    match decided_by {
-        DecidedBy::Consent { consent, rule } => format!("{consent}/{rule}"),
-        DecidedBy::DefaultPolicy { id } => format!("default-policy:{id}"),
-        DecidedBy::HardRule { id } => format!("hard-rule:{id}"),
-    }
 }

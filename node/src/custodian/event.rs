@@ -1,8 +1,8 @@
 //! What is made durable before a release: the access event, its reasons, and the review item of one under break-glass.
 
-use assent_ledger::commitment::{commit, digests_root};
+use assent_ledger::commitment::{commit, root_of_digests};
 use assent_ledger::entry::MAX_ENTRY_BYTES;
-use assent_ledger::hash::Context;
+use assent_ledger::hash::{sha256, Context};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessEvent, Reasons};
 use prost::Message;
@@ -22,6 +22,9 @@ pub(super) struct PreparedEvent {
     pub(super) commitment: Hash,
     reasons: Access,
     why: Hash,
+    /// Of what is released, and their root.
+    digests: Vec<Hash>,
+    root: Hash,
     late: bool,
 }
 
@@ -30,6 +33,7 @@ impl PreparedEvent {
         vec![
             Pending::Access { commitment: &self.commitment, access: &self.access },
             Pending::Access { commitment: &self.why, access: &self.reasons },
+            Pending::Released { root: &self.root, digests: &self.digests },
         ]
     }
 
@@ -78,6 +82,8 @@ impl Custodian {
         let reasons = Reasons { decided_by: permitted.decided_by.clone() }.encode_to_vec();
         let reasons = Access { handle: permitted.handle, salt: fresh_bytes(), event: reasons };
         let why = commit(Context::ReasonsCommitment, self.chain_id(), &reasons.salt, &reasons.event);
+        let digests: Vec<Hash> = permitted.records.iter().map(|record| sha256(&record.bytes)).collect();
+        let root = root_of_digests(&digests);
         let event = AccessEvent {
             custodian: self.organization().to_owned(),
             handle: permitted.handle.to_vec(),
@@ -88,7 +94,7 @@ impl Custodian {
             consent_seq: permitted.consent_seq,
             policy_seq: permitted.policy_seq,
             resources: permitted.records.len() as u64,
-            digests_root: digests_root(permitted.records.iter().map(|r| r.bytes.as_slice())).to_vec(),
+            digests_root: root.to_vec(),
             time_ms: permitted.time_ms,
             late,
         };
@@ -97,6 +103,6 @@ impl Custodian {
             return Err(too_large());
         }
         let commitment = commit(Context::AccessCommitment, self.chain_id(), &access.salt, &access.event);
-        Ok(PreparedEvent { access, commitment, reasons, why, late })
+        Ok(PreparedEvent { access, commitment, reasons, why, digests, root, late })
     }
 }

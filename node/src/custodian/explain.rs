@@ -1,11 +1,12 @@
 //! Why a recipient gets what it gets, now or as of an earlier height: for the custodian's own staff.
 
-use assent_ledger::consent::{describe_resource, explain, DecisionInput, Explanation, ResourceDescriptor};
+use assent_ledger::consent::{
+    asked, describe_resource, explain, DecisionInput, Explanation, ResourceDescriptor,
+};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::DataRequest;
 
 use super::opened::alarm;
-use super::release::asked;
 use super::Custodian;
 use crate::chain::view::View;
 use crate::refusal::{Kind, Refusal};

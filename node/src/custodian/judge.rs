@@ -3,15 +3,15 @@
 //! A release is evaluated from the records' bytes in [`super::evaluate`]; the decision function and its input are the same.
 
 use assent_ledger::block::Tip;
-use assent_ledger::consent::{decide, Decision, DecisionInput, Outcome, Request};
+use assent_ledger::consent::{
+    asked, decide, membership_change, Decision, DecisionInput, Outcome, Request, Rules,
+};
 use assent_proto::ledger::v1::{DataRequest, PolicySlot, Slot};
 use std::sync::Arc;
 
-use super::asked::{asked, membership_change};
 use super::charts::Chart;
 use super::contact::contact_allows;
 use super::evaluate::{earliest, FEW_RECORDS_BYTES};
-use super::opened::Rules;
 use super::{blocking, Custodian, Evaluation, PermittedRelease};
 use crate::chain::view::View;
 use crate::refusal::Refusal;

@@ -24,6 +24,7 @@ mod judge;
 mod lacks;
 mod late;
 mod opened;
+mod openings;
 mod pack;
 mod policy;
 mod preview;

@@ -2,7 +2,7 @@
 //! is UNAVAILABLE and an alarm, never an answer.
 
 use assent_ledger::commitment::{commit, slot_commitment, ConsentLeaf};
-use assent_ledger::consent::{consent_commitment, read_consent, Consent, DefaultPolicy, Registry};
+use assent_ledger::consent::{consent_commitment, read_consent, Consent, Rules};
 use assent_ledger::hash::Context;
 pub use assent_ledger::pack::{CONTACT_PREFERENCES, LOST_CONSENTS};
 use assent_ledger::Hash;
@@ -12,15 +12,6 @@ use prost::Message;
 use super::Custodian;
 use crate::refusal::Refusal;
 use crate::vault::{ConsentSet, Subject};
-
-/// A custodian's own rules, as one version of its policy slot has them.
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    /// The default policy, if there is one.
-    pub policy: Option<DefaultPolicy>,
-    /// Who is who, if that is said.
-    pub registry: Option<Registry>,
-}
 
 pub(super) fn alarm(what: &str) -> Refusal {
     tracing::error!(alarm = "vault-mismatch", "{what}");
@@ -92,15 +83,7 @@ impl Custodian {
         let Some(body) = self.open_policy(commitment)? else {
             return Ok(Rules::default());
         };
-        let policy = match body.policy.as_slice() {
-            [] => None,
-            json => Some(DefaultPolicy::parse(json).map_err(|_| alarm("the stored policy does not parse"))?),
-        };
-        let registry = match body.registry.as_slice() {
-            [] => None,
-            json => Some(Registry::parse(json).map_err(|_| alarm("the stored registry does not parse"))?),
-        };
-        Ok(Rules { policy, registry })
+        Rules::read(&body).map_err(|_| alarm("the stored policy or registry does not parse"))
     }
 
     /// All consents of a set, as the decision takes them.

@@ -29,7 +29,7 @@ impl Custodian {
         Ok(pack.encode_to_vec())
     }
 
-    fn opened_reasons(&self, receipt: &AccessReceipt) -> Result<OpenedReasons, Refusal> {
+    pub(super) fn opened_reasons(&self, receipt: &AccessReceipt) -> Result<OpenedReasons, Refusal> {
         let lost = || alarm("the vault lacks the reasons of an access");
         let event = AccessEvent::decode(receipt.event.as_slice()).map_err(|_| lost())?;
         let commitment: Hash = event.reasons.as_slice().try_into().map_err(|_| lost())?;
@@ -39,7 +39,7 @@ impl Custodian {
 }
 
 /// All that the slot's commitment covers, in the order of ids.
-fn packed(set: ConsentSet) -> Vec<PackedConsent> {
+pub(super) fn packed(set: ConsentSet) -> Vec<PackedConsent> {
     let consents = set.consents.into_iter().map(|consent| PackedConsent {
         id: consent.body.id.clone(),
         body: consent.body.encode_to_vec(),

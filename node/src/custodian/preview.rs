@@ -10,16 +10,15 @@ use std::sync::Arc;
 
 use assent_ledger::block::Tip;
 use assent_ledger::consent::{
-    decide, describe_resource, Consent, DecidedBy, DecisionInput, Recipient, Reference, Request,
-    ResourceDecision, ResourceDescriptor, Step,
+    asked, decide, describe_resource, Consent, DecidedBy, DecisionInput, Recipient, Reference, Request,
+    ResourceDecision, ResourceDescriptor, Rules, Step,
 };
 use assent_proto::ledger::v1::DataRequest;
 
 use super::changing::Opened;
-use super::evaluate::{rule_name, ORGANIZATION_SYSTEM};
-use super::opened::{alarm, Rules};
+use super::evaluate::ORGANIZATION_SYSTEM;
+use super::opened::alarm;
 use super::record::{Applied, NewConsent};
-use super::release::asked;
 use super::revoke::apply_step;
 use super::{blocking, Custodian, PatientName};
 use crate::refusal::{Kind, Refusal};
@@ -260,6 +259,6 @@ impl Worlds {
             DecidedBy::Consent { consent, .. } => !self.hidden.contains(consent),
             _ => true,
         });
-        shown.map(rule_name).collect()
+        shown.map(ToString::to_string).collect()
     }
 }

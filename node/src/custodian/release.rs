@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use assent_ledger::commitment::digests_root;
-use assent_ledger::consent::{tables_sha256, Outcome, ALGORITHM};
+use assent_ledger::consent::{asked, tables_sha256, Outcome, Rules, ALGORITHM};
 use assent_ledger::entry::entry_hash;
 use assent_ledger::hash::Context;
 use assent_ledger::receipt::{lone_receipt, request_hash, sign_message, verify_message};
@@ -18,11 +18,9 @@ use assent_proto::ledger::v1::{
 };
 use prost::Message;
 
-pub(super) use super::asked::asked;
 use super::asked::check_reason;
 use super::contact::outreach_form;
 use super::event::fits;
-use super::opened::Rules;
 use super::{blocking, Custodian, Evaluation, PermittedRelease, Queued};
 use crate::chain::now_ms;
 use crate::chain::view::View;

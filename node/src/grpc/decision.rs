@@ -1,15 +1,16 @@
-//! DecisionService: one check or many, may a patient be contacted, and why a decision is as it is.
+//! DecisionService: one check or many, may a patient be contacted, why a decision is as it is, and what past ones stood on.
 
 mod cohort;
 mod explain;
 mod many;
+mod openings;
 mod outreach;
 
 use assent_proto::v1::decision_service_server::DecisionService;
 use assent_proto::v1::{
     BatchCheckConsentRequest, BatchCheckConsentResponse, CheckCohortRequest, CheckCohortResponse,
     CheckConsentRequest, CheckConsentResponse, CheckOutreachRequest, CheckOutreachResponse,
-    ExplainDecisionRequest, ExplainDecisionResponse,
+    ExplainDecisionRequest, ExplainDecisionResponse, OpenDecisionsRequest, OpenDecisionsResponse,
 };
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -56,6 +57,7 @@ impl Api {
 #[tonic::async_trait]
 impl DecisionService for Api {
     type CheckCohortStream = BoxStream<'static, Result<CheckCohortResponse, Status>>;
+    type OpenDecisionsStream = BoxStream<'static, Result<OpenDecisionsResponse, Status>>;
 
     async fn check_consent(
         &self,
@@ -87,6 +89,14 @@ impl DecisionService for Api {
     ) -> Result<Response<ExplainDecisionResponse>, Status> {
         let work = |api: Self, client, body| async move { api.explain_decision_for(client, body).await };
         self.call("DecisionService/ExplainDecision", request, work).await
+    }
+
+    async fn open_decisions(
+        &self,
+        request: Request<OpenDecisionsRequest>,
+    ) -> Result<Response<Self::OpenDecisionsStream>, Status> {
+        let work = |api: Self, _, body| async move { api.open_decisions_for(body).await };
+        self.call("DecisionService/OpenDecisions", request, work).await
     }
 
     async fn check_cohort(

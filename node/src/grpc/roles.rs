@@ -64,6 +64,7 @@ pub const ROLES: &[(&str, &[Role])] = &[
     ("DecisionService/CheckCohort", &[Role::Crm, Role::Ehr]),
     ("DecisionService/CheckOutreach", &[Role::Crm, Role::Ehr]),
     ("DecisionService/ExplainDecision", &[Role::Officer]),
+    ("DecisionService/OpenDecisions", &[Role::Officer]),
     ("ExchangeService/RequestRecords", &[Role::Crm, Role::Ehr]),
     ("ExchangeService/VerifyRecords", &[Role::Crm, Role::Ehr]),
     ("ExchangeService/ListAccesses", &[Role::Crm, Role::Ehr]),

@@ -42,6 +42,7 @@ pub(super) async fn join(
             genesis,
             genesis_file,
             own: &config.organization,
+            accepted: config.accepted_recoveries(),
             handles,
             store: &store,
             peers,

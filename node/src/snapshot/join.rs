@@ -46,6 +46,8 @@ pub struct Join<'a> {
     pub own: &'a str,
     /// Handles of its subjects.
     pub handles: &'a [Hash],
+    /// Hashes of the plans of recoveries that the operator accepts beside those that this node went through.
+    pub accepted: BTreeSet<Hash>,
     /// The ledger as it is.
     pub store: &'a Store,
     /// Whom to ask.
@@ -170,6 +172,15 @@ impl Join<'_> {
         found
     }
 
+    /// Plans that the operator agreed to: in the configuration, and with `assentd recover apply`.
+    fn accepted(&self) -> Result<BTreeSet<Hash>, Fatal> {
+        let view = self.store.view()?;
+        let mut accepted = view.accepted_recoveries()?;
+        accepted.extend(view.tip.recovery);
+        accepted.extend(&self.accepted);
+        Ok(accepted)
+    }
+
     /// Fetches and checks one peer's snapshot, above block `tip`; the new ledger is ready to be installed when this returns its height.
     pub async fn from_peer(&self, peer: &str, tip: u64) -> Result<u64, ImportError> {
         let folder = self.data_dir.join("ledger.joining");
@@ -179,11 +190,13 @@ impl Join<'_> {
         let mut stream = request(self.peers, peer, &self.genesis.hash).await?;
         let (manifest, hashes) = manifest(&mut stream, &self.genesis.hash, tip, room_bytes).await?;
         let progress = Progress::new(0, manifest.bytes >> 10);
+        let accepted = self.accepted()?;
         let expected = Expected {
             genesis: self.genesis,
             genesis_file: self.genesis_file,
             own: self.own,
             handles: self.handles,
+            accepted: &accepted,
             present: self.store,
         };
         let outcome = async {

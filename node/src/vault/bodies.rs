@@ -186,6 +186,14 @@ impl Vault {
         }))
     }
 
+    /// Digests of the records, in order, that were released under a root; none when nobody stored them.
+    pub fn released(&self, root: &[u8; 32]) -> Result<Option<Vec<[u8; 32]>>> {
+        let stored = self.get(&self.key(Table::Released, &[root]))?;
+        let digests =
+            |bytes: Vec<u8>| bytes.chunks(32).map(|d| array(d, "a released record's digest")).collect();
+        stored.map(digests).transpose()
+    }
+
     /// Stores a recipient's signed acknowledgement of what it holds.
     pub fn put_acknowledgement(&self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {
         self.put_pending(&[Pending::Acknowledgement { request_hash, bytes }])
@@ -233,6 +241,10 @@ impl Staging<'_> {
         let handle = Some(access.handle.to_vec());
         let stored = StoredBody { salt: access.salt.to_vec(), body: access.event.clone(), handle };
         self.put_message(self.inner.sealer.key(Table::Access, &[commitment]), &stored)
+    }
+
+    pub(super) fn released(&mut self, root: &[u8; 32], digests: &[[u8; 32]]) -> Result<()> {
+        self.put(self.inner.sealer.key(Table::Released, &[root]), &digests.concat())
     }
 
     pub(super) fn acknowledgement(&mut self, request_hash: &[u8; 32], bytes: &[u8]) -> Result<()> {

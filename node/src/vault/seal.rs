@@ -53,6 +53,7 @@ pub(super) enum Table {
     LateAccess = 39,
     LateRelease = 40,
     PendingGrant = 41,
+    Released = 42,
 }
 
 /// The vault's keys.

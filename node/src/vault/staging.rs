@@ -26,6 +26,8 @@ pub enum Pending<'a> {
     Policy { commitment: &'a [u8; 32], salt: &'a [u8; 32], body: &'a [u8] },
     /// An access event that `commitment` commits to.
     Access { commitment: &'a [u8; 32], access: &'a Access },
+    /// Digests of released records, whose root an access event holds. The same records are one row.
+    Released { root: &'a [u8; 32], digests: &'a [[u8; 32]] },
     /// A recipient's signed acknowledgement.
     Acknowledgement { request_hash: &'a [u8; 32], bytes: &'a [u8] },
     /// A bundle that this node received for its client.
@@ -80,6 +82,7 @@ impl Vault {
                 }
                 Pending::Policy { commitment, salt, body } => staging.policy(commitment, salt, body)?,
                 Pending::Access { commitment, access } => staging.access(commitment, access)?,
+                Pending::Released { root, digests } => staging.released(root, digests)?,
                 Pending::Acknowledgement { request_hash, bytes } => {
                     staging.acknowledgement(request_hash, bytes)?
                 }

@@ -29,6 +29,7 @@ mod limits;
 mod membership;
 mod mempool;
 mod net;
+mod openings;
 mod other_keys;
 mod outreach;
 mod pack;

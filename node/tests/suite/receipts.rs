@@ -47,7 +47,7 @@ async fn slots_accesses_and_permits_have_receipts_that_hold() {
     let (birch, cedar, dogwood) = (net.index("birch"), net.index("cedar"), net.index("dogwood"));
     let handle = enrolled(&net, "mrn-1", "2030-12-31").await;
     let bundle = request(net.client(birch, "crm"), "r-1", "mrn-1").await.unwrap();
-    let trust = Trust::Genesis(net.genesis.hash);
+    let trust = Trust::genesis(net.genesis.hash);
     let holds = |bytes: &[u8]| -> Verified {
         assert!(bytes.len() <= 4096, "{} bytes", bytes.len());
         verify(&trust, bytes).unwrap()

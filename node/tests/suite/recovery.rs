@@ -2,11 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use std::collections::BTreeSet;
+
 use assent_ledger::audit::{parse_head, ChainVerifier, Fault, Level, EXPORT_MAGIC, RECOVERY};
+use assent_ledger::receipts::{verify, Start, Trust};
 use assent_ledger::Hash;
+use assent_node::chain::import::{Expected, Import, ImportError};
+use assent_node::chain::{whole, Store};
 use assent_node::recover::{apply, plan, sign, RecoverError};
+use assent_proto::v1::get_slot_receipt_request::Subject;
 use assent_proto::v1::node_service_client::NodeServiceClient;
-use assent_proto::v1::GetStatusRequest;
+use assent_proto::v1::receipt_service_client::ReceiptServiceClient;
+use assent_proto::v1::{GetSlotReceiptRequest, GetStatusRequest, SlotName};
 
 use crate::kill::set_policy;
 use crate::net::Net;
@@ -123,16 +130,89 @@ async fn two_of_four_recover_with_every_committed_entry_and_go_on() {
     // The records of every block before are in the new export, byte for byte; the old one ends with a certificate.
     let same = before.iter().zip(&export).take_while(|(a, b)| a == b).count();
     assert!(before.len() - same < 1024, "{same} of {} bytes", before.len());
+    // Receipts from behind it hold for who accepts the plan, and are not decided for others.
+    let receipt = receipt(&net, 0).await;
+    let trust = |accepted: &[Hash]| Trust::Genesis {
+        hash: net.genesis.hash,
+        accepted: accepted.iter().copied().collect(),
+    };
+    let verified = verify(&trust(&[hash]), &receipt).unwrap();
+    assert!(verified.at.header.height > last);
+    let Start::Genesis { recoveries, .. } = verified.at.start else { panic!("not from genesis") };
+    assert_eq!((recoveries.len(), recoveries[0].height), (1, last + 1));
+    let refused = verify(&trust(&[]), &receipt).unwrap_err().to_string();
+    assert!(refused.contains(&format!("--accept-recovery {}", hex::encode(hash))), "{refused}");
     for i in [0, 1] {
         net.stop(i).await.unwrap();
     }
+    whole_and_joined(&net, &names[2], hash);
 }
 
-/// Height of a stopped node's ledger.
-fn height_of(net: &Net, i: usize) -> u64 {
+/// That there is nothing under a handle, from genesis.
+async fn receipt(net: &Net, i: usize) -> Vec<u8> {
+    let slot = SlotName { custodian: net.members[i].id.clone(), handle: vec![9; 32] };
+    let request =
+        GetSlotReceiptRequest { subject: Some(Subject::Slot(slot)), opening: None, checkpoint_size: 0 };
+    let mut client = ReceiptServiceClient::new(net.client(i, "auditor"));
+    client.get_slot_receipt(request).await.unwrap().into_inner().receipt
+}
+
+/// The recovered ledger hangs together, and so does the one of who joins from its snapshot and accepts the plan.
+fn whole_and_joined(net: &Net, joiner: &str, plan: Hash) {
+    let store = store_of(net, 0);
+    let tip = store.tip().unwrap();
+    assert_eq!(whole::check(&store, &net.genesis).unwrap().height, tip.height);
+    let view = store.view().unwrap();
+    assert_eq!(view.accepted_recoveries().unwrap(), BTreeSet::from([plan]));
+    let mut bytes = Vec::new();
+    let take = |chunk: Vec<u8>| {
+        bytes.extend(chunk);
+        true
+    };
+    view.write_snapshot(joiner, 1 << 16, take).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let genesis_file = std::fs::read(&net.config(0).genesis).unwrap();
+    let present = Store::open(&folder.path().join("present"), &genesis_file, &net.genesis).unwrap();
+    let join = |into: &str, accepted: &BTreeSet<Hash>| -> Result<Store, ImportError> {
+        let (genesis, genesis_file) = (&net.genesis, genesis_file.as_slice());
+        let expected =
+            Expected { genesis, genesis_file, own: joiner, handles: &[], accepted, present: &present };
+        let mut import = Import::new(&folder.path().join(into), expected)?;
+        import.bytes(&bytes)?;
+        import.finish()?;
+        Ok(Store::open(&folder.path().join(into), genesis_file, genesis)?)
+    };
+    for accepted in [BTreeSet::new(), BTreeSet::from([[9; 32]])] {
+        match join("refused", &accepted).map(|_| ()) {
+            Err(ImportError::Refused(refused)) => {
+                assert_eq!(refused.reason, "recovery", "{refused}");
+                let says = format!("with plan {}", hex::encode(plan));
+                assert!(refused.sentence.contains(&says), "{refused}");
+                assert!(refused.sentence.contains("accept_recoveries in assentd.toml"), "{refused}");
+            }
+            other => panic!("{other:?}"),
+        }
+        std::fs::remove_dir_all(folder.path().join("refused")).unwrap();
+    }
+    let joined = join("joined", &BTreeSet::from([plan])).unwrap();
+    assert_eq!(whole::check(&joined, &net.genesis).unwrap().height, tip.height);
+    let view = joined.view().unwrap();
+    assert_eq!(view.accepted_recoveries().unwrap(), BTreeSet::from([plan]));
+    // And it can show others the way.
+    let start = assent_node::chain::receipts::StartAt::Genesis;
+    let (anchor, _) = view.anchor(&net.genesis, tip.height, start, None).unwrap();
+    let Some(assent_proto::ledger::v1::anchor::Start::Genesis(start)) = anchor.start else { panic!() };
+    assert_eq!(start.changes.len(), 1);
+}
+
+/// A stopped node's ledger.
+fn store_of(net: &Net, i: usize) -> Store {
     let config = net.config(i);
     let file = std::fs::read(&config.genesis).unwrap();
-    let store =
-        assent_node::chain::Store::open(&config.data_dir.join("ledger"), &file, &net.genesis).unwrap();
-    store.tip().unwrap().height
+    Store::open(&config.data_dir.join("ledger"), &file, &net.genesis).unwrap()
+}
+
+/// Its height.
+fn height_of(net: &Net, i: usize) -> u64 {
+    store_of(net, i).tip().unwrap().height
 }

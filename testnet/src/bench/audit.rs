@@ -72,7 +72,7 @@ async fn receipt(stage: &mut Stage) -> Result<(), Error> {
     if hex::decode_to_slice(&stage.network().genesis_hash, &mut hash).is_err() {
         return failed("the genesis hash of the network is not 64 hex digits");
     }
-    let trust = Trust::Genesis(hash);
+    let trust = Trust::genesis(hash);
     let begin = Instant::now();
     let mut times = Vec::new();
     for _ in 0..RECEIPT_ROUNDS {

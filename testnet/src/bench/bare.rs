@@ -22,6 +22,7 @@ struct Permits(CheckConsentResponse);
 #[tonic::async_trait]
 impl DecisionService for Permits {
     type CheckCohortStream = futures::stream::Empty<Result<CheckCohortResponse, Status>>;
+    type OpenDecisionsStream = futures::stream::Empty<Result<OpenDecisionsResponse, Status>>;
 
     async fn check_consent(
         &self,
@@ -41,6 +42,13 @@ impl DecisionService for Permits {
         &self,
         _: Request<Streaming<CheckCohortRequest>>,
     ) -> Result<Response<Self::CheckCohortStream>, Status> {
+        Err(Status::unimplemented(ONLY_CHECKS))
+    }
+
+    async fn open_decisions(
+        &self,
+        _: Request<OpenDecisionsRequest>,
+    ) -> Result<Response<Self::OpenDecisionsStream>, Status> {
         Err(Status::unimplemented(ONLY_CHECKS))
     }
 

@@ -170,6 +170,7 @@ const WHAT_IS_CHECKED: &str = "
   own was missed is read from the headers.
 - **A10, C2, C7**: the vault stays, as the operator guide says; what a node without its vault can still do is not looked at.
 - **C2**: a bit of a file that is never read again is not found, and does no harm: several are flipped, until one is found.
+  `assent-testnet demo --tamper` changes bits of blocks, which an export reads all: each of those is found, file and bytes named.
 - **R1** looks at resident memory for `--steady-seconds` (1,200). Growth is judged over the second half: in the first the stores' write
   buffers fill. A shorter run judges the limit alone.
 - **C9**: the load ends before the nodes prune, since S3 and S4 need entries: they are judged by one node's whole export from before, by the

@@ -43,6 +43,30 @@ impl Stage {
         Ok(ran.exit)
     }
 
+    /// The same, as JSON.
+    pub async fn verify_json(&self, file: &Path, genesis_hash: &str) -> Result<Ran, Error> {
+        let arguments = ["verify", text(file)?, "--genesis-hash", genesis_hash, "--output", "json"];
+        self.binaries.assent(&arguments).await
+    }
+
+    /// `assent receipt access` of one access, by the patient.
+    pub async fn receipt(&self, through: &str, number: u64, out: &Path) -> Result<(), Error> {
+        self.by_patient(&["receipt", "access", "--number", &number.to_string()], through, out).await
+    }
+
+    /// `assent patient pack`.
+    pub async fn pack(&self, through: &str, out: &Path) -> Result<(), Error> {
+        self.by_patient(&["patient", "pack"], through, out).await
+    }
+
+    async fn by_patient(&self, command: &[&str], through: &str, out: &Path) -> Result<(), Error> {
+        let (node, ca) = self.reach(through)?;
+        let (wallet, genesis_hash) = (text(&self.patient.wallet)?, hex::encode(self.genesis.hash));
+        let who = ["--wallet", wallet, "--custodian", CUSTODIAN, "--out", text(out)?];
+        let how = ["--node", &node, "--ca", &ca, "--genesis-hash", &genesis_hash];
+        self.binaries.assent_ok(&[command, &who, &how].concat()).await.map(drop)
+    }
+
     /// `assent wallet add`: the patient notes the handle that Cedar gave.
     pub async fn note_handle(&self) -> Result<(), Error> {
         let (wallet, handle) = (text(&self.patient.wallet)?, hex::encode(&self.patient.handle));

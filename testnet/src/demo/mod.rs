@@ -3,7 +3,7 @@
 //! ```text
 //! observe/*    does a step and gathers what was seen      observed    those values
 //! claims       judges them, without looking at a node     report      tells
-//! story        the steps in order
+//! story        the steps in order                         tamper      changes bits instead, each of which must be found
 //! ```
 
 pub mod claim;
@@ -15,6 +15,7 @@ mod patient;
 pub mod report;
 mod stage;
 mod story;
+pub mod tamper;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,8 @@ pub struct Options {
     pub output: Output,
     /// Rates over 5 s instead of 15 s.
     pub quick: bool,
+    /// Change single bits instead, chosen by this seed.
+    pub tamper: Option<u64>,
 }
 
 /// Runs the story and prints the claims; true when all hold. Everything that it starts has ended when it returns.
@@ -55,14 +58,23 @@ pub async fn run(options: Options) -> Result<bool, Error> {
             dir.display()
         )));
     }
-    let claims = tokio::select! {
-        claims = story::tell(&claimed, options.quick) => claims?,
+    let told = async {
+        let Some(seed) = options.tamper else {
+            let claims = story::tell(&claimed, options.quick).await?;
+            return Ok((report::table(&claims), report::json(&claims), claims));
+        };
+        let seen = tamper::tell(&claimed, seed).await?;
+        let claims: Vec<_> = seen.objects.iter().map(tamper::judge::found).collect();
+        Ok::<_, Error>((tamper::report::table(&seen, &claims), tamper::report::json(&seen, &claims), claims))
+    };
+    let (table, json, claims) = tokio::select! {
+        told = told => told?,
         interrupted = interrupted() => return Err(interrupted),
     };
     let ok = report::all_hold(&claims);
     match options.output {
-        Output::Text => println!("{}", report::table(&claims)),
-        Output::Json => println!("{}", report::json(&claims)),
+        Output::Text => println!("{table}"),
+        Output::Json => println!("{json}"),
     }
     if options.output == Output::Json {
         for claim in &claims {

@@ -38,11 +38,12 @@ pub async fn tell(claimed: &Claimed, quick: bool) -> Result<Vec<Claim>, Error> {
     Ok(told.claims)
 }
 
-fn step(text: &str) {
+pub(super) fn step(text: &str) {
     eprintln!("== {text}");
 }
 
-async fn set_up(claimed: &Claimed, quick: bool) -> Result<Stage, Error> {
+/// The network, with keys, sample records and a patient, ready.
+pub(super) async fn set_up(claimed: &Claimed, quick: bool) -> Result<Stage, Error> {
     let dir = &claimed.dir;
     let binaries = Binaries::beside_this()?;
     let slice = Slice::read()?;

@@ -63,6 +63,19 @@ impl Cluster {
         }
     }
 
+    /// SIGTERM for one node, SIGKILL after the limit; nothing when it has ended.
+    pub async fn stop_node(&mut self, index: usize) {
+        if let Some(mut node) = self.running[index].take() {
+            node.terminate();
+            node.wait_until(Instant::now() + Duration::from_secs(STOP_LIMIT_SECONDS)).await;
+        }
+    }
+
+    /// How one node ended, if it did.
+    pub fn ended(&mut self, index: usize) -> Option<std::process::ExitStatus> {
+        self.running[index].as_mut()?.ended()
+    }
+
     /// Waits until every node is fresh, of this chain and connected to all others.
     pub async fn wait_ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + Duration::from_secs(READY_LIMIT_SECONDS);

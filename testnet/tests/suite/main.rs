@@ -4,3 +4,4 @@ mod bad_input;
 mod claims;
 mod network;
 mod pages;
+mod tamper;

@@ -1,6 +1,9 @@
 //! The auditor's commands on whole ledgers. `audit export` is in [`super::export`].
 
+mod decisions;
+mod openings;
 mod read;
+mod replayed;
 mod report;
 mod signatures;
 mod verify;
@@ -22,6 +25,10 @@ pub enum AuditCommand {
     Export(ExportArgs),
     /// Verify such a file from genesis, offline
     Verify(verify::VerifyArgs),
+    /// Officer: open what was decided about a patient
+    Openings(openings::OpeningsArgs),
+    /// Decide it again, offline, and name every difference
+    Decisions(decisions::DecisionsArgs),
     /// Find validators that contradicted themselves
     Evidence(EvidenceArgs),
     /// See whether nodes have one ledger, and where they part
@@ -36,6 +43,8 @@ impl AuditCommand {
         match self {
             Self::Export(args) => args.run(profile),
             Self::Verify(args) => args.run(profile),
+            Self::Openings(args) => args.run(profile),
+            Self::Decisions(args) => args.run(profile),
             Self::Evidence(args) => args.run(profile),
             Self::Compare(args) => args.run(),
             Self::Watch(args) => args.run(profile),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use assent_ledger::audit::{ChainVerifier, Fault};
+use assent_ledger::audit::{ChainVerifier, Fault, RecordKind};
 use assent_ledger::block::Verify;
 use assent_ledger::keys::{verify_batch, Check};
 
@@ -16,26 +16,39 @@ use crate::output::reading;
 /// Bytes read at once.
 const BUFFER: usize = 1 << 20;
 
+/// What is gathered from records once they are found good.
+pub trait Gather {
+    /// Takes over the last record; an error ends the reading as a fault does.
+    fn take(&mut self, kind: RecordKind, payload: &[u8], verifier: &ChainVerifier) -> Result<(), Fault>;
+}
+
+/// Nothing is gathered.
+impl Gather for () {
+    fn take(&mut self, _: RecordKind, _: &[u8], _: &ChainVerifier) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
 /// Verifies a file, with signatures checked on all cores. Should one not hold, or the chain end in a fault, it is gone through once
-/// more, signature by signature: that names the first fault.
-pub fn verify(
+/// more, signature by signature: that names the first fault. What was gathered counts only where there is none.
+pub fn verify<G: Gather>(
     path: &Path,
-    make: impl Fn() -> ChainVerifier,
+    make: impl Fn() -> (ChainVerifier, G),
     pins: &Pins,
-) -> Result<(ChainVerifier, Result<(), Fault>), std::io::Error> {
+) -> Result<(ChainVerifier, Result<G, Fault>), std::io::Error> {
     let signatures = std::cell::RefCell::new(Signatures::start());
-    let mut verifier = make();
+    let (mut verifier, mut gathered) = make();
     let later = |checks: &[Check]| signatures.borrow_mut().take(checks);
-    let first = records(path, &mut verifier, pins, &later);
+    let first = records(path, &mut verifier, &mut gathered, pins, &later);
     let hold = signatures.into_inner().finish();
     if let (Ok(()), true) = (&first, hold) {
-        return Ok((verifier, Ok(())));
+        return Ok((verifier, Ok(gathered)));
     }
     if let Err(Stopped::Read(error)) = first {
         return Err(error);
     }
-    let mut verifier = make();
-    match records(path, &mut verifier, pins, &verify_batch) {
+    let (mut verifier, mut gathered) = make();
+    match records(path, &mut verifier, &mut gathered, pins, &verify_batch) {
         Ok(()) => {
             let (expected, found) = ("signatures that hold", "one that did not, the first time");
             let fault = framing(&verifier, "signature", expected, found);
@@ -46,16 +59,21 @@ pub fn verify(
     }
 }
 
-fn records(path: &Path, verifier: &mut ChainVerifier, pins: &Pins, check: Verify<'_>) -> Result<(), Stopped> {
+fn records(
+    path: &Path,
+    verifier: &mut ChainVerifier,
+    gathered: &mut impl Gather,
+    pins: &Pins,
+    check: Verify<'_>,
+) -> Result<(), Stopped> {
     let file = File::open(path).map_err(Stopped::Read)?;
     let bytes = file.metadata().map_err(Stopped::Read)?.len();
     let mut reader = Reader::new(BufReader::with_capacity(BUFFER, file));
     let bar = reading(bytes);
     loop {
         let before = verifier.tip().map_or(0, |tip| tip.log.size());
-        if reader.next(verifier, check)?.is_none() {
-            break;
-        }
+        let Some((kind, payload)) = reader.next(verifier, check)? else { break };
+        gathered.take(kind, payload, verifier)?;
         passes(verifier, pins, before)?;
         bar.inc(reader.record_bytes());
     }

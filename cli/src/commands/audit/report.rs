@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use assent_ledger::audit::{ChainVerifier, Counts, Fault, Level, Recovered, SetStep, RECOVERY};
+use assent_ledger::audit::{ChainVerifier, Counts, Fault, Level, SetStep};
 use assent_ledger::checkpoint::Checkpoint;
 use serde_json::{json, Value};
 
 use crate::commands::checkpoint::{Pinned, Pins};
+use crate::commands::recoveries;
 use crate::exit::{printable, Exit};
 use crate::output::{fields, paragraph, table, Report};
 
@@ -45,8 +46,7 @@ impl Verified<'_> {
 
     fn exit(&self) -> Exit {
         match (&self.outcome, self.anchored && !self.fell_short()) {
-            (Err(fault), _) if fault.kind == RECOVERY => Exit::Undecided,
-            (Err(_), _) => Exit::Verification,
+            (Err(fault), _) => recoveries::exit_of(fault),
             (Ok(()), true) => Exit::Ok,
             (Ok(()), false) => Exit::Undecided,
         }
@@ -64,8 +64,7 @@ impl Verified<'_> {
 
     fn verdict(&self) -> &'static str {
         match (&self.outcome, self.fell_short(), self.anchored) {
-            (Err(fault), ..) if fault.kind == RECOVERY => "not decided, a recovery needs your acceptance",
-            (Err(_), ..) => "does NOT hold",
+            (Err(fault), ..) => recoveries::verdict_of(fault),
             (Ok(()), true, _) => "not fully verified, the structure holds",
             (Ok(()), false, false) => "consistent, not anchored",
             (Ok(()), false, true) if self.asked == Level::Structural => "the structure holds",
@@ -95,7 +94,7 @@ pub fn report(verified: &Verified<'_>) -> Report {
         "chain_id": chain_id, "genesis_hash": genesis_hash, "from": 0, "to": to,
         "entries": entries, "operations": operations, "signatures": signatures,
         "validator_sets": sets_json(&verifier.sets), "organizations": organizations,
-        "recoveries": verifier.recoveries.iter().map(recovery_json).collect::<Vec<_>>(),
+        "recoveries": verifier.recoveries.iter().map(recoveries::json).collect::<Vec<_>>(),
         "checkpoints": verified.pins.all().map(pin_json).collect::<Vec<_>>(),
         "not_checked": verified.not_checked(),
         "fault": verified.outcome.as_ref().err().map_or(Value::Null, fault_json),
@@ -157,30 +156,12 @@ fn sets_text(verifier: &ChainVerifier) -> String {
     let said = |step: &SetStep| {
         let SetStep { height, changed, .. } = step;
         if let Some(recovered) = verifier.recoveries.iter().find(|r| r.height == *height) {
-            return recovery_text(recovered);
+            return recoveries::text("validators changed: ", recovered);
         }
         let certified = format!("from height {height}, certified by the set before: {}", changed.join(", "));
         paragraph("validators changed: ", &certified)
     };
     verifier.sets.iter().skip(1).map(said).collect()
-}
-
-fn recovery_text(recovered: &Recovered) -> String {
-    let Recovered { height, plan, by, removed, reason } = recovered;
-    let said = format!(
-        "RECOVERY of a lost quorum, NOT certified by the set before: from height {height} without {}, by {}, because of \"{}\"; you \
-         accepted its plan {}",
-        removed.join(", "),
-        by.join(", "),
-        printable(reason),
-        hex::encode(plan)
-    );
-    paragraph("validators changed: ", &said)
-}
-
-fn recovery_json(recovered: &Recovered) -> Value {
-    let Recovered { height, plan, by, removed, reason } = recovered;
-    json!({ "height": height, "plan": hex::encode(plan), "by": by, "removed": removed, "reason": reason })
 }
 
 fn sets_json(sets: &[SetStep]) -> Vec<Value> {

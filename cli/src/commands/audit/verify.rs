@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use assent_ledger::audit::{ChainVerifier, Level, PRUNED};
-use assent_ledger::Hash;
 
 use super::read::verify;
 use super::report::{report, Verified};
 use crate::commands::checkpoint::CheckpointArgs;
+use crate::commands::recoveries::RecoveryArgs;
 use crate::exit::Failure;
 use crate::output::Report;
 use crate::profile::{AnchorArgs, Profile};
@@ -25,16 +25,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "LEVEL", value_parser = ["full", "structural"], default_value = "full",
           hide_default_value = true, hide_possible_values = true)]
     level: String,
-    /// Accept this recovery of a lost quorum; as often as needed
-    #[arg(long, value_name = "PLAN_HASH", value_parser = plan)]
-    accept_recovery: Vec<Hash>,
+    #[command(flatten)]
+    recoveries: RecoveryArgs,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
-}
-
-fn plan(text: &str) -> Result<Hash, String> {
-    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| "not the hash of a plan: 64 hex digits".to_owned())
 }
 
 impl VerifyArgs {
@@ -43,7 +37,7 @@ impl VerifyArgs {
         let anchor = self.anchor.resolve(profile)?;
         let pins = self.checkpoints.read()?;
         let at = |level| {
-            let make = || ChainVerifier::new(level, anchor).accepting(self.accept_recovery.iter().copied());
+            let make = || (ChainVerifier::new(level, anchor).accepting(self.recoveries.accepted()), ());
             verify(&self.file, make, &pins).map_err(|e| {
                 Failure::usage("UNREADABLE", format!("{} can't be read: {e}", self.file.display()))
             })

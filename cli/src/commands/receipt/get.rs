@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use assent_ledger::receipts::{Claim, Verified, MAX_BYTES, RECEIPT_MAGIC};
-use assent_ledger::Hash;
 use assent_proto::v1::get_access_receipt_request::Access;
 use assent_proto::v1::get_slot_receipt_request::{Opening, Subject};
 use assent_proto::v1::receipt_service_client::ReceiptServiceClient;
@@ -11,9 +10,10 @@ use assent_proto::v1::{
     GetAccessReceiptRequest, GetDecisionReceiptRequest, GetSlotReceiptRequest, Patient, Query, SlotName,
 };
 
-use super::show::judge;
+use super::show::{judge, Given};
 use crate::commands::check::QueryArgs;
-use crate::commands::checkpoint::{PinArgs, Pinned};
+use crate::commands::checkpoint::PinArgs;
+use crate::commands::recoveries::{RecoveryArgs, NOT_ACCEPTED};
 use crate::commands::wallet::{ControlKey, Wallet};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
@@ -31,9 +31,19 @@ pub struct CommonArgs {
     #[command(flatten)]
     anchor: AnchorArgs,
     #[command(flatten)]
+    recoveries: RecoveryArgs,
+    #[command(flatten)]
     pin: PinArgs,
     #[command(flatten)]
     node: NodeArgs,
+}
+
+impl CommonArgs {
+    /// What the receipt is verified against.
+    fn given(&self, profile: &Profile) -> Result<Given, Failure> {
+        let (anchor, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
+        Ok(Given { anchor, accepted, pin: self.pin.read()?, digests: None })
+    }
 }
 
 /// Arguments of `assent receipt slot`.
@@ -93,6 +103,8 @@ pub struct DecisionArgs {
     out: PathBuf,
     #[command(flatten)]
     anchor: AnchorArgs,
+    #[command(flatten)]
+    recoveries: RecoveryArgs,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -157,8 +169,7 @@ impl WhoArgs {
 /// Writes what holds and is what was asked for.
 fn keep(
     out: &std::path::Path,
-    given: Option<Hash>,
-    pin: Option<Pinned>,
+    given: &Given,
     body: &[u8],
     asked: impl Fn(&Verified) -> bool,
 ) -> Result<Report, Failure> {
@@ -166,7 +177,10 @@ fn keep(
         Failure::verification("BAD_RECEIPT", format!("the receipt that the node sent does not hold: {why}"))
             .help("do not rely on it; ask again, or another node")
     };
-    let (verified, report) = judge(given, pin, None, body).map_err(|failure| lie(&failure.what))?;
+    let (verified, report) = judge(given, body).map_err(|failure| match failure.reason.as_str() {
+        NOT_ACCEPTED => failure,
+        _ => lie(&failure.what),
+    })?;
     if !asked(&verified) {
         return Err(lie("it is about something else than was asked for"));
     }
@@ -181,7 +195,7 @@ fn client(node: &Node) -> ReceiptServiceClient<tonic::transport::Channel> {
 impl SlotArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let (given, pin) = (self.common.anchor.resolve(profile)?, self.common.pin.read()?);
+        let given = self.common.given(profile)?;
         let custodian = self.whose.custodian.as_str();
         text::id("--custodian", custodian)?;
         files::refuse_existing(&self.common.out)?;
@@ -207,7 +221,7 @@ impl SlotArgs {
         let request = GetSlotReceiptRequest {
             subject: Some(subject),
             opening,
-            checkpoint_size: pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
+            checkpoint_size: given.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
         };
         let body = connect::run(async {
             let node = match asker {
@@ -216,7 +230,7 @@ impl SlotArgs {
             };
             Ok(node.answer(client(&node).get_slot_receipt(request)).await?.receipt)
         })?;
-        keep(&self.common.out, given, pin, &body, |verified| match &verified.claim {
+        keep(&self.common.out, &given, &body, |verified| match &verified.claim {
             Claim::Slot(slot) => {
                 slot.custodian == custodian && handle.is_none_or(|handle| handle == slot.handle)
             }
@@ -228,7 +242,7 @@ impl SlotArgs {
 impl AccessArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let (given, pin) = (self.common.anchor.resolve(profile)?, self.common.pin.read()?);
+        let given = self.common.given(profile)?;
         files::refuse_existing(&self.common.out)?;
         let custodian = self.whose.custodian.as_deref();
         let asker = match custodian {
@@ -252,7 +266,7 @@ impl AccessArgs {
         let request = GetAccessReceiptRequest {
             access: Some(access),
             access_seq: self.number.unwrap_or_default(),
-            checkpoint_size: pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
+            checkpoint_size: given.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
         };
         let body = connect::run(async {
             let node = match asker {
@@ -261,7 +275,7 @@ impl AccessArgs {
             };
             Ok(node.answer(client(&node).get_access_receipt(request)).await?.receipt)
         })?;
-        keep(&self.common.out, given, pin, &body, |verified| match &verified.claim {
+        keep(&self.common.out, &given, &body, |verified| match &verified.claim {
             Claim::Access(access) => {
                 custodian.is_none_or(|custodian| custodian == access.event.custodian)
                     && handle.is_none_or(|handle| handle.as_slice() == access.event.handle)
@@ -274,14 +288,16 @@ impl AccessArgs {
 impl DecisionArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let (query, given) = (self.query.parse()?, self.anchor.resolve(profile)?);
+        let query = self.query.parse()?;
+        let (anchor, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
+        let given = Given { anchor, accepted, ..Default::default() };
         files::refuse_existing(&self.out)?;
         let request = GetDecisionReceiptRequest { query: Some(query.clone()) };
         let body = connect::run(async {
             let node = self.node.connect(profile).await?;
             Ok(node.answer(client(&node).get_decision_receipt(request)).await?.receipt)
         })?;
-        keep(&self.out, given, None, &body, |verified| match &verified.claim {
+        keep(&self.out, &given, &body, |verified| match &verified.claim {
             Claim::Decision(decision) => answers(&decision.request, &query),
             _ => false,
         })

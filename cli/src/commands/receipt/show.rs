@@ -1,5 +1,6 @@
 //! `assent verify` of a receipt: what it shows, and what it does not.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use assent_ledger::commitment::root_of_digests;
@@ -12,6 +13,7 @@ use assent_proto::ledger::v1::{AccessEvent, Slot};
 use serde_json::{json, Value};
 
 use crate::commands::checkpoint::Pinned;
+use crate::commands::recoveries;
 use crate::commands::verify::{access_fields, access_json, does_not_hold, verdict};
 use crate::exit::{printable, Exit, Failure};
 use crate::files;
@@ -46,33 +48,36 @@ pub fn read_digests(path: &Path) -> Result<Vec<Hash>, Failure> {
     text.lines().enumerate().map(digest).collect()
 }
 
+/// What a reader trusts, and knows.
+#[derive(Default)]
+pub struct Given {
+    /// Genesis hash.
+    pub anchor: Option<Hash>,
+    /// Plans of recoveries that are accepted.
+    pub accepted: BTreeSet<Hash>,
+    /// A checkpoint that a known key signed.
+    pub pin: Option<Pinned>,
+    /// Digests of the records of an access.
+    pub digests: Option<Vec<Hash>>,
+}
+
 /// Verifies a receipt file behind its magic.
-pub fn verify_file(
-    given: Option<Hash>,
-    pin: Option<Pinned>,
-    digests: Option<Vec<Hash>>,
-    body: &[u8],
-) -> Result<Report, Failure> {
-    judge(given, pin, digests, body).map(|(_, report)| report)
+pub fn verify_file(given: &Given, body: &[u8]) -> Result<Report, Failure> {
+    judge(given, body).map(|(_, report)| report)
 }
 
 /// Verifies a receipt against whichever anchor it starts at. One that starts elsewhere than at what is given is undecided.
-pub fn judge(
-    given: Option<Hash>,
-    pin: Option<Pinned>,
-    digests: Option<Vec<Hash>>,
-    body: &[u8],
-) -> Result<(Verified, Report), Failure> {
+pub fn judge(given: &Given, body: &[u8]) -> Result<(Verified, Report), Failure> {
+    let Given { anchor, accepted, pin, digests } = given;
     let own = genesis_hash_of(body).map_err(refused)?;
-    let trust = match (&pin, given, own) {
-        (Some(Pinned { checkpoint, .. }), ..) => Trust::Checkpoint {
+    let trust = match pin {
+        Some(Pinned { checkpoint, .. }) => Trust::Checkpoint {
             origin: checkpoint.origin.clone(),
             size: checkpoint.size,
             root: checkpoint.root,
         },
-        (None, Some(hash), _) => Trust::Genesis(hash),
-        // Its own genesis shows that it is consistent, and no more.
-        (None, None, own) => Trust::Genesis(own.unwrap_or_default()),
+        // Without an anchor its own genesis shows that it is consistent, and no more.
+        None => Trust::Genesis { hash: anchor.or(own).unwrap_or_default(), accepted: accepted.clone() },
     };
     let verified = verify(&trust, body).map_err(refused)?;
     let mut shown = match &verified.claim {
@@ -91,16 +96,19 @@ pub fn judge(
             let what = "--digests goes with a receipt of an access, and this is none";
             return Err(Failure::usage("NO_RECORDS", what));
         };
-        check_digests(&access.event, &digests)?;
+        check_digests(&access.event, digests)?;
         shown
             .rows
             .push(("records", format!("{}: these digests are those that were released", digests.len())));
         shown.json["digests"] = digests.len().into();
     }
-    if matches!(verified.at.start, Start::Genesis { .. }) {
+    if let Start::Genesis { recoveries, .. } = &verified.at.start {
         shown.not.push("that the validators signed no second chain: a checkpoint that others saw does");
+        if !recoveries.is_empty() {
+            shown.not.push("that those whom a recovery left out agreed to it: you accepted its plan");
+        }
     }
-    let report = report(&verified.at, shown, given.is_some(), pin.as_ref());
+    let report = report(&verified.at, shown, anchor.is_some(), pin.as_ref());
     Ok((verified, report))
 }
 
@@ -110,6 +118,10 @@ fn refused(fault: ReceiptFault) -> Failure {
             Failure::new(Exit::Undecided, "OTHER_ANCHOR", format!("not decided: {}", printable(&why)))
                 .help("ask for a receipt that starts at what you trust")
         }
+        ReceiptFault::Sets(error) => match error.not_accepted() {
+            Some(recovered) => recoveries::not_accepted(recovered),
+            None => does_not_hold(error),
+        },
         fault => does_not_hold(fault),
     }
 }
@@ -140,7 +152,12 @@ fn report(at: &AnchoredAt, mut shown: Shown, anchored: bool, pin: Option<&Pinned
     shown.rows.push(("as of", format!("height {height}, {when}")));
     shown.rows.push(("header", format!("{}, {way}", hex::encode(at.hash))));
     let not: String = shown.not.iter().map(|not| format!("\n- {not}")).collect();
-    let text = format!("{}\n{}\nIt does not show:{not}", shown.what, fields(&shown.rows));
+    let over = match &at.start {
+        Start::Genesis { recoveries, .. } => recoveries.as_slice(),
+        Start::Checkpoint { .. } => &[],
+    };
+    let over: String = over.iter().map(|recovered| recoveries::text("stands on a ", recovered)).collect();
+    let text = format!("{}\n{}{over}\nIt does not show:{not}", shown.what, fields(&shown.rows));
     let mut json = shown.json;
     json["kind"] = "receipt".into();
     json["claim"] = shown.kind.into();
@@ -152,8 +169,9 @@ fn report(at: &AnchoredAt, mut shown: Shown, anchored: bool, pin: Option<&Pinned
     json["time"] = when.into();
     json["header_hash"] = hex::encode(at.hash).into();
     match (&at.start, pin) {
-        (Start::Genesis { hash, set_changes }, _) => {
+        (Start::Genesis { hash, set_changes, recoveries }, _) => {
             json["set_changes"] = (*set_changes).into();
+            json["recoveries"] = recoveries.iter().map(recoveries::json).collect();
             verdict(anchored, hash, text, json)
         }
         (Start::Checkpoint { size }, pin) => {

@@ -27,7 +27,7 @@ static TRUSTED: LazyLock<[Trust; 2]> = LazyLock::new(|| {
     let text = open_note(note::GOOD[0], &[]).unwrap().text;
     let Checkpoint { origin, size, root, .. } = Checkpoint::parse(&text).unwrap();
     let genesis = check_genesis_file(genesis::GOOD[1]).unwrap().hash;
-    [Trust::Genesis(genesis), Trust::Checkpoint { origin, size, root }]
+    [Trust::genesis(genesis), Trust::Checkpoint { origin, size, root }]
 });
 
 /// What the good receipts show.
@@ -59,7 +59,7 @@ pub fn receipt(input: &[u8]) {
     for trust in TRUSTED.iter() {
         let Ok(verified) = verify(trust, bytes) else { continue };
         holds = true;
-        if let Trust::Genesis(hash) = trust {
+        if let Trust::Genesis { hash, .. } = trust {
             assert_eq!(named, Ok(Some(*hash)));
         }
         match SHOWN.contains(&verified) {

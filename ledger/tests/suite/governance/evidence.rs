@@ -108,13 +108,13 @@ fn what_is_no_evidence_is_refused() {
     let stranger = key(9, "vote", "stranger");
     let same_block = proposals(proposal(&elm, 2, 0, None, 1), proposal(&elm, 2, 0, Some(0), 1));
     let table = [
-        (both(&of(Some(1)), &of(Some(1))), "NOT_CONFLICTING"),
-        (both(&of(None), &of(None)), "NOT_CONFLICTING"),
-        (both(&of(Some(1)), &vote(&elm, VoteType::Prevote, 2, 0, Some(2))), "NOT_CONFLICTING"),
-        (both(&of(Some(1)), &vote(&elm, VoteType::Precommit, 3, 0, Some(2))), "NOT_CONFLICTING"),
-        (both(&of(Some(1)), &vote(&elm, VoteType::Precommit, 2, 1, Some(2))), "NOT_CONFLICTING"),
-        (both(&of(Some(1)), &vote(&cedar, VoteType::Precommit, 2, 0, Some(2))), "NOT_CONFLICTING"),
-        (same_block, "NOT_CONFLICTING"),
+        (both(&of(Some(1)), &of(Some(1))), "NO_CONTRADICTION"),
+        (both(&of(None), &of(None)), "NO_CONTRADICTION"),
+        (both(&of(Some(1)), &vote(&elm, VoteType::Prevote, 2, 0, Some(2))), "NO_CONTRADICTION"),
+        (both(&of(Some(1)), &vote(&elm, VoteType::Precommit, 3, 0, Some(2))), "NO_CONTRADICTION"),
+        (both(&of(Some(1)), &vote(&elm, VoteType::Precommit, 2, 1, Some(2))), "NO_CONTRADICTION"),
+        (both(&of(Some(1)), &vote(&cedar, VoteType::Precommit, 2, 0, Some(2))), "NO_CONTRADICTION"),
+        (same_block, "NO_CONTRADICTION"),
         (precommits(&elm, 0, 0), "EVIDENCE_HEIGHT_NOT_REACHED"),
         (precommits(&elm, chain.next() + 1, 0), "EVIDENCE_HEIGHT_NOT_REACHED"),
         (precommits(&elm, chain.next(), 0), ""),

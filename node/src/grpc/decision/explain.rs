@@ -1,7 +1,7 @@
 //! Why a decision is as it is, for the custodian's own staff.
 
 use assent_ledger::consent::{
-    tables_sha256, DecidedBy, Kleene, Reference, Request, ResourceDecision, ResourceExplanation, ALGORITHM,
+    tables_sha256, Kleene, Reference, Request, ResourceDecision, ResourceExplanation, ALGORITHM,
 };
 use assent_proto::ledger::v1::DataRequest;
 use assent_proto::v1::{
@@ -12,14 +12,6 @@ use crate::custodian::blocking;
 use crate::grpc::auth::Client;
 use crate::grpc::{answer, border, Api};
 use crate::refusal::Refusal;
-
-fn rule_name(by: &DecidedBy) -> String {
-    match by {
-        DecidedBy::Consent { consent, rule } => format!("{consent}/{rule}"),
-        DecidedBy::DefaultPolicy { id } => format!("default-policy:{id}"),
-        DecidedBy::HardRule { id } => format!("hard-rule:{id}"),
-    }
-}
 
 fn told(decision: ResourceDecision, why: ResourceExplanation) -> Told {
     let tried = why.tried.into_iter().map(|tried| TriedRule {
@@ -37,7 +29,7 @@ fn told(decision: ResourceDecision, why: ResourceExplanation) -> Told {
     Told {
         resource: decision.reference,
         outcome: decision.outcome.as_str().to_owned(),
-        decided_by: decision.decided_by.iter().map(rule_name).collect(),
+        decided_by: decision.decided_by.iter().map(ToString::to_string).collect(),
         obligations: decision.obligations,
         assumed_labels: decision.assumed_labels,
         tried: tried.collect(),

@@ -24,6 +24,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("min_free_mib", &["\"thirty\"", "true", "-1", "1.5", "[30]"]),
     ("keep_blocks", &["\"all\"", "true", "-1", "1.5", "1", "99"]),
     ("snapshot_lag_heights", &["\"far\"", "true", "-1", "1.5"]),
+    ("accept_recoveries", &["7", "true", "\"00\"", "[7]", "[\"\"]", "[\"00\"]"]),
     ("grpc", &["7", "\"127.0.0.1:1\"", "[]"]),
     ("grpc.listen", &["7", "true", "\"localhost\"", "\"127.0.0.1\"", "\"127.0.0.1:99999\"", "[]"]),
     ("grpc.certificate", &["7", "true", "[]"]),
@@ -63,6 +64,7 @@ fn whole(net: &Net) -> toml::Table {
     table.insert("min_free_mib".into(), 1.into());
     table.insert("keep_blocks".into(), 100.into());
     table.insert("snapshot_lag_heights".into(), 1.into());
+    table.insert("accept_recoveries".into(), vec!["07".repeat(32)].into());
     for key in ["requests_per_second", "burst"] {
         table["grpc"].as_table_mut().unwrap().insert(key.into(), 10.into());
     }

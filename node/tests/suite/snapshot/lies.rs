@@ -1,6 +1,8 @@
 //! Snapshots of peers that lie: each is refused with its reason.
 
+use assent_ledger::block::header_hash;
 use assent_node::chain::snapshot::{SnapshotBlock, SnapshotTip};
+use assent_proto::ledger::v1::{Header, Recover, ValidatorSet};
 use prost::Message;
 
 use super::*;
@@ -25,6 +27,21 @@ fn tip(records: &mut Records, change: impl FnOnce(&mut SnapshotTip)) {
     let mut tip = SnapshotTip::decode(records[0].1.as_slice()).unwrap();
     change(&mut tip);
     records[0].1 = tip.encode_to_vec();
+}
+
+/// A plan to go on without the first validator after block 3, which has this header.
+fn made_up(tip: &SnapshotTip, header: &[u8]) -> Recover {
+    let mut set = ValidatorSet::decode(tip.validators[0].as_slice()).unwrap();
+    set.validators.remove(0);
+    let chain_id = Header::decode(header).unwrap().chain_id;
+    let header_hash = header_hash(&chain_id, header).to_vec();
+    Recover {
+        height: 3,
+        header_hash,
+        validators: set.encode_to_vec(),
+        reason: "x".into(),
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -91,6 +108,21 @@ fn every_part_is_checked() {
         ),
         ("no tip in the tip", "malformed: its tip", Box::new(|r| tip(r, |t| t.tip = None))),
         (
+            "a recovery that there was none of",
+            "recovery: the plan of a recovery: the plan follows block 3",
+            Box::new(|r| {
+                tip(r, |t| t.recoveries.push(Recover { header_hash: vec![7; 32], ..made_up(t, &[]) }))
+            }),
+        ),
+        (
+            "a recovery that nobody accepts",
+            "recovery: it went through a recovery with plan",
+            Box::new(|r| {
+                let header = SnapshotBlock::decode(r[3].1.as_slice()).unwrap().header;
+                tip(r, |t| t.recoveries.push(made_up(t, &header)));
+            }),
+        ),
+        (
             "validators that are none",
             "malformed: validators",
             Box::new(|r| tip(r, |t| t.validators.push(vec![7]))),
@@ -116,14 +148,14 @@ fn a_tip_that_the_headers_do_not_lead_to_is_refused() {
     let present = store(&ledger, "cedar", "at-genesis");
     let honest = records(&snapshot(&ledger.store, "cedar"));
     // Fields of the stored tip, by their number.
-    for (field, named) in [(2u8, "height"), (4, "time"), (5, "state root"), (10, "bench")] {
+    for (field, named) in [(2u8, "height"), (4, "time"), (5, "state root"), (10, "bench"), (13, "recovery")] {
         let mut records = honest.clone();
         let mut tip = SnapshotTip::decode(records[0].1.as_slice()).unwrap();
         let mut bytes = tip.tip.take().unwrap().encode_to_vec();
         // The last one of a number counts; an absence is one more.
         match field {
             2 | 4 => bytes.extend([field << 3, 99]),
-            5 => bytes.extend([&[field << 3 | 2, 32][..], &[3; 32]].concat()),
+            5 | 13 => bytes.extend([&[field << 3 | 2, 32][..], &[3; 32]].concat()),
             _ => bytes.extend([&[field << 3 | 2, 38, 0x0a, 32][..], &[3; 32], &[0x10, 1, 0x18, 0]].concat()),
         }
         tip.tip = Some(Message::decode(bytes.as_slice()).unwrap());

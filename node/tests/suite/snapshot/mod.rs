@@ -7,6 +7,8 @@ mod network;
 mod peers;
 mod prune;
 
+use std::collections::BTreeSet;
+
 use assent_ledger::bench::turn;
 use assent_ledger::Hash;
 use assent_node::chain::import::{Expected, Import, ImportError};
@@ -84,7 +86,9 @@ fn imported(
     let _ = std::fs::remove_dir_all(&folder);
     let genesis_file = std::fs::read(dir.join("genesis.bin")).unwrap();
     let (genesis, genesis_file) = (&ledger.net.genesis, genesis_file.as_slice());
-    let expected = Expected { genesis, genesis_file, own: organization, handles, present };
+    let accepted = BTreeSet::new();
+    let expected =
+        Expected { genesis, genesis_file, own: organization, handles, accepted: &accepted, present };
     let mut import = Import::new(&folder, expected)?;
     for chunk in bytes.chunks(1000) {
         import.bytes(chunk)?;

@@ -166,6 +166,7 @@ impl Elm {
             genesis_file: &self.genesis_file,
             own: "elm",
             handles: &[],
+            accepted: Default::default(),
             store: &self.store,
             peers,
             lag_heights: 5,

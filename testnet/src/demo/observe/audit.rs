@@ -20,7 +20,7 @@ use crate::net::single::Single;
 const EVEN_FLIPS: usize = 6;
 
 /// One record of an export.
-struct Record {
+pub struct Record {
     kind: RecordKind,
     height: u64,
     /// Where its head starts.
@@ -55,7 +55,7 @@ pub async fn observe(stage: &Stage) -> Result<AuditObserved, Error> {
 }
 
 /// Cuts an export into its records.
-fn walk(bytes: &[u8]) -> Result<Vec<Record>, Error> {
+pub fn walk(bytes: &[u8]) -> Result<Vec<Record>, Error> {
     let mut records: Vec<Record> = Vec::new();
     let mut start = EXPORT_MAGIC.len();
     while start < bytes.len() {
@@ -73,6 +73,12 @@ fn walk(bytes: &[u8]) -> Result<Vec<Record>, Error> {
         return failed("the export ends inside a record");
     }
     Ok(records)
+}
+
+/// Height of the record that holds a byte; the magic belongs to genesis.
+pub fn height_at(records: &[Record], position: usize) -> u64 {
+    let record = records.iter().find(|record| (record.start..record.end).contains(&position));
+    record.map_or(0, |record| record.height)
 }
 
 /// What the file holds, without the verifier's help.
@@ -139,10 +145,9 @@ async fn flip(
     altered[position] ^= 1;
     std::fs::write(&copy, &altered).during(|| format!("writing {}", copy.display()))?;
     let ran = stage.audit_verify(&copy, genesis_hash).await?;
-    let record = records.iter().find(|record| (record.start..record.end).contains(&position));
     Ok(FlipSeen {
         position: position as u64,
-        height: record.map_or(0, |record| record.height),
+        height: height_at(records, position),
         exit: ran.exit,
         reported: report(&ran)["fault"]["height"].as_u64(),
     })
