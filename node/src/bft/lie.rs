@@ -47,6 +47,8 @@ pub enum Lie {
     BadBlock(Bad),
     Parts(Parts),
     Sync(Answer),
+    /// Told by [`crate::snapshot`], not by the engine.
+    Snapshot(Served),
 }
 
 /// What is wrong with each own block.
@@ -118,8 +120,20 @@ pub enum Answer {
     Endless,
 }
 
+/// What is wrong with each snapshot for a peer that joins. All offer more blocks than there are, to be asked first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Served {
+    /// A value of the state is another.
+    Root,
+    /// The last chunk never comes.
+    Missing,
+    /// The first chunk is longer than chunks may be.
+    Oversized,
+}
+
 /// All, as they are written.
-pub const LIES: [(&str, Lie); 21] = [
+pub const LIES: [(&str, Lie); 24] = [
     ("vote-twice", Lie::VoteTwice),
     ("propose-twice", Lie::ProposeTwice),
     ("silent", Lie::Silent),
@@ -141,6 +155,9 @@ pub const LIES: [(&str, Lie); 21] = [
     ("sync:bad-signature", Lie::Sync(Answer::BadSignature)),
     ("sync:old-set", Lie::Sync(Answer::OldSet)),
     ("sync:endless", Lie::Sync(Answer::Endless)),
+    ("snapshot:root", Lie::Snapshot(Served::Root)),
+    ("snapshot:missing", Lie::Snapshot(Served::Missing)),
+    ("snapshot:oversized", Lie::Snapshot(Served::Oversized)),
 ];
 
 impl FromStr for Lie {

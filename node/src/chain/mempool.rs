@@ -65,12 +65,12 @@ enum Found {
     Known(Hash, Admitted),
 }
 
-/// What an entry that waits does on top of a view, alone. Its signature was checked when it was admitted.
 /// The block after the newest one, as far as it can be known.
 fn next_block<'a>(view: &'a View<'_>, time_ms: u64) -> Moment<'a> {
     Moment { chain_id: &view.tip.chain_id, height: view.tip.height + 1, time_ms }
 }
 
+/// What an entry that waits does on top of a view, alone. Its signature was checked when it was admitted.
 fn alone(view: &View<'_>, time_ms: u64, entry: &CheckedEntry) -> Result<Option<ExecuteError>, Fatal> {
     let mut unchecked = Signatures::Collect(Vec::new());
     let outcome = execute_entry(&mut Overlay::new(view), next_block(view, time_ms), entry, &mut unchecked);
@@ -142,6 +142,8 @@ struct Inner {
     known: BTreeMap<Hash, Vec<Hash>>,
     /// Ids of the signatures of waiting entries: found to hold when they were admitted.
     verified: BTreeSet<Hash>,
+    /// This node's own entries without effect as things stand: no work until something changes.
+    idle: BTreeSet<Hash>,
     turn: usize,
     /// None until a block was committed since the start.
     newest: Option<Newest>,
@@ -193,7 +195,9 @@ impl Mempool {
     /// commit it, and all would be woken for empty blocks.
     pub fn has_work(&self, tip: &Tip) -> bool {
         let latest = self.ledger_ms(tip).saturating_add(MAX_NOT_AFTER_MS);
-        self.lock().queues.values().flat_map(|q| &q.entries).any(|e| e.body.not_after_ms <= latest)
+        let inner = self.lock();
+        let entries = inner.queues.values().flat_map(|q| &q.entries);
+        entries.filter(|e| !inner.idle.contains(&e.hash)).any(|e| e.body.not_after_ms <= latest)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -368,6 +372,7 @@ impl Mempool {
             for check in &checks {
                 inner.verified.remove(check);
             }
+            inner.idle.remove(hash);
             gone.insert(hash);
         }
         if gone.is_empty() {
@@ -412,8 +417,8 @@ impl Mempool {
 
     /// Removes entries of other organizations whose time has passed, and `author`'s that can never be committed any more, with
     /// their reason. Called after each block. When that was `empty` though entries wait here, those of others that have no effect
-    /// now go too: else a validator that is not to propose for long would keep asking for blocks that nobody can fill. And when it
-    /// changed the membership, all that were signed with a key that was replaced.
+    /// now go too, and `author`'s are no work until the next one that isn't: else a validator would keep asking for blocks that nobody
+    /// can fill. And when it changed the membership, all that were signed with a key that was replaced.
     pub fn revalidate(
         &self,
         store: &Store,
@@ -423,7 +428,9 @@ impl Mempool {
         let view = store.view()?;
         let newest = Newest { time_ms: view.tip.time_ms, steady_ms: self.clock.steady_ms() };
         self.lock().newest = Some(newest);
+        let time = self.ledger_ms(&view.tip);
         let mut dropped = Vec::new();
+        let mut idle = BTreeSet::new();
         let mut own = Vec::new();
         let mut others = Vec::new();
         for (organization, queue) in &self.lock().queues {
@@ -445,8 +452,15 @@ impl Mempool {
             }
         }
         for entry in own {
-            dropped.extend(settled(&view, &entry)?.map(|error| (entry.hash, error)));
+            let error = settled(&view, &entry)?;
+            // One that is too early becomes work by the clock alone.
+            let waits = |error: &ExecuteError| !matches!(error, ExecuteError::NotAfterTooFar { .. });
+            if empty && error.is_none() && alone(&view, time, &entry)?.as_ref().is_some_and(waits) {
+                idle.insert(entry.hash);
+            }
+            dropped.extend(error.map(|error| (entry.hash, error)));
         }
+        self.lock().idle = idle;
         if store.members().present().since == view.tip.height {
             let inner = self.lock();
             let known = |check: &Check| inner.verified.contains(&check.id());
@@ -455,7 +469,6 @@ impl Mempool {
                 dropped.extend(error.map(|error| (entry.hash, error)));
             }
         }
-        let time = self.ledger_ms(&view.tip);
         for entry in others {
             dropped.extend(alone(&view, time, &entry)?.map(|error| (entry.hash, error)));
         }

@@ -12,6 +12,7 @@
 pub mod behind;
 pub mod fetch;
 pub mod join;
+mod lie;
 pub mod serve;
 
 use std::time::Duration;

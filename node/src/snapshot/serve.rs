@@ -9,6 +9,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::lie::{self, Tongue};
 use super::{Ask, Manifest, CHUNK_BYTES, CHUNK_DEADLINE, MAX_ASK_BYTES};
 use crate::chain::snapshot::{WriteError, SNAPSHOT_FORMAT};
 use crate::chain::Store;
@@ -87,13 +88,13 @@ impl SnapshotServer {
 
     fn offer(&self) -> Result<Manifest, Fatal> {
         let view = self.store.view()?;
-        Ok(Manifest {
+        Ok(lie::offer(Manifest {
             format: SNAPSHOT_FORMAT,
             genesis_hash: self.genesis_hash.to_vec(),
             height: view.tip.height,
             whole_from: view.whole_from()?,
             ..Manifest::default()
-        })
+        }))
     }
 
     async fn send(&self, peer: &str, stream: &mut PeerStream) -> Result<u64, &'static str> {
@@ -130,16 +131,20 @@ impl SnapshotServer {
         let view = self.store.view()?;
         let mut manifest = Manifest { height: view.tip.height, ..self.offer()? };
         manifest.whole_from = view.whole_from()?;
+        let mut tongue = Tongue::of_this_node();
         view.write_snapshot(asker, CHUNK_BYTES, |chunk| {
             manifest.bytes += chunk.len() as u64;
             manifest.hashes.extend(sha256(&chunk));
+            tongue.reads(chunk);
             !parts.is_closed()
         })?;
         let sent = |part| parts.blocking_send(part).is_ok();
-        if !sent(Part::Manifest(manifest)) {
+        if !sent(Part::Manifest(tongue.manifest(manifest))) {
             return Err(WriteError::Stopped);
         }
-        view.write_snapshot(asker, CHUNK_BYTES, |chunk| sent(Part::Chunk(chunk)))
+        view.write_snapshot(asker, CHUNK_BYTES, |chunk| {
+            tongue.sends(chunk).is_none_or(|chunk| sent(Part::Chunk(chunk)))
+        })
     }
 }
 

@@ -14,7 +14,8 @@ use assent_node::chain::mempool::{
 use assent_node::chain::replica::Outcome;
 use assent_node::chain::{now_ms, Clock};
 use assent_node::order::Replica;
-use assent_proto::ledger::v1::Block;
+use assent_proto::ledger::v1::govern::Step;
+use assent_proto::ledger::v1::{operation, Block, Govern, Operation, SuspendEntryKey};
 use prost::Message;
 
 use crate::ledger::{record_access, set_consent, withdrawal, Ledger};
@@ -253,6 +254,31 @@ fn an_empty_block_clears_what_has_no_effect() {
         ["STALE_CONSENT_SEQUENCE"]
     );
     assert!(ledger.mempool.contains(&good) && ledger.mempool.len() == 1);
+}
+
+/// Found by simulation: an own entry that may have an effect some day stays, and asked for empty blocks until it expired.
+#[test]
+fn an_own_entry_that_waits_for_others_asks_for_one_empty_block_only() {
+    let mut ledger = Ledger::new("cedar");
+    let suspend = |ledger: &Ledger, number| {
+        let step = Step::SuspendEntryKey(SuspendEntryKey { organization: "birch".into() });
+        let kind = operation::Kind::Govern(Govern { step: Some(step) });
+        ledger.entry("cedar", number, vec![Operation { kind: Some(kind) }])
+    };
+    let first = ledger.admit(&suspend(&ledger, 1)).unwrap().0;
+    let second = ledger.admit(&suspend(&ledger, 2)).unwrap().0;
+    ledger.block();
+    assert!(!ledger.mempool.contains(&first) && ledger.mempool.contains(&second));
+    for number in [3, 4] {
+        assert!(ledger.replica.has_work(), "nobody knows yet that a block with it is empty");
+        ledger.block();
+        assert!(ledger.mempool.contains(&second) && !ledger.replica.has_work());
+        // What changes the state may give it an effect.
+        let other = ledger.entry("birch", number, vec![set_consent("birch", handle(number), 0, None)]);
+        ledger.admit(&other).unwrap();
+        assert!(ledger.replica.has_work());
+        ledger.block();
+    }
 }
 
 /// Found by chaos D1: a node whose clock is an hour ahead signed entries that nobody could commit, and woke everybody for them.

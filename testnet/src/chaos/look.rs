@@ -55,11 +55,13 @@ pub async fn finish(world: &mut World) -> Result<Observed, Error> {
     if let Some(load) = world.load.take() {
         load.stop().await;
     }
-    world.settle().await?;
     let mut seen =
         Observed { honest: world.organizations(), max_staleness: MAX_STALENESS, ..Observed::default() };
-    for organization in world.organizations() {
-        look_at(world, &organization, &mut seen).await?;
+    if !world.forked {
+        world.settle().await?;
+        for organization in world.organizations() {
+            look_at(world, &organization, &mut seen).await?;
+        }
     }
     let (bytes, sightings) = world.proxy.seen();
     let (bytes_before, sightings_before) = world.passed_before;
@@ -237,15 +239,22 @@ pub async fn verify(world: &World, file: &Path) -> Result<(i32, Option<u64>), Er
 }
 
 async fn verify_at(world: &World, file: &Path, level: &str) -> Result<(i32, Option<u64>), Error> {
-    let (exit, report) = audited(world, file, level).await?;
+    let (exit, report) = audited(world, file, level, world.recovery.as_deref()).await?;
     Ok((exit, report["fault"]["height"].as_u64()))
 }
 
-/// Exit status of `assent audit verify` at a level, and its report.
-pub async fn audited(world: &World, file: &Path, level: &str) -> Result<(i32, Value), Error> {
+/// Exit status of `assent audit verify` at a level, and its report. A recovery may be accepted, by the hash of its plan.
+pub async fn audited(
+    world: &World,
+    file: &Path,
+    level: &str,
+    recovery: Option<&str>,
+) -> Result<(i32, Value), Error> {
     let hash = &world.network.genesis_hash;
     let file = text(file)?;
-    let arguments = ["audit", "verify", file, "--genesis-hash", hash, "--level", level, "--output", "json"];
+    let mut arguments =
+        vec!["audit", "verify", file, "--genesis-hash", hash, "--level", level, "--output", "json"];
+    arguments.extend(recovery.iter().flat_map(|hash| ["--accept-recovery", hash]));
     let ran = world.binaries.assent(&arguments).await?;
     Ok((ran.exit, serde_json::from_str(&ran.stdout).unwrap_or_default()))
 }

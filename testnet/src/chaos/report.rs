@@ -173,6 +173,14 @@ const WHAT_IS_CHECKED: &str = "
   `assent-testnet demo --tamper` changes bits of blocks, which an export reads all: each of those is found, file and bytes named.
 - **R1** looks at resident memory for `--steady-seconds` (1,200). Growth is judged over the second half: in the first the stores' write
   buffers fill. A shorter run judges the limit alone.
+- **A11**: the copy has the original's peer ids, since it would not start with others than the ledger names. A node that is connected to one
+  of the two does not hear the other: so one node hears the original, two hear the copy, and pass on what they hear. Copied is the whole
+  `data/`, votes too. Both start while nobody writes: under load the later one finds the other's signature in a block and does not vote
+  (`another process signs with this vote key`), so that there is no evidence. The clients talk to the original.
+- **E8**: a fork is what two liars of four can do, and S1 to S5 and L1 suppose fewer: only S6 and S7 are judged. The case looks at its exports
+  itself: each one of a side against each one of the other convicts both liars and nobody else, by files that hold alone.
+- **F9**: the load ends before the two are lost: what they alone have committed is lost with them, as the operator guide says.
+- **C10**: the liar offers more blocks than all others, so that it is asked first. The load ends before.
 - **C9**: the load ends before the nodes prune, since S3 and S4 need entries: they are judged by one node's whole export from before, by the
   header that each pruned export has in common with it, and by the blocks since.
 - **F1, F2**: nodes that join are dialed at their own addresses, beside the proxies: the canary is looked for in their files, not in what

@@ -17,7 +17,7 @@ pub(super) async fn runs_of(case: &'static Case, template: &Template, options: &
         passed: 0,
         worst: None,
         unit: case.unit,
-        invariants: invariants::ALL.iter().map(|(id, _)| *id).collect(),
+        invariants: judged(case.id).map(|(id, _)| id).collect(),
         faults: Vec::new(),
         seconds: 0.0,
     };
@@ -42,6 +42,11 @@ pub(super) async fn runs_of(case: &'static Case, template: &Template, options: &
     }
     row.seconds = begin.elapsed().as_secs_f64();
     row
+}
+
+/// The invariants that are judged after a case.
+fn judged(case: &'static str) -> impl Iterator<Item = (&'static str, invariants::Check)> {
+    invariants::ALL.into_iter().filter(move |(id, _)| cases::judged(case, id))
 }
 
 /// Where a run's time goes.
@@ -84,7 +89,7 @@ async fn once(
     }
     match look::finish(&mut world).await {
         Ok(seen) => {
-            for (id, check) in invariants::ALL {
+            for (id, check) in judged(case.id) {
                 faults.extend(check(&seen).into_iter().map(|fault| (id, fault)));
             }
             let writes = seen.writes.iter().filter(|write| write.acknowledged).count();

@@ -62,6 +62,10 @@ pub struct World {
     pub cut_off: Arc<Mutex<Vec<CutOff>>>,
     /// The ledger before the nodes pruned theirs.
     pub whole: Option<Ledger>,
+    /// Hash of the plan by which a lost quorum was replaced.
+    pub recovery: Option<String>,
+    /// Liars made two ledgers of it: there is no one that all have.
+    pub forked: bool,
     pub(super) load: Option<Load>,
     /// Bytes between the nodes and canaries among them before this run.
     pub(super) passed_before: (u64, u64),
@@ -115,6 +119,8 @@ impl World {
             healed: Vec::new(),
             cut_off: Arc::default(),
             whole: None,
+            recovery: None,
+            forked: false,
             load: None,
             passed_before: template.proxy.seen(),
             probes: 0,

@@ -41,7 +41,7 @@ impl Liar {
         match self.lie {
             Lie::Silent => return self.unless_silent(),
             Lie::ProposeTwice | Lie::BadBlock(_) | Lie::Parts(_) | Lie::IgnoreLocks => {}
-            Lie::VoteTwice | Lie::Sync(_) => return Said::Truth,
+            Lie::VoteTwice | Lie::Sync(_) | Lie::Snapshot(_) => return Said::Truth,
         }
         let key = (part.header.height, part.header.round);
         let complete = {

@@ -60,14 +60,14 @@ impl Liar {
                     1 => None,
                     _ => shown.or(vote.hash),
                 };
-                let Vote { kind, height, round, .. } = vote;
-                Message::Vote(consortium.signer.vote(validator.me, kind, height, round, hash))
+                let Vote { kind, height, round, address, .. } = vote;
+                Message::Vote(consortium.signer.vote(address, kind, height, round, hash))
             }
             // Its own words are not repeated: they were said to each in another way.
             Message::Gossip { tip, proposals, votes } => {
-                let own = consortium.signer.address(validator.me);
-                let votes = votes.iter().filter(|v| v.address != own).cloned().collect();
-                let proposals = proposals.into_iter().filter(|p| p.candidate.proposer != own).collect();
+                let own = |address: &Hash| consortium.signer.is_of(address, validator.me);
+                let votes = votes.iter().filter(|v| !own(&v.address)).cloned().collect();
+                let proposals = proposals.into_iter().filter(|p| !own(&p.candidate.proposer)).collect();
                 let tip = if rng.gen_ratio(1, 10) { rng.gen() } else { tip };
                 Message::Gossip { tip, proposals, votes: Rc::new(votes) }
             }
@@ -108,7 +108,7 @@ impl Liar {
                 build_block(&view.tip, &view, running.mempool.select(), &by, &verify_batch).ok()?;
             let candidate =
                 Candidate { hash: applied.tip.header_hash, bytes: Bytes::from(bytes), ..c.clone() };
-            let signature = consortium.signer.sign(validator.me, Proposal::sign_bytes(CHAIN, &candidate));
+            let signature = consortium.signer.sign(c.proposer, Proposal::sign_bytes(CHAIN, &candidate));
             Some(Rc::new(Proposal { candidate, signature }))
         };
         self.others.entry((c.height, c.round)).or_insert_with(make).clone()

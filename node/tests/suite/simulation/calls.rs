@@ -36,7 +36,7 @@ impl World {
         match open.choose(&mut self.rng) {
             Some(request) if self.rng.gen_ratio(1, 3) => self.retry(*request),
             _ => {
-                let request = self.clients.wish(&mut self.rng, self.plan.validators);
+                let request = self.clients.wish(&mut self.rng, self.plan.nodes, self.plan.governs);
                 self.first_entry(request)
             }
         }
@@ -51,7 +51,7 @@ impl World {
                 .offer(who, hash, &entry)?
                 .map(|()| hash)
                 .ok_or_else(|| Broken { invariant: "liveness", what: "a new write is refused".into() }),
-            None => broken("liveness", format!("validator {who} does not run")),
+            None => broken("liveness", format!("validator {who} does not run, or has no key")),
         }
     }
 
@@ -64,7 +64,7 @@ impl World {
         // As `Submitter::sign` does.
         let until = running.mempool.ledger_ms(&view.tip) + life_ms;
         let entry = self.clients.sign(&self.consortium, &mut self.rng, request, &view, until, wrong);
-        let entry = entry.or_else(failed)?;
+        let Some(entry) = entry.or_else(failed)? else { return Ok(None) };
         Ok(Some((assent_ledger::entry::entry_hash(CHAIN, &entry), entry)))
     }
 
@@ -92,7 +92,7 @@ impl World {
             return self.first_entry(request);
         }
         if self.rng.gen_ratio(1, 3) {
-            let who = self.rng.gen_range(0..self.plan.validators);
+            let who = self.rng.gen_range(0..self.plan.nodes);
             return self.offer(who, hash, &entry).map(drop);
         }
         if self.offer(author, hash, &entry)?.is_none() {

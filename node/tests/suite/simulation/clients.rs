@@ -10,12 +10,13 @@ use assent_ledger::Hash;
 use assent_node::chain::View;
 use assent_node::order::Fatal;
 use assent_proto::ledger::v1::operation::Kind;
-use assent_proto::ledger::v1::{EntryBody, Operation, RecordAccess, SetConsent, SetPolicy, Withdraw};
+use assent_proto::ledger::v1::{EntryBody, Govern, Operation, RecordAccess, SetConsent, SetPolicy, Withdraw};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::Rng;
 
 use super::consortium::{Consortium, CHAIN};
+use super::governors::Governors;
 
 /// Subjects of each custodian: few, so that writes collide.
 const SUBJECTS: u8 = 2;
@@ -28,6 +29,8 @@ pub enum Wish {
     Policy,
     /// Of another's subject, perhaps.
     Withdraw(usize, u8),
+    /// Some step that changes the members.
+    Govern,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,6 @@ pub struct Request {
     pub state: State,
 }
 
-#[derive(Default)]
 pub struct Clients {
     pub requests: Vec<Request>,
     pub by_entry: BTreeMap<Hash, usize>,
@@ -54,16 +56,31 @@ pub struct Clients {
     pub acknowledged: BTreeMap<Hash, Option<u64>>,
     /// Entries that their author's node gave up for good.
     pub refused: BTreeMap<Hash, String>,
+    pub governors: Governors,
     sequences: BTreeMap<usize, u64>,
 }
 
 impl Clients {
+    pub fn new(governors: Governors) -> Self {
+        Self {
+            requests: Vec::new(),
+            by_entry: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            governors,
+            sequences: BTreeMap::new(),
+        }
+    }
+
     /// Somebody wants something new.
-    pub fn wish(&mut self, rng: &mut StdRng, validators: usize) -> usize {
-        let author = rng.gen_range(0..validators);
+    pub fn wish(&mut self, rng: &mut StdRng, nodes: usize, governs: bool) -> usize {
+        let author = rng.gen_range(0..nodes);
+        if governs && rng.gen() {
+            return self.add(author, vec![Wish::Govern]);
+        }
         let subject = |rng: &mut StdRng| rng.gen_range(0..SUBJECTS);
         let wishes = match rng.gen_range(0..100) {
-            0..=14 => vec![Wish::Withdraw(rng.gen_range(0..validators), subject(rng))],
+            0..=14 => vec![Wish::Withdraw(rng.gen_range(0..nodes), subject(rng))],
             _ => {
                 let count = *[1, 1, 1, 2, 3].choose(rng).unwrap_or(&1);
                 let one = |_| match rng.gen_range(0..10) {
@@ -82,7 +99,8 @@ impl Clients {
         self.requests.len() - 1
     }
 
-    /// Signs an entry for a request, with the sequences that a view shows; `wrong` makes one of them stale or early.
+    /// Signs an entry for a request, with the sequences that a view shows; `wrong` makes one of them stale or early. None when the author
+    /// has no key to sign with, or nothing to govern.
     pub fn sign(
         &mut self,
         consortium: &Consortium,
@@ -91,28 +109,38 @@ impl Clients {
         view: &View<'_>,
         not_after_ms: u64,
         wrong: bool,
-    ) -> Result<Rc<Vec<u8>>, Fatal> {
+    ) -> Result<Option<Rc<Vec<u8>>>, Fatal> {
         let author = self.requests[request].author;
+        let name = &consortium.names[author];
+        let key = view.organization(name)?.and_then(|o| Hash::try_from(o.entry_key).ok());
+        let Some(key) = key else { return Ok(None) };
         let mut signer =
             Operations { consortium, view, author, off: wrong.then(|| rng.gen()), done: BTreeMap::new() };
         let mut operations = Vec::new();
         for wish in &self.requests[request].wishes {
-            operations.push(Operation { kind: Some(signer.operation(rng, *wish)?) });
+            let kind = match wish {
+                Wish::Govern => match self.governors.step(consortium, rng, author, view)? {
+                    Some(step) => Kind::Govern(Govern { step: Some(step) }),
+                    None => return Ok(None),
+                },
+                wish => signer.operation(rng, *wish)?,
+            };
+            operations.push(Operation { kind: Some(kind) });
         }
         let sequence = self.sequences.entry(author).or_default();
         *sequence += 1;
         let body = EntryBody {
             chain_id: CHAIN.into(),
-            author: consortium.names[author].clone(),
+            author: name.clone(),
             sequence: *sequence,
             not_after_ms,
             operations,
         };
-        let entry = Rc::new(sign_entry(&consortium.entry_keys[author], &body));
+        let entry = Rc::new(sign_entry(&consortium.signer.key(&key), &body));
         let hash = assent_ledger::entry::entry_hash(CHAIN, &entry);
         self.by_entry.insert(hash, request);
         self.requests[request].entries.push((hash, entry.clone()));
-        Ok(entry)
+        Ok(Some(entry))
     }
 
     /// The newest entry is never offered to anybody: it was refused at once.
@@ -195,6 +223,7 @@ impl Operations<'_> {
                 let patient_signature = sign(&consortium.control_key(custodian, subject), &message).to_vec();
                 Kind::Withdraw(Withdraw { custodian: name, handle, withdraw_seq, patient_signature })
             }
+            Wish::Govern => unreachable!("governors draw their steps themselves"),
         })
     }
 }

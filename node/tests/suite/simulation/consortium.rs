@@ -15,8 +15,8 @@ pub const CHAIN: &str = "testnet-simulation";
 const START_MS: u64 = 1_900_000_000_000;
 
 pub struct Consortium {
+    /// Organizations with a node each; observers come last.
     pub names: Vec<String>,
-    pub entry_keys: Vec<SigningKey>,
     pub signer: Rc<Signer>,
     pub genesis: CheckedGenesis,
     pub genesis_file: Vec<u8>,
@@ -27,28 +27,34 @@ fn key(of: &str) -> SigningKey {
 }
 
 impl Consortium {
-    pub fn new(validators: usize) -> Self {
-        let names: Vec<String> = (0..validators).map(|i| format!("org-{i}")).collect();
-        let entry_keys: Vec<_> = names.iter().map(|name| key(&format!("{name} entry"))).collect();
-        let vote_keys: Vec<_> = names.iter().map(|name| key(&format!("{name} vote"))).collect();
-        let public = |key: &SigningKey| key.verifying_key().to_bytes().to_vec();
-        let organizations = names.iter().zip(&entry_keys).map(|(name, key)| Organization {
+    /// `observers` of the nodes have no vote at genesis.
+    pub fn new(nodes: usize, observers: usize) -> Self {
+        let names: Vec<String> = (0..nodes).map(|i| format!("org-{i}")).collect();
+        let signer = Signer::new(CHAIN);
+        let first = |purpose, who: usize| signer.add(who, org_key(&names[who], purpose, 0)).to_vec();
+        let organizations = names.iter().enumerate().map(|(who, name)| Organization {
             id: name.clone(),
             name: name.clone(),
-            entry_key: public(key),
-            checkpoint_key: public(&self::key(&format!("{name} checkpoint"))),
+            entry_key: first("entry", who),
+            checkpoint_key: first("checkpoint", who),
             ..Default::default()
         });
-        let set = names.iter().zip(&vote_keys).map(|(name, key)| Validator {
-            organization: name.clone(),
-            vote_key: public(key),
+        let organizations = organizations.collect();
+        let set = (0..nodes - observers).map(|who| Validator {
+            organization: names[who].clone(),
+            vote_key: first("vote", who),
             power: 1,
         });
         let set = ValidatorSet { validators: set.collect(), ..Default::default() };
         let (genesis_file, genesis) =
-            make_genesis_file(CHAIN, START_MS, set, organizations.collect()).expect("a genesis");
-        let signer = Rc::new(Signer::new(CHAIN, vote_keys));
-        Self { names, entry_keys, signer, genesis, genesis_file }
+            make_genesis_file(CHAIN, START_MS, set, organizations).expect("a genesis");
+        Self { names, signer: Rc::new(signer), genesis, genesis_file }
+    }
+
+    /// The number-th key of an organization for a purpose, known to the signer from here on; its public one.
+    pub fn new_key(&self, who: usize, purpose: &str, number: u64) -> Hash {
+        let name = self.names.get(who).map_or("observer", String::as_str);
+        self.signer.add(who, org_key(name, purpose, number))
     }
 
     /// One of a custodian's subjects.
@@ -60,4 +66,8 @@ impl Consortium {
     pub fn control_key(&self, custodian: usize, subject: u8) -> SigningKey {
         key(&format!("control {custodian} {subject}"))
     }
+}
+
+fn org_key(name: &str, purpose: &str, number: u64) -> SigningKey {
+    key(&format!("{name} {purpose} {number}"))
 }

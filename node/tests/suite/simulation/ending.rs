@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use assent_ledger::entry::CheckedEntry;
 use assent_ledger::Hash;
 use assent_node::chain::Store;
 use assent_proto::ledger::v1::Block;
@@ -32,8 +33,7 @@ impl World {
     }
 
     pub(super) fn probe(&mut self) -> Result<(), Broken> {
-        let right = |who: &usize| (self.plan.byzantine.contains(who), self.plan.skew_ms[*who].abs());
-        let Some(who) = (0..self.validators.len()).min_by_key(right) else { return Ok(()) };
+        let who = self.plan.steadiest();
         let hash = self.submit_probe(who)?;
         let tip = self.highest();
         self.at(self.now + liveness::LIMIT_MS, Event::Bound { hash, tip });
@@ -57,10 +57,20 @@ impl World {
         if self.plan.bug == Bug::None {
             let empty = (tip + 1..=self.highest()).filter(|height| self.is_empty(*height)).count();
             let quiet = quiet::check(empty as u64, liveness::LIMIT_MS);
-            quiet.or_else(|what| broken("quiet", what))?;
+            quiet.or_else(|what| broken("quiet", format!("{what}; {}", self.waiting())))?;
         }
         self.at(self.now, Event::Settled(self.now + SETTLE_MS));
         Ok(())
+    }
+
+    /// What waits in which validator's mempool.
+    fn waiting(&self) -> String {
+        let all = self.validators.iter().filter_map(|v| Some((v.me, v.running.as_ref()?)));
+        let each = all.flat_map(|(who, running)| {
+            let told = move |e: CheckedEntry| format!("at {who}: {:?}", e.body);
+            running.mempool.select().into_iter().map(told)
+        });
+        each.collect::<Vec<_>>().join("; ")
     }
 
     /// All at one height: the last invariants are looked at.

@@ -104,7 +104,8 @@ pub struct Wal {
 pub struct Engine<R> {
     pub replica: R,
     pub(super) signer: Rc<Signer>,
-    pub(super) me: usize,
+    /// Its organization: the key that votes for it is the one that the set names.
+    pub(super) name: String,
     pub(super) bug: Bug,
     pub(super) wal: Rc<RefCell<Wal>>,
     pub(super) chain_id: String,
@@ -135,7 +136,7 @@ impl<R: Replica> Engine<R> {
     pub fn new(
         replica: R,
         signer: Rc<Signer>,
-        me: usize,
+        name: String,
         bug: Bug,
         wal: Rc<RefCell<Wal>>,
         now: u64,
@@ -147,7 +148,7 @@ impl<R: Replica> Engine<R> {
         let mut engine = Self {
             replica,
             signer,
-            me,
+            name,
             bug,
             wal,
             chain_id,
@@ -240,7 +241,7 @@ impl<R: Replica> Engine<R> {
 
     fn take_vote(&mut self, vote: Vote) {
         let key = (vote.height, vote.kind, vote.round, vote.address, vote.hash);
-        let known = self.set.validators.iter().any(|v| v.vote_key == vote.address);
+        let known = is_in(&self.set, &vote.address);
         if (vote.height == self.height || vote.height == self.height + 1)
             && known
             && !self.votes.contains_key(&key)
@@ -291,12 +292,15 @@ impl<R: Replica> Engine<R> {
     }
 
     fn next_height(&mut self) {
-        self.set = self.replica.validators();
+        if self.bug != Bug::KeepsOldSet {
+            self.set = self.replica.validators();
+        }
         self.height = self.replica.tip() + 1;
         (self.round, self.step, self.running) = (0, Step::Propose, false);
         (self.locked, self.valid) = (None, None);
         self.proposals.retain(|key, _| key.0 >= self.height);
-        self.votes.retain(|key, _| key.0 >= self.height);
+        let set = &self.set;
+        self.votes.retain(|key, _| key.0 >= self.height && is_in(set, &key.3));
         self.judged.clear();
         self.fired.clear();
         let turns = self.replica.proposers();
@@ -314,8 +318,9 @@ impl<R: Replica> Engine<R> {
             self.judged.insert((proposal.candidate.round, proposal.candidate.hash), true);
             self.proposals.insert((self.height, proposal.candidate.round), proposal);
         }
-        let own = self.signer.address(self.me);
-        let voted = |kind| wal.votes.iter().any(|v| (v.address, v.round, v.kind) == (own, wal.round, kind));
+        let own = self.own();
+        let voted =
+            |kind| wal.votes.iter().any(|v| (Some(v.address), v.round, v.kind) == (own, wal.round, kind));
         self.step = match (voted(VoteType::Prevote), voted(VoteType::Precommit)) {
             (_, true) => Step::Precommit,
             (true, false) => Step::Prevote,
@@ -345,6 +350,12 @@ impl<R: Replica> Engine<R> {
         Ok(())
     }
 
+    /// The key that it votes with at this height; none when it has no vote.
+    pub(super) fn own(&self) -> Option<Hash> {
+        let own = self.set.validators.iter().find(|v| v.organization == self.name)?;
+        own.vote_key.as_slice().try_into().ok()
+    }
+
     pub(super) fn proposer(&self, round: u32) -> Option<Hash> {
         turn(&self.replica.proposers(), self.height, round).copied()
     }
@@ -356,4 +367,8 @@ impl<R: Replica> Engine<R> {
         }
         Ok(())
     }
+}
+
+fn is_in(set: &ValidatorSet, address: &Hash) -> bool {
+    set.validators.iter().any(|v| v.vote_key == address)
 }

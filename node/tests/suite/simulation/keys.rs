@@ -1,8 +1,8 @@
-//! Keys of the simulated validators, and votes with real signatures. What was signed here is known to hold: only what was not is
+//! Keys of the simulated organizations, and votes with real signatures. What was signed here is known to hold: only what was not is
 //! verified, so that thousands of votes cost little.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use assent_ledger::certificate::vote_sign_bytes;
 use assent_ledger::keys::{sign, Check, SigningKey};
@@ -42,25 +42,37 @@ impl Vote {
     }
 }
 
-/// Vote keys of all validators.
+/// All secret keys that serve or may come to serve, by public key.
 pub struct Signer {
     chain_id: String,
-    keys: Vec<SigningKey>,
+    keys: RefCell<BTreeMap<Hash, (usize, SigningKey)>>,
     signed: RefCell<BTreeSet<Hash>>,
 }
 
 impl Signer {
-    pub fn new(chain_id: &str, keys: Vec<SigningKey>) -> Self {
-        Self { chain_id: chain_id.to_owned(), keys, signed: RefCell::default() }
+    pub fn new(chain_id: &str) -> Self {
+        Self { chain_id: chain_id.to_owned(), keys: RefCell::default(), signed: RefCell::default() }
     }
 
-    pub fn address(&self, who: usize) -> Hash {
-        self.keys[who].verifying_key().to_bytes()
+    /// Takes an organization's key; its public one.
+    pub fn add(&self, who: usize, key: SigningKey) -> Hash {
+        let public = key.verifying_key().to_bytes();
+        self.keys.borrow_mut().insert(public, (who, key));
+        public
     }
 
-    pub fn sign(&self, who: usize, message: Vec<u8>) -> [u8; 64] {
-        let signature = sign(&self.keys[who], &message);
-        let check = Check { public_key: self.address(who), message, signature };
+    pub fn is_of(&self, public: &Hash, who: usize) -> bool {
+        self.keys.borrow().get(public).is_some_and(|(owner, _)| *owner == who)
+    }
+
+    /// The secret key behind a public one that was added.
+    pub fn key(&self, public: &Hash) -> SigningKey {
+        self.keys.borrow()[public].1.clone()
+    }
+
+    pub fn sign(&self, public_key: Hash, message: Vec<u8>) -> [u8; 64] {
+        let signature = sign(&self.keys.borrow()[&public_key].1, &message);
+        let check = Check { public_key, message, signature };
         self.signed.borrow_mut().insert(check.id());
         signature
     }
@@ -70,10 +82,9 @@ impl Signer {
         self.signed.borrow().contains(&check.id()) || check.holds()
     }
 
-    pub fn vote(&self, who: usize, kind: VoteType, height: u64, round: u32, hash: Option<Hash>) -> Vote {
-        let address = self.address(who);
+    pub fn vote(&self, address: Hash, kind: VoteType, height: u64, round: u32, hash: Option<Hash>) -> Vote {
         let mut vote = Vote { kind, height, round, hash, address, signature: [0; 64] };
-        vote.signature = self.sign(who, vote.sign_bytes(&self.chain_id));
+        vote.signature = self.sign(address, vote.sign_bytes(&self.chain_id));
         vote
     }
 

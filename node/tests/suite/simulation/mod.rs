@@ -15,6 +15,7 @@ mod clients;
 mod consortium;
 mod ending;
 mod engine;
+mod governors;
 mod invariants;
 mod keys;
 mod network;
@@ -46,6 +47,8 @@ pub enum Bug {
     TwoCollude,
     /// Acknowledges what only waits.
     TellsEarly,
+    /// Counts votes by the set of genesis for ever.
+    KeepsOldSet,
 }
 
 /// An invariant does not hold.
@@ -105,7 +108,12 @@ fn seeds() {
     if seeds.end - seeds.start >= 100 {
         let all =
             ["breaks off", "caught up", "crashes", "decided", "finds invalid", "gives up", "proposes again"];
-        for what in all.into_iter().chain(["refuses from a peer", "signs again", "tells", "turns away"]) {
+        let governed = ["gets a vote", "loses its vote", "has a new vote key"];
+        for what in all
+            .into_iter()
+            .chain(["refuses from a peer", "signs again", "tells", "turns away"])
+            .chain(governed)
+        {
             assert!(counts.contains_key(what), "it never happened that a validator {what}");
         }
     }
@@ -148,6 +156,14 @@ fn an_early_commit_is_refused_by_the_replica() {
     eprintln!("seed {seed}: {broken:?}");
     assert_eq!(broken.invariant, "no failure");
     assert!(broken.what.contains("more than 2/3 needed"), "{}", broken.what);
+}
+
+/// The same for who may vote: votes by a set that is past don't make a certificate.
+#[test]
+fn an_old_set_is_refused_by_the_replica() {
+    let (seed, broken) = first_broken(Bug::KeepsOldSet, 0..100).expect("it breaks nothing");
+    eprintln!("seed {seed}: {broken:?}");
+    assert_eq!(broken.invariant, "no failure");
 }
 
 #[test]

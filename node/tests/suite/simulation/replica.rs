@@ -4,18 +4,19 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use assent_ledger::membership::membership;
 use assent_ledger::Hash;
 use assent_node::chain::replica::Outcome;
 use assent_node::chain::{Clock, LedgerReplica, Mempool, Store};
 use assent_node::order::{Candidate, Fatal, Replica, Verdict};
-use assent_proto::ledger::v1::{Certificate, ValidatorSet};
+use assent_proto::ledger::v1::{Certificate, Membership, ValidatorSet};
 use bytes::Bytes;
 use tokio::sync::{mpsc, Notify};
 
-use super::consortium::Consortium;
+use super::consortium::{Consortium, CHAIN};
 use super::engine::{Engine, Wal};
 use super::Bug;
 
@@ -30,7 +31,12 @@ const CRASH: &str = "simulated crash";
 pub struct Fused {
     inner: LedgerReplica,
     fuse: Arc<AtomicU32>,
+    store: Store,
+    named: Named,
 }
+
+/// The members after each height that a validator committed, until the world looks at them.
+type Named = Arc<Mutex<Vec<(u64, Membership)>>>;
 
 impl Fused {
     fn burn(&self) -> Result<(), Fatal> {
@@ -75,6 +81,8 @@ impl Replica for Fused {
     fn commit(&mut self, certificate: Certificate) -> Result<(), Fatal> {
         self.burn()?;
         self.inner.commit(certificate)?;
+        let members = membership(&self.store.view()?, CHAIN).map_err(|e| Fatal::Corrupt(e.to_string()))?;
+        self.named.lock().expect("one thread").push((self.tip(), members));
         self.burn()
     }
     fn decided(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(Certificate, Bytes)>, Fatal> {
@@ -112,11 +120,18 @@ pub struct Validator {
     dir: PathBuf,
     wal: Rc<RefCell<Wal>>,
     clock: Arc<AtomicU64>,
+    named: Named,
 }
 
 impl Validator {
     pub fn new(me: usize, skew_ms: i64, dir: PathBuf) -> Self {
-        Self { me, life: 0, running: None, skew_ms, dir, wal: Rc::default(), clock: Arc::default() }
+        let (wal, clock, named) = (Rc::default(), Arc::default(), Arc::default());
+        Self { me, life: 0, running: None, skew_ms, dir, wal, clock, named }
+    }
+
+    /// The members after the heights that it has committed since this was last asked.
+    pub fn take_named(&self) -> Vec<(u64, Membership)> {
+        std::mem::take(&mut *self.named.lock().expect("one thread"))
     }
 
     /// Its wall clock shows the time from here on.
@@ -134,13 +149,13 @@ impl Validator {
         let wake = Arc::new(Notify::new());
         let mempool = Mempool::with_clock(wake.clone(), Clock::simulated(self.clock.clone()));
         let organization = consortium.names[self.me].clone();
-        let address = consortium.signer.address(self.me);
+        let address = consortium.new_key(self.me, "vote", 0);
         let (inner, _, outcomes) =
-            LedgerReplica::new(store.clone(), mempool.clone(), organization, address, NEVER, wake)?;
+            LedgerReplica::new(store.clone(), mempool.clone(), organization.clone(), address, NEVER, wake)?;
         let fuse = Arc::new(AtomicU32::new(0));
-        let replica = Fused { inner, fuse: fuse.clone() };
+        let replica = Fused { inner, fuse: fuse.clone(), store: store.clone(), named: self.named.clone() };
         let signer = consortium.signer.clone();
-        let engine = Engine::new(replica, signer, self.me, bug, self.wal.clone(), now)?;
+        let engine = Engine::new(replica, signer, organization, bug, self.wal.clone(), now)?;
         self.life += 1;
         self.running = Some(Running { engine, store, mempool, outcomes, resend: Vec::new(), fuse });
         Ok(())

@@ -41,11 +41,10 @@ impl<R: Replica> Engine<R> {
         (self.round, self.step) = (round, Step::Propose);
         self.wal.borrow_mut().round = round;
         self.known_blocks()?;
-        let own = self.signer.address(self.me);
-        if self.proposer(round) != Some(own) {
+        let Some(own) = self.own().filter(|own| self.proposer(round) == Some(*own)) else {
             self.timer(PROPOSE_MS, Step::Propose);
             return Ok(());
-        }
+        };
         if let Some(proposal) = self.proposals.get(&(self.height, round)) {
             self.out.push(Output::Broadcast(Message::Proposal(proposal.clone())));
             return Ok(());
@@ -61,7 +60,7 @@ impl<R: Replica> Engine<R> {
         self.judged.insert((round, candidate.hash), true);
         let what = if candidate.pol_round.is_some() { "proposes again" } else { "proposes" };
         self.note(what, round, Some(candidate.hash));
-        let signature = self.signer.sign(self.me, Proposal::sign_bytes(&self.chain_id, &candidate));
+        let signature = self.signer.sign(own, Proposal::sign_bytes(&self.chain_id, &candidate));
         let proposal = Rc::new(Proposal { candidate, signature });
         self.wal.borrow_mut().proposals.push(proposal.clone());
         self.proposals.insert((self.height, round), proposal.clone());
@@ -82,7 +81,9 @@ impl<R: Replica> Engine<R> {
 
     fn vote(&mut self, kind: VoteType, hash: Option<Hash>) {
         self.step = if kind == VoteType::Prevote { Step::Prevote } else { Step::Precommit };
-        let vote = self.signer.vote(self.me, kind, self.height, self.round, hash);
+        // One without a vote follows the steps of the others.
+        let Some(own) = self.own() else { return };
+        let vote = self.signer.vote(own, kind, self.height, self.round, hash);
         self.note(if kind == VoteType::Prevote { "prevotes" } else { "precommits" }, self.round, hash);
         {
             let mut wal = self.wal.borrow_mut();

@@ -24,6 +24,7 @@ use super::consortium::{Consortium, CHAIN};
 use super::engine::{Engine, Message, Output, Timer};
 use super::invariants::agreement::Agreement;
 use super::invariants::one_proposal::OneProposal;
+use super::invariants::sets::Sets;
 use super::plan::{Fault, Plan};
 use super::replica::{is_crash, Fused, Running, Validator};
 use super::trace::Trace;
@@ -61,6 +62,7 @@ pub struct World {
     pub(super) liar: Liar,
     pub(super) agreement: Agreement,
     pub(super) proposals: OneProposal,
+    pub(super) sets: Sets,
     /// Height up to which a validator's blocks were looked at.
     pub(super) seen: Vec<u64>,
     pub(super) done: bool,
@@ -80,31 +82,33 @@ impl World {
             false => tempfile::tempdir(),
         };
         let folder = folder.map_err(|e| Broken { invariant: "set up", what: e.to_string() })?;
-        let validators = (0..plan.validators)
+        let validators = (0..plan.nodes)
             .map(|me| Validator::new(me, plan.skew_ms[me], folder.path().join(me.to_string())))
             .collect();
+        let consortium = Consortium::new(plan.nodes, plan.observers);
         let mut world = Self {
-            consortium: Consortium::new(plan.validators),
-            clients: Clients::default(),
+            sets: Sets::new(&consortium.genesis.validators),
+            consortium,
+            clients: Clients::new(plan.governors()),
             trace: Trace::new(print),
             rng: StdRng::seed_from_u64(!plan.seed),
             now: 0,
             validators,
             queue: BTreeMap::new(),
             events: 0,
-            groups: vec![0; plan.validators],
+            groups: vec![0; plan.nodes],
             cuts: BTreeSet::new(),
             healed: false,
             liar: Liar::default(),
             agreement: Agreement::default(),
             proposals: OneProposal::default(),
-            seen: vec![0; plan.validators],
+            seen: vec![0; plan.nodes],
             done: false,
             _folder: folder,
             plan,
         };
         world.trace.line(0, None, "plan", &format!("{:?}", world.plan));
-        for who in 0..world.plan.validators {
+        for who in 0..world.plan.nodes {
             world.start(who)?;
         }
         for (at, fault) in world.plan.faults.clone() {
@@ -174,6 +178,18 @@ impl World {
         self.drive(who, |_, _| Ok(()))
     }
 
+    /// What a validator's state names after the heights that it has committed.
+    fn look_at_members(&mut self, who: usize) -> Result<(), Broken> {
+        for (height, members) in self.validators[who].take_named() {
+            let changed = self.sets.named(height, &members).or_else(|what| broken("sets", what))?;
+            if let Some(what) = changed {
+                self.trace.line(self.now, None, what, &format!("from height {} on", height + 1));
+            }
+        }
+        self.clients.governors.largest = self.sets.largest();
+        Ok(())
+    }
+
     fn crash(&mut self, who: usize) {
         if self.validators[who].running.is_some() {
             self.trace.line(self.now, Some(who), "crashes", "");
@@ -221,7 +237,10 @@ impl World {
     ) -> Result<(), Broken> {
         self.validators[who].set_clock(&self.consortium, self.now);
         let Some(running) = &mut self.validators[who].running else { return Ok(()) };
-        match call(&mut running.engine, self.now) {
+        let outcome = call(&mut running.engine, self.now);
+        let outputs = running.engine.take_outputs();
+        self.look_at_members(who)?;
+        match outcome {
             Ok(()) => {}
             Err(fatal) if is_crash(&fatal) => {
                 self.trace.line(self.now, Some(who), "breaks off", "");
@@ -230,7 +249,7 @@ impl World {
             }
             Err(fatal) => return broken("no failure", format!("validator {who}: {fatal}")),
         }
-        for output in running.engine.take_outputs() {
+        for output in outputs {
             self.output(who, output)?;
         }
         self.look_at_tip(who)?;
@@ -269,6 +288,9 @@ impl World {
             let detail = format!("{height} built for round {round} by {}", super::keys::short(proposer));
             self.trace.line(self.now, Some(who), "has", &detail);
             let hash = header_hash(CHAIN, &committed.block.header);
+            let voted =
+                self.sets.voted(&self.consortium.signer, &hash, &committed.header, &committed.certificate);
+            voted.or_else(|what| broken("sets", what))?;
             let agreed = self.agreement.commit(who, height, hash, committed.header.state_root);
             agreed.or_else(|what| broken("agreement", what))?;
             if committed.block.entries.is_empty() {

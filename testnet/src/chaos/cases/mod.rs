@@ -5,16 +5,23 @@
 
 mod byzantine;
 mod clients;
+mod collusion;
 mod crash;
 mod disk;
+mod governing;
+mod liars;
 mod links;
 mod members;
 mod not_covered;
 mod pruning;
+mod quorum;
 mod rates;
+mod rotation;
+mod snapshots;
 mod stores;
 mod time;
 mod turns;
+mod twins;
 
 pub use not_covered::NOT_COVERED;
 
@@ -63,6 +70,7 @@ pub const ALL: &[Case] = &[
     case("A8", "SIGTERM one under load", "until it has ended", "s"),
     case("A9", "kill -9 one and start it at once", "start to caught up", "s"),
     case("A10", "wipe ledger and votes of one, keep keys and vault", "start to caught up", "s"),
+    case("A11", "two processes with one validator's keys, both alive for 30 s", "slowest write", "s"),
     case(
         "B1",
         "isolate custodian or recipient for 60 s (40 s with --short)",
@@ -97,6 +105,12 @@ pub const ALL: &[Case] = &[
         "start to caught up",
         "s",
     ),
+    case(
+        "C10",
+        "one serves snapshots with a wrong root, without a chunk, with one too long, to a node that joins",
+        "start to caught up",
+        "s",
+    ),
     case("D1", "one clock off by an hour, then by ten years", "slowest probe", "s"),
     case("D3", "two clocks off by ten minutes", "slowest probe", "s"),
     case(
@@ -112,6 +126,12 @@ pub const ALL: &[Case] = &[
     case("E5", "one withholds, reorders or repeats the parts of its blocks", "slowest write", "s"),
     case("E6", "one ignores its locks while the network splits", "first write after", "s"),
     case("E7", "one lies in five ways to a node that catches up", "start to caught up", "s"),
+    case(
+        "E8",
+        "two of four run twice, one on each side of a split: both sides go on, and their exports convict both",
+        "until both sides had gone on",
+        "s",
+    ),
     case(
         "F1",
         "add three validators under load, one by one, and remove them",
@@ -134,6 +154,12 @@ pub const ALL: &[Case] = &[
         "F5",
         "rotate each validator's vote key, and one's consensus peer key",
         "longest without a commit",
+        "s",
+    ),
+    case(
+        "F9",
+        "two of four are gone for ever: the others agree to a recovery and go on",
+        "first write after",
         "s",
     ),
     case(
@@ -173,6 +199,11 @@ pub fn possible(id: &str, dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether the invariants are judged after a case. After a fork only those mean something that are about each node by itself.
+pub fn judged(id: &str, invariant: &str) -> bool {
+    id != "E8" || ["S6", "S7"].contains(&invariant)
+}
+
 /// Runs a case's script: its figure.
 pub async fn run(id: &str, world: &mut World, length: Length) -> Result<f64, Error> {
     match id {
@@ -187,6 +218,7 @@ pub async fn run(id: &str, world: &mut World, length: Length) -> Result<f64, Err
         "A8" => crash::terminate_one(world).await,
         "A9" => crash::kill_and_start(world).await,
         "A10" => stores::wipe(world).await,
+        "A11" => twins::one_key_twice(world).await,
         "B1" => links::isolate(world, if length.short { 40 } else { 60 }).await,
         "B2" => links::split(world).await,
         "B3" => links::line(world).await,
@@ -201,6 +233,7 @@ pub async fn run(id: &str, world: &mut World, length: Length) -> Result<f64, Err
         "C5" => stores::failing_writes(world).await,
         "C7" => stores::old_copy(world).await,
         "C9" => pruning::join_from_snapshot(world).await,
+        "C10" => snapshots::bad_snapshots(world).await,
         "D1" => time::one_clock(world).await,
         "D3" => time::two_clocks(world).await,
         "D4" => time::end_of_consent(world).await,
@@ -211,10 +244,12 @@ pub async fn run(id: &str, world: &mut World, length: Length) -> Result<f64, Err
         "E5" => byzantine::bad_parts(world).await,
         "E6" => byzantine::unlocked(world).await,
         "E7" => byzantine::bad_answers(world).await,
+        "E8" => collusion::two_collude(world).await,
         "F1" => members::grow_and_shrink(world).await,
         "F2" => members::badly_registered(world).await,
-        "F4" => members::no_quorum_left(world).await,
-        "F5" => members::rotate_keys(world).await,
+        "F4" => quorum::no_quorum_left(world).await,
+        "F5" => rotation::rotate_keys(world).await,
+        "F9" => quorum::lost_for_ever(world).await,
         "G4" => clients::replays(world).await,
         "G9" => clients::one_id(world).await,
         "L1-rate" => rates::recovery(world).await,

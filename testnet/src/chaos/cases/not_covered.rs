@@ -4,15 +4,11 @@ const NO_PROCESSES: &str = "needs no processes that fail: cases for the node's a
 
 /// Id and reason.
 pub const NOT_COVERED: &[(&str, &str)] = &[
-    ("A11", "two processes with one key need a folder of their own each; the node's evidence and guard tests play it with a swarm that holds the key"),
     ("B7", "real packet loss needs netem in the kernel; a proxy of TCP streams can only delay"),
     ("C6", "needs a machine or file system that loses unsynced writes; a killed process loses none"),
-    ("C10", "assentd has no lie about snapshots to tell: the node's own tests, node/tests/suite/snapshot, have peers that lie"),
-    ("E8", "two processes with one vote key on each side of a split are not built yet; simulation::two_liars_of_four_are_found covers the search"),
     ("F3", NO_PROCESSES),
     ("F6", "clients' certificates are revoked and rotated in the node's own tests: node/tests/suite/certificates.rs"),
     ("F7", "no case of this tool; the node's certificates tests reload under open connections"),
-    ("F9", "recovery of a quorum lost for ever is tested in one process only (node, `recovery`)"),
     ("G1", "a million mutated messages are a fuzzing run of their own"),
     ("G2", NO_PROCESSES),
     ("G3", NO_PROCESSES),

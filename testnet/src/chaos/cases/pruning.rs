@@ -9,14 +9,14 @@ use super::super::patients::CUSTODIAN;
 use super::super::world::{World, POLL, SETTLE_LIMIT};
 use super::super::writes::What;
 use super::crash::HEAL_LIMIT;
-use super::members::reached;
+use super::governing::reached;
 use crate::error::{failed, Error, While};
 use crate::net::description::{config_path, log_path};
 
 /// Blocks that stay whole: the least that a node allows.
 const KEEP_BLOCKS: u64 = 100;
 /// How far behind it joins from a snapshot.
-const LAG_HEIGHTS: u64 = 50;
+pub(super) const LAG_HEIGHTS: u64 = 50;
 /// Load before, and longer where blocks come slowly.
 const LOAD: Duration = Duration::from_secs(25);
 /// Pause between the writes of the tail: some blocks each, fewer in all than stay whole.
@@ -91,7 +91,7 @@ pub async fn join_from_snapshot(world: &mut World) -> Result<f64, Error> {
     let file = world.dir.join("joined.export");
     export(world, &victim, &file).await?;
     for (asked, wanted) in [("structural", 0), ("full", 4)] {
-        let (exit, report) = audited(world, &file, asked).await?;
+        let (exit, report) = audited(world, &file, asked, None).await?;
         let level = report["level"].as_str().unwrap_or_default();
         eprintln!(
             "     its export, asked for {asked}: exit {exit}, level {level}, to block {}",
@@ -107,7 +107,7 @@ pub async fn join_from_snapshot(world: &mut World) -> Result<f64, Error> {
 }
 
 /// Sets a number in a stopped node's configuration, which names it.
-fn set(world: &World, organization: &str, name: &str, value: u64) -> Result<(), Error> {
+pub(super) fn set(world: &World, organization: &str, name: &str, value: u64) -> Result<(), Error> {
     let path = config_path(&world.dir, organization);
     let text = std::fs::read_to_string(&path).during(|| format!("reading {}", path.display()))?;
     let start = format!("{name} = ");

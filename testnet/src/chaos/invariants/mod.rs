@@ -14,7 +14,7 @@ mod s7;
 use super::observed::Observed;
 
 /// Judges a run: what is wrong, one sentence each.
-type Check = fn(&Observed) -> Vec<String>;
+pub type Check = fn(&Observed) -> Vec<String>;
 
 /// All of them, in the order of FAULTS.md.
 pub const ALL: [(&str, Check); 8] = [

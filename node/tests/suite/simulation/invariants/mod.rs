@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`agreement`] | at each commit | at every height all validators have the same header and state root |
 //! | [`one_proposal`] | at each proposal | an honest validator proposes one block for a height and round, whatever crashes |
+//! | [`sets`] | at each commit | who voted at a height is whom the state named, and a quorum of them that can decide remains |
 //! | [`stale_access`] | at the end | no access stands under a consent or policy state that was not current |
 //! | [`replay`] | at the end | the blocks, replayed from genesis by an auditor, give every validator's state |
 //! | [`acknowledged`] | at the end | a write that was acknowledged is on every validator, at the height that was told |
@@ -22,6 +23,7 @@ pub mod once;
 pub mod one_proposal;
 pub mod quiet;
 pub mod replay;
+pub mod sets;
 pub mod stale_access;
 
 use super::world::World;

@@ -7,7 +7,7 @@ use assent_ledger::certificate::verify_certificate;
 use assent_ledger::Hash;
 use assent_node::chain::Store;
 use assent_node::order::Fatal;
-use assent_proto::ledger::v1::Certificate;
+use assent_proto::ledger::v1::{Block, Certificate};
 use prost::Message;
 
 use super::log;
@@ -46,7 +46,7 @@ fn replay(export: &Export, genesis: Hash) -> Result<Tip, String> {
 
 fn certified(tip: &Tip, certificate: &[u8]) -> Result<(), String> {
     let certificate = Certificate::decode(certificate).map_err(|e| e.to_string())?;
-    verify_certificate(&tip.chain_id, &tip.validators, tip.height, &tip.header_hash, &certificate)
+    verify_certificate(&tip.chain_id, &tip.voters, tip.height, &tip.header_hash, &certificate)
         .map_err(|e| e.to_string())
 }
 
@@ -65,6 +65,10 @@ fn export(store: &Store, consortium: &Consortium) -> Result<(Tip, Export), Strin
     for height in 1..=tip.height {
         let block = store.block(height).map_err(text)?.ok_or(format!("no block {height}"))?;
         write_record(&mut blocks, RecordKind::Block, &block);
+        let header = Block::decode(block.as_slice()).map_err(|e| e.to_string())?.header;
+        if let Some(set) = store.validators_after(&header).map_err(text)? {
+            write_record(&mut blocks, RecordKind::ValidatorSet, &set);
+        }
     }
     let certificate = store.certificate(tip.height).map_err(text)?.ok_or("no certificate of the tip")?;
     Ok((tip, Export { blocks, certificate }))

@@ -61,6 +61,8 @@ impl Model {
                     ));
                 }
             }
+            // Of members, which have no sequences.
+            Kind::Govern(_) => {}
             other => return Err(format!("the model does not know {other:?}")),
         }
         Ok(())
