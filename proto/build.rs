@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "assent/ledger/v1/exchange.proto",
         "assent/ledger/v1/pack.proto",
         "assent/ledger/v1/receipt.proto",
+        "assent/ledger/v1/bundle.proto",
         "assent/v1/answer.proto",
         "assent/v1/ask.proto",
         "assent/v1/consent.proto",

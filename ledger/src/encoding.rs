@@ -66,6 +66,34 @@ pub fn fields(
     Ok(found)
 }
 
+/// Refuses a message in which the messages at `path` (a tag for each level) have more than `max` fields together: the guard of
+/// [`fields`] for what lies deeper. Other fields on the way don't count.
+pub fn fields_at(
+    message: &'static str,
+    bytes: &[u8],
+    path: &[u32],
+    max: usize,
+) -> Result<usize, EncodingError> {
+    use prost::encoding::{decode_key, decode_varint, skip_field, DecodeContext, WireType};
+    let undecodable = |reason: String| EncodingError::Undecodable { message, reason };
+    let Some((inner, deeper)) = path.split_first() else { return Ok(fields(message, bytes, max)?.len()) };
+    let (mut rest, mut count) = (bytes, 0);
+    while !rest.is_empty() {
+        let (tag, wire_type) = decode_key(&mut rest).map_err(|e| undecodable(e.to_string()))?;
+        if tag != *inner || wire_type != WireType::LengthDelimited {
+            skip_field(wire_type, tag, &mut rest, DecodeContext::default())
+                .map_err(|e| undecodable(e.to_string()))?;
+            continue;
+        }
+        let len = decode_varint(&mut rest).map_err(|e| undecodable(e.to_string()))?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= rest.len());
+        let (part, behind) = rest.split_at(len.ok_or_else(|| undecodable("a field is cut off".into()))?);
+        count += fields_at(message, part, deeper, max - count)?;
+        rest = behind;
+    }
+    Ok(count)
+}
+
 /// A field that must hold exactly N bytes.
 pub fn array<const N: usize>(
     message: &'static str,

@@ -27,7 +27,7 @@ pub struct CheckedGenesis {
     pub validators: ValidatorSet,
     /// All organizations, in ascending order of id.
     pub organizations: Vec<Organization>,
-    /// The genesis file, for receipts: they need the organizations' keys too.
+    /// The genesis file: the organizations' keys too.
     pub bytes: Vec<u8>,
     /// The auditor's anchor.
     pub hash: Hash,
@@ -51,7 +51,7 @@ pub fn genesis_hash(chain_id: &str, genesis: &[u8]) -> Hash {
     hash(Context::Genesis, chain_id, &[genesis])
 }
 
-/// Genesis, first validators and hash of a genesis file, as receipts carry it.
+/// Genesis, first validators and hash of a genesis file, as evidence carries it.
 pub fn check_genesis(file: &[u8]) -> Result<(Genesis, ValidatorSet, Hash), GenesisError> {
     check_genesis_file(file)?;
     check_inner(&decode::<GenesisFile>("GenesisFile", file, MAX_GENESIS_BYTES)?.genesis)

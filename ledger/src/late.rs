@@ -1,22 +1,22 @@
 //! A release under break-glass without quorum: what the custodian signed before its access stands in the ledger.
 //!
 //! ```text
-//! LateAccess ◀─signature─ custodian ◀─ organizations ◀─ genesis hash
-//!     └─ event (late, PERMIT_OVERRIDE) ─▶ request ◀─signature─ recipient
+//! LateAccess ◀─signature─ custodian ◀─ members after the header ◀─ validator set ◀─(chain of sets)─ genesis hash
+//!     └─ event (late, PERMIT_OVERRIDE) ─▶ request ◀─signature─ recipient ◀─ members when it was decided
 //! ```
 //! It proves who released what to whom, and that the custodian owes the ledger this very access. It does not prove that the
-//! access was recorded: only the receipt does, once the quorum is back.
+//! access was recorded: only the receipt does, once the quorum is back. Nor does it prove when: whoever has an old key can show
+//! the header of a time when that counted. So the header's height and time are shown with the release's.
 
-use assent_proto::ledger::v1::{AccessEvent, DataRequest, LateAccess, LateBundle, Signed};
+use assent_proto::ledger::v1::{AccessEvent, DataRequest, LateAccess, LateBundle, LateProof};
 
 use crate::commitment::commit;
-use crate::encoding::{array, decode, fields};
+use crate::encoding::{array, decode, EncodingError};
 use crate::entry::MAX_ENTRY_BYTES;
-use crate::genesis::CheckedGenesis;
 use crate::hash::{hash, Context, Hash};
-use crate::receipt::{
-    anchored_genesis, genesis_key, request_hash, same, same_text, verified_request, verify_digests,
-    verify_message, ReceiptError, MAX_BUNDLE_BYTES, MAX_PARTS,
+use crate::receipt::{request_hash, same, same_text, verified_request, verify_digests, verify_message};
+use crate::receipts::{
+    limit_changes, limit_parts, AnchoredAt, ReceiptFault, SetChain, Trust, MAX_BUNDLE_BYTES,
 };
 
 /// First bytes of a file that holds a late release.
@@ -28,6 +28,8 @@ pub const LATE_OUTCOME: &str = "PERMIT_OVERRIDE";
 /// What a verified late access shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedLate {
+    /// The newest header that the custodian had.
+    pub at: AnchoredAt,
     /// The event.
     pub event: AccessEvent,
     /// The request that led to it.
@@ -48,15 +50,21 @@ pub(crate) fn may_be_late(event: &AccessEvent, request: &DataRequest) -> bool {
     event.outcome == LATE_OUTCOME && !request.break_glass_reason.trim().is_empty()
 }
 
-/// Verifies a late access against the keys of a checked genesis.
-pub fn verify_late(genesis: &CheckedGenesis, signed: &Signed) -> Result<VerifiedLate, ReceiptError> {
-    let chain_id = genesis.chain_id.as_str();
-    let custodian = genesis.organizations.iter().find(|o| o.id == signed.organization);
-    let custodian =
-        custodian.ok_or(ReceiptError::Rule("the custodian is not among the organizations of genesis"))?;
-    let key = array("Organization", "entry_key", &custodian.entry_key)?;
+fn rule(why: &'static str) -> ReceiptFault {
+    ReceiptFault::Rule(why)
+}
+
+/// Verifies a late access: both signatures, by keys of the header that it shows.
+pub fn verify_late(trust: &Trust, proof: &LateProof) -> Result<VerifiedLate, ReceiptFault> {
+    let signed = proof.late_access.as_ref().ok_or(rule("the late access is missing"))?;
+    let anchor = proof.anchor.as_ref().ok_or(rule("the late access has no anchor"))?;
+    let (chain, at) = SetChain::verify(trust, anchor, 1)?;
+    // Without quorum the chain stands still: keys that were to change at the next height have changed.
+    chain.must_reach_next(&at.header)?;
+    let chain_id = at.header.chain_id.as_str();
+    let key = at.next_entry_key(&signed.organization, proof.custodian.as_ref())?;
     if !verify_message(Context::LateAccess, chain_id, &key, signed) {
-        return Err(ReceiptError::Rule("the custodian's signature over the late access does not verify"));
+        return Err(rule("the custodian's signature over the late access does not verify"));
     }
     let late: LateAccess = decode("LateAccess", &signed.body, 2 * MAX_ENTRY_BYTES)?;
     let salt = array("LateAccess", "salt", &late.salt)?;
@@ -64,27 +72,31 @@ pub fn verify_late(genesis: &CheckedGenesis, signed: &Signed) -> Result<Verified
     array::<32>("AccessEvent", "handle", &event.handle)?;
     array::<32>("AccessEvent", "reasons", &event.reasons)?;
     same_text("custodian", &signed.organization, &event.custodian)?;
-    let (signed_request, request) = verified_request(chain_id, |id| genesis_key(genesis, id), &event)?;
+    if event.height > at.header.height {
+        return Err(rule("the event was decided after a block that is behind the header"));
+    }
+    let key_of = |id: &str| at.entry_key_when(event.height, true, id, proof.recipient.as_ref());
+    let (signed_request, request) = verified_request(chain_id, key_of, &event)?;
     same("request hash", &late.request_hash, &request_hash(chain_id, &signed_request.body))?;
     if !event.late || !may_be_late(&event, &request) {
-        return Err(ReceiptError::Rule("the event is not a late one under break-glass with a reason"));
+        return Err(rule("the event is not a late one under break-glass with a reason"));
     }
     let commitment = commit(Context::AccessCommitment, chain_id, &salt, &late.event);
-    Ok(VerifiedLate { event, request, hash: late_hash(chain_id, &signed.body), commitment })
+    let hash = late_hash(chain_id, &signed.body);
+    Ok(VerifiedLate { event, request, hash, commitment, at })
 }
 
-/// Decodes and verifies a late release (without its magic): signatures, and every digest.
-pub fn verify_late_bundle(
-    expected_genesis: &Hash,
-    bytes: &[u8],
-) -> Result<(VerifiedLate, LateBundle), ReceiptError> {
-    if bytes.len() <= MAX_BUNDLE_BYTES {
-        fields("LateBundle", bytes, MAX_PARTS + 2)?;
-    }
-    let bundle: LateBundle = decode("LateBundle", bytes, MAX_BUNDLE_BYTES)?;
-    let genesis = anchored_genesis(expected_genesis, &bundle.genesis)?;
-    let signed = bundle.late_access.as_ref().ok_or(ReceiptError::Rule("the late access is missing"))?;
-    let late = verify_late(&genesis, signed)?;
+/// Decodes a late release (without its magic), which shows nothing yet.
+pub fn decode_late_bundle(bytes: &[u8]) -> Result<LateBundle, EncodingError> {
+    limit_parts("LateBundle", bytes, 4)?;
+    limit_changes("LateBundle", bytes, &[4, 2, 2])?;
+    decode("LateBundle", bytes, MAX_BUNDLE_BYTES)
+}
+
+/// Decodes and verifies a late release (without its magic): signatures, and every digest. Every byte of it is covered.
+pub fn verify_late_bundle(trust: &Trust, bytes: &[u8]) -> Result<(VerifiedLate, LateBundle), ReceiptFault> {
+    let bundle = decode_late_bundle(bytes)?;
+    let late = verify_late(trust, bundle.proof.as_ref().ok_or(rule("the late access is missing"))?)?;
     verify_digests(&late.event, &bundle.resources)?;
     Ok((late, bundle))
 }

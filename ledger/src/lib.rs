@@ -20,9 +20,10 @@
 //! tiles             C2SP tlog-tiles: the log as files of 256 hashes or leaves each
 //! block             build_block and apply_block
 //! commitment        salted commitments, the Merkle map of consents, the access head
-//! receipt, audit    offline verification: one access, one history, a whole chain
+//! audit             offline verification of a whole chain
+//! receipt           what all proofs are checked with: signed messages, digests, and what can be wrong
 //! pack              all consents and all accesses of one patient at one custodian, in one file
-//! receipts          small receipts that stand without a node: a slot, a decision, an access
+//! receipts          files that stand without a node: receipts of a slot, a decision, an access; bundles, histories
 //! voters            who votes on which header: changes of the set, and recoveries that the reader accepts
 //! sets              from genesis' validators to later ones, each set certified by the one before
 //! evidence          equivocation, judged by itself; conviction: a file of it that names whose key it is

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! consents ─salts─▶ commitments ─▶ map ─salt─▶ slot commitment ─┐
-//! reasons ─salts─▶ access events ─▶ receipts ─▶ access head ────┴─▶ Slot ─state proof─▶ Header ◀─certificate─ genesis hash
+//! reasons ─salts─▶ access events ─▶ history ─▶ access head ─────┴─▶ Slot ─state proof─▶ Header ◀─(chain of sets)─ genesis hash
 //! ```
 //! The slot names the number of accesses, the head of their chain and one commitment to all consents: nothing can be left out,
 //! added or taken from somebody else. Consents are those of the slot's latest state; what earlier revisions said is not in it.
-//! Every byte is covered; only a certificate may come with fewer signatures while they are more than 2/3, which proves the same.
-//! (As with receipts, validators and keys are those of genesis: a pack made after they changed is refused.)
+//! Every byte is covered.
 
 use assent_proto::ledger::v1::{
-    AccessEvent, ConsentBody, ContactPreferences, OpenedReasons, PackedConsent, PatientPack, Reasons, Slot,
+    AccessEvent, AccessHistory, ConsentBody, ContactPreferences, OpenedReasons, PackedConsent, PatientPack,
+    Reasons, Slot,
 };
 
 use crate::commitment::{commit, slot_commitment, ConsentLeaf};
@@ -18,9 +18,10 @@ use crate::consent::recorded_state;
 use crate::encoding::{array, decode, fields, EncodingError};
 use crate::entry::MAX_ENTRY_BYTES;
 use crate::hash::{Context, Hash};
-use crate::receipt::{
-    same, same_text, verify_history, AnchoredHeader, ReceiptError, VerifiedAccess, MAX_HISTORY_BYTES,
-    MAX_PARTS,
+use crate::receipt::{same, same_text, ReceiptError};
+use crate::receipts::{
+    decode_history, verify_history, AnchoredAt, ReceiptFault, Trust, VerifiedAccess, VerifiedHistory,
+    MAX_HISTORY_BYTES, MAX_PARTS,
 };
 
 /// First bytes of a pack file.
@@ -42,7 +43,7 @@ pub const LOST_CONSENTS: &str = "urn:assent:lost-consents";
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedPack {
     /// The header that everything is anchored in.
-    pub at: AnchoredHeader,
+    pub at: AnchoredAt,
     /// Organization that holds the records.
     pub custodian: String,
     /// The subject's handle there.
@@ -59,21 +60,12 @@ pub struct VerifiedPack {
     pub contact: Option<ContactPreferences>,
 }
 
-/// Decodes and verifies a pack (without its magic) against a genesis hash.
-pub fn verify_pack(expected_genesis: &Hash, bytes: &[u8]) -> Result<VerifiedPack, ReceiptError> {
+/// Decodes and verifies a pack (without its magic).
+pub fn verify_pack(trust: &Trust, bytes: &[u8]) -> Result<VerifiedPack, ReceiptFault> {
     let pack = decode_pack(bytes)?;
-    let (at, slot, accesses) = verify_history(expected_genesis, &pack.history)?;
-    let history = history_of(&pack)?;
-    let mut verified = VerifiedPack {
-        custodian: history.custodian,
-        handle: array("AccessHistory", "handle", &history.handle)?,
-        at,
-        slot,
-        accesses,
-        reasons: Vec::new(),
-        consents: Vec::new(),
-        contact: None,
-    };
+    let VerifiedHistory { at, custodian, handle, slot, accesses } = verify_history(trust, &pack.history)?;
+    let (reasons, consents, contact) = Default::default();
+    let mut verified = VerifiedPack { at, custodian, handle, slot, accesses, reasons, consents, contact };
     open_consents(&mut verified, &pack)?;
     open_reasons(&mut verified, &pack.reasons)?;
     Ok(verified)
@@ -88,11 +80,8 @@ pub fn decode_pack(bytes: &[u8]) -> Result<PatientPack, EncodingError> {
 }
 
 /// The history inside a pack, which is not verified by this.
-pub fn history_of(pack: &PatientPack) -> Result<assent_proto::ledger::v1::AccessHistory, EncodingError> {
-    if pack.history.len() <= MAX_HISTORY_BYTES {
-        fields("AccessHistory", &pack.history, MAX_PARTS + 7)?;
-    }
-    decode("AccessHistory", &pack.history, MAX_HISTORY_BYTES)
+pub fn history_of(pack: &PatientPack) -> Result<AccessHistory, EncodingError> {
+    decode_history(&pack.history)
 }
 
 /// Recomputes the slot's commitment from all that the pack opens.
@@ -100,7 +89,7 @@ fn open_consents(verified: &mut VerifiedPack, pack: &PatientPack) -> Result<(), 
     if !pack.consents.windows(2).all(|pair| pair[0].id < pair[1].id) {
         return Err(ReceiptError::Rule("consents are not in strictly ascending order of id"));
     }
-    let chain_id = verified.at.genesis.chain_id.clone();
+    let chain_id = verified.at.header.chain_id.clone();
     let mut leaves = Vec::with_capacity(pack.consents.len());
     for packed in &pack.consents {
         let salt = array("PackedConsent", "salt", &packed.salt)?;
@@ -139,7 +128,7 @@ fn open_reasons(verified: &mut VerifiedPack, opened: &[OpenedReasons]) -> Result
             found: opened.len().to_string(),
         });
     }
-    let chain_id = verified.at.genesis.chain_id.as_str();
+    let chain_id = verified.at.header.chain_id.as_str();
     for (access, opened) in verified.accesses.iter().zip(opened) {
         verified.reasons.push(reasons(chain_id, &access.event, opened)?);
     }

@@ -97,8 +97,8 @@ func request(ctx context.Context, exchange api.ExchangeServiceClient, query *api
 		if err != nil {
 			return nil, err
 		}
-		if message.Receipt != nil {
-			bundle.Receipt = message.Receipt
+		if message.Proof != nil {
+			bundle.Proof = message.Proof
 		}
 		bundle.Resources = append(bundle.Resources, message.Resources...)
 	}

@@ -67,7 +67,7 @@ async function check (decisions, query) {
 async function request (exchange, query, requestId) {
   const bundle = { resources: [] }
   for await (const message of exchange.RequestRecords({ request_id: requestId, query }, { deadline: deadline() })) {
-    if (message.receipt) bundle.receipt = message.receipt
+    if (message.proof) bundle.proof = message.proof
     bundle.resources.push(...message.resources ?? [])
   }
   return bundle

@@ -17,7 +17,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from assent.ledger.v1 import exchange_pb2 as ledger
+from assent.ledger.v1 import bundle_pb2 as ledger
 from assent.v1 import answer_pb2 as common
 from assent.v1 import exchange_pb2 as api
 from assent.v1 import exchange_pb2_grpc as services
@@ -73,8 +73,8 @@ class Crm:
         bundle = ledger.RecordBundle()
         asked = api.RequestRecordsRequest(request_id=request_id, query=query)
         for message in self.exchange.RequestRecords(asked, timeout=SECONDS):
-            if message.HasField("receipt"):
-                bundle.receipt.CopyFrom(message.receipt)
+            if message.HasField("proof"):
+                bundle.proof.CopyFrom(message.proof)
             bundle.resources.extend(message.resources)
         return bundle
 

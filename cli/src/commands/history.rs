@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use assent_ledger::genesis::check_genesis;
-use assent_ledger::receipt::{
-    verify_history, AnchoredHeader, VerifiedAccess, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
+use assent_ledger::receipts::{
+    decode_history, genesis_hash_in, verify_history, AnchoredAt, VerifiedAccess, HISTORY_MAGIC,
+    MAX_BUNDLE_BYTES,
 };
-use assent_proto::ledger::v1::{AccessHistory, DataRequest, Slot};
+use assent_proto::ledger::v1::{DataRequest, Slot};
 use assent_proto::v1::patient_service_client::PatientServiceClient;
 use assent_proto::v1::GetHistoryRequest;
-use prost::Message;
 use serde_json::{json, Value};
 
-use crate::commands::verify::{access_json, verdict};
+use crate::commands::recoveries::RecoveryArgs;
+use crate::commands::trust::{sent, way, Against};
+use crate::commands::verify::access_json;
 use crate::commands::wallet::{ControlKey, Wallet};
 use crate::connect::{self, Node, ServerArgs};
 use crate::exit::{printable, Failure};
@@ -38,13 +39,16 @@ pub struct HistoryArgs {
     #[command(flatten)]
     anchor: AnchorArgs,
     #[command(flatten)]
+    recoveries: RecoveryArgs,
+    #[command(flatten)]
     node: ServerArgs,
 }
 
 impl HistoryArgs {
     /// Asks the custodian's node and verifies what it says. Nothing is written unless everything holds.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let given = self.anchor.resolve(profile)?;
+        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
+        let against = Against { given, accepted, pin: None };
         let wallet = Wallet::load(&self.wallet)?;
         let control = wallet.control_key(&self.custodian, self.chain.resolve(profile)?)?;
         if let Some(out) = &self.out {
@@ -61,21 +65,19 @@ impl HistoryArgs {
             )
             .help("do not rely on it; ask again, and tell the custodian and the other organizations")
         };
-        let history = AccessHistory::decode(bytes.as_slice()).map_err(|e| lie(&e))?;
+        let history = decode_history(&bytes).map_err(|e| lie(&e))?;
         if history.custodian != control.custodian || history.handle != control.handle {
             return Err(lie(&"it is somebody else's"));
         }
-        let anchor = match given {
-            Some(anchor) => anchor,
-            None => check_genesis(&history.genesis).map_err(|e| lie(&e))?.2,
-        };
-        let (at, slot, accesses) = verify_history(&anchor, &bytes).map_err(|e| lie(&e))?;
+        let own = genesis_hash_in(history.anchor.as_ref()).map_err(|e| lie(&e))?;
+        let shown = verify_history(&against.trust(own), &bytes).map_err(|e| sent(e, lie))?;
         if let Some(out) = &self.out {
             files::write_new(out, &[HISTORY_MAGIC.as_slice(), &bytes].concat(), PRIVATE)?;
         }
-        let mut json = json(&history.custodian, &at, &slot, &accesses);
+        let mut json = json(&shown.custodian, &shown.at, &shown.slot, &shown.accesses);
         json["file"] = json!(self.out);
-        Ok(verdict(given.is_some(), &anchor, text(&at, &slot, &accesses), json))
+        let text = text(&shown.at, &shown.slot, &shown.accesses);
+        Ok(against.verdict(&shown.at.start, text, json))
     }
 }
 
@@ -87,14 +89,15 @@ async fn fetch(node: &Node, control: &ControlKey) -> Result<Vec<u8>, Failure> {
 }
 
 /// A verified history for people.
-pub fn text(at: &AnchoredHeader, slot: &Slot, accesses: &[VerifiedAccess]) -> String {
+pub fn text(at: &AnchoredAt, slot: &Slot, accesses: &[VerifiedAccess]) -> String {
     let state = if slot.frozen { "withdrawn" } else { "not withdrawn" };
     let head = format!(
-        "{} of {} accesses, {state}, as of height {}, {}\n",
+        "{} of {} accesses, {state}, as of height {}, {}\n{}\n",
         accesses.len(),
         slot.access_seq,
         at.header.height,
-        time(at.header.time_ms)
+        time(at.header.time_ms),
+        way(&at.start),
     );
     if accesses.is_empty() {
         return head + "Nobody looked.";
@@ -122,7 +125,7 @@ fn why(request: &DataRequest) -> String {
 }
 
 /// The same for JSON output.
-pub fn json(custodian: &str, at: &AnchoredHeader, slot: &Slot, accesses: &[VerifiedAccess]) -> Value {
+pub fn json(custodian: &str, at: &AnchoredAt, slot: &Slot, accesses: &[VerifiedAccess]) -> Value {
     let list: Vec<Value> = accesses
         .iter()
         .map(|access| {
@@ -132,7 +135,7 @@ pub fn json(custodian: &str, at: &AnchoredHeader, slot: &Slot, accesses: &[Verif
         })
         .collect();
     json!({
-        "custodian": custodian, "chain_id": at.genesis.chain_id, "height": at.header.height, "time_ms": at.header.time_ms,
+        "custodian": custodian, "chain_id": at.header.chain_id, "height": at.header.height, "time_ms": at.header.time_ms,
         "n": slot.access_seq, "frozen": slot.frozen, "withdraw_seq": slot.withdraw_seq, "accesses": list,
     })
 }

@@ -42,6 +42,7 @@ mod revoke;
 mod rotate;
 mod split;
 mod status;
+mod trust;
 mod verify;
 mod views;
 mod wallet;

@@ -6,6 +6,7 @@ use assent_proto::ledger::v1::{ConsentBody, ContactPreferences};
 use serde_json::{json, Value};
 
 use crate::commands::history;
+use crate::commands::trust::way;
 use crate::exit::printable;
 use crate::output::{paragraph, time};
 
@@ -35,8 +36,11 @@ fn proven(pack: &VerifiedPack) -> [String; 4] {
             pack.consents.len(),
             if pack.contact.is_some() { " and contact preferences" } else { "" },
         ),
-        "more than 2/3 of the validators of genesis signed this state of the ledger; each consent and access here is of this handle"
-            .into(),
+        format!(
+            "more than 2/3 of the validators signed this state of the ledger; they follow {}, each signed by those before; each \
+             consent and access here is of this handle",
+            way(&pack.at.start)
+        ),
     ]
 }
 

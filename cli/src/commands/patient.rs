@@ -4,12 +4,14 @@
 use std::path::PathBuf;
 
 use assent_ledger::pack::{decode_pack, history_of, verify_pack, VerifiedPack, MAX_PACK_BYTES, PACK_MAGIC};
+use assent_ledger::receipts::genesis_hash_in;
 use assent_proto::v1::patient_service_client::PatientServiceClient;
 use assent_proto::v1::{GetPackRequest, Patient};
 use serde_json::json;
 
 use crate::commands::packed;
-use crate::commands::verify::{anchor_of, verdict};
+use crate::commands::recoveries::RecoveryArgs;
+use crate::commands::trust::{sent, Against};
 use crate::commands::wallet::{ControlKey, Wallet};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
@@ -61,6 +63,8 @@ pub struct PackArgs {
     #[command(flatten)]
     anchor: AnchorArgs,
     #[command(flatten)]
+    recoveries: RecoveryArgs,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
@@ -73,7 +77,8 @@ enum Asker {
 impl PackArgs {
     /// Asks the custodian's node and verifies what it says. Nothing is written unless everything holds.
     fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let given = self.anchor.resolve(profile)?;
+        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
+        let against = Against { given, accepted, pin: None };
         let asker = self.asker(profile)?;
         files::refuse_existing(&self.out)?;
         let bytes = connect::run(async {
@@ -83,15 +88,15 @@ impl PackArgs {
             };
             fetch(&node, &asker).await
         })?;
-        let genesis = decode_pack(&bytes).and_then(|pack| history_of(&pack)).map_err(|e| lie(&e))?.genesis;
-        let anchor = anchor_of(given, &genesis)?;
-        let pack = verify_pack(&anchor, &bytes).map_err(|e| lie(&e))?;
+        let history = decode_pack(&bytes).and_then(|pack| history_of(&pack)).map_err(|e| lie(&e))?;
+        let own = genesis_hash_in(history.anchor.as_ref()).map_err(|e| lie(&e))?;
+        let pack = verify_pack(&against.trust(own), &bytes).map_err(|e| sent(e, lie))?;
         self.must_be_asked_for(&asker, &pack)?;
         files::write_new(&self.out, &[PACK_MAGIC.as_slice(), &bytes].concat(), PRIVATE)?;
         let mut json = packed::json(&pack);
         json["file"] = json!(self.out);
         let text = format!("{}\nkept in {}", packed::text(&pack).trim_end(), self.out.display());
-        Ok(verdict(given.is_some(), &anchor, text, json))
+        Ok(against.verdict(&pack.at.start, text, json))
     }
 
     fn asker(&self, profile: &Profile) -> Result<Asker, Failure> {

@@ -4,16 +4,17 @@
 use std::path::PathBuf;
 
 use assent_ledger::late::{verify_late_bundle, LATE_MAGIC};
-use assent_ledger::receipt::{verify_receipt, verify_resources, BUNDLE_MAGIC, MAX_BUNDLE_BYTES};
-use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessReceipt, DataRequest, LateBundle, RecordBundle, Signed};
+use assent_ledger::receipts::{check_bundle, Trust, BUNDLE_MAGIC, MAX_BUNDLE_BYTES};
+use assent_proto::ledger::v1::{DataRequest, LateBundle, LateProof, Receipt, RecordBundle};
 use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
 use assent_proto::v1::{Answer, Query, RequestRecordsRequest};
 use prost::Message;
 use serde_json::json;
 
 use crate::commands::check::QueryArgs;
+use crate::commands::recoveries::RecoveryArgs;
 use crate::commands::status::{answer_json, answer_text};
+use crate::commands::trust::sent;
 use crate::commands::verify::{access_fields, access_json, late_fields, late_json};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
@@ -43,6 +44,8 @@ pub struct RequestArgs {
     #[command(flatten)]
     anchor: AnchorArgs,
     #[command(flatten)]
+    recoveries: RecoveryArgs,
+    #[command(flatten)]
     node: NodeArgs,
 }
 
@@ -54,9 +57,9 @@ struct Release {
 
 /// What the records came with.
 enum Proof {
-    Receipt(AccessReceipt),
-    /// The custodian's promise, and the genesis file that has its key: break-glass without quorum.
-    Late(Signed, Vec<u8>),
+    Receipt(Box<Receipt>),
+    /// The custodian's promise: break-glass without quorum.
+    Late(Box<LateProof>),
 }
 
 fn lie(why: &dyn std::fmt::Display) -> Failure {
@@ -68,7 +71,8 @@ impl RequestArgs {
     /// Asks, verifies, writes. Nothing is written unless everything holds.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
-        let anchor = self.anchor.require(profile)?;
+        let hash = self.anchor.require(profile)?;
+        let trust = Trust::Genesis { hash, accepted: self.recoveries.accepted() };
         let request_id = text::request_id(&self.request_id)?;
         files::refuse_existing(&self.out)?;
         let request = RequestRecordsRequest {
@@ -84,18 +88,16 @@ impl RequestArgs {
 
         let Release { answer, proof, resources } = release;
         let receipt = match proof {
-            Proof::Receipt(receipt) => receipt,
-            Proof::Late(promise, genesis) => {
-                let bundle = LateBundle { genesis, late_access: Some(promise), resources };
-                return self.late(&anchor, &query, &request_id, answer, bundle);
+            Proof::Receipt(receipt) => *receipt,
+            Proof::Late(promise) => {
+                let bundle = LateBundle { proof: Some(*promise), resources };
+                return self.late(&trust, &query, &request_id, answer, bundle);
             }
         };
-        let access = verify_receipt(&anchor, &receipt).map_err(|e| lie(&e))?;
-        verify_resources(&access, &resources).map_err(|e| lie(&e))?;
+        let bundle = RecordBundle { proof: Some(receipt), resources };
+        let (_, access) = check_bundle(&trust, &bundle).map_err(|e| sent(e, lie))?;
         answers_query(&access.request, &query)
             .map_err(|field| lie(&format!("the receipt is for another {field}")))?;
-
-        let bundle = RecordBundle { receipt: Some(proven(receipt)), resources };
         let mut bytes = BUNDLE_MAGIC.to_vec();
         bundle.encode(&mut bytes).map_err(|e| Failure::error("ENCODING", e))?;
         files::write_new(&self.out, &bytes, PRIVATE)?;
@@ -114,14 +116,14 @@ impl RequestArgs {
     /// Records that came without quorum go to a file beside: the name that was asked for waits for the receipt.
     fn late(
         &self,
-        anchor: &Hash,
+        trust: &Trust,
         query: &Query,
         request_id: &str,
         answer: Option<Answer>,
         bundle: LateBundle,
     ) -> Result<Report, Failure> {
         let body = bundle.encode_to_vec();
-        let (late, _) = verify_late_bundle(anchor, &body).map_err(|e| lie(&e))?;
+        let (late, _) = verify_late_bundle(trust, &body).map_err(|e| sent(e, lie))?;
         answers_query(&late.request, query)
             .map_err(|field| lie(&format!("the late access is for another {field}")))?;
         let mut path = self.out.clone().into_os_string();
@@ -158,12 +160,12 @@ async fn receive(node: &Node, request: RequestRecordsRequest) -> Result<Release,
     while let Some(message) = node.next(&mut stream).await? {
         if resources.is_empty() && proof.is_none() {
             answer = message.answer;
-            proof = match (message.receipt, message.late_access) {
-                (Some(receipt), _) => Some(Proof::Receipt(receipt)),
-                (None, Some(promise)) => Some(Proof::Late(promise, message.genesis)),
+            proof = match (message.proof, message.late) {
+                (Some(receipt), _) => Some(Proof::Receipt(Box::new(receipt))),
+                (None, Some(promise)) => Some(Proof::Late(Box::new(promise))),
                 (None, None) => None,
             };
-        } else if message.receipt.is_some() || message.late_access.is_some() {
+        } else if message.proof.is_some() || message.late.is_some() {
             return Err(Failure::verification(
                 "BAD_RELEASE",
                 "the node sent two receipts; nothing was written",
@@ -204,9 +206,4 @@ fn answers_query(request: &DataRequest, query: &Query) -> Result<(), &'static st
         ("reason", request.break_glass_reason == query.break_glass_reason),
     ];
     same.iter().find(|(_, same)| !same).map_or(Ok(()), |(field, _)| Err(field))
-}
-
-/// The receipt without the custodian's claims that only a history proves: each byte that remains is covered by the proof.
-fn proven(receipt: AccessReceipt) -> AccessReceipt {
-    AccessReceipt { access_seq: 0, previous_access_head: Vec::new(), ..receipt }
 }

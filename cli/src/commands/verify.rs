@@ -7,22 +7,21 @@ use std::path::PathBuf;
 use assent_ledger::audit::EXPORT_MAGIC;
 use assent_ledger::conviction::{EVIDENCE_MAGIC, MAX_EVIDENCE_BYTES};
 use assent_ledger::genesis::check_genesis;
-use assent_ledger::late::{verify_late_bundle, VerifiedLate, LATE_MAGIC};
+use assent_ledger::late::{decode_late_bundle, verify_late_bundle, VerifiedLate, LATE_MAGIC};
 use assent_ledger::pack::{decode_pack, history_of, verify_pack, PACK_MAGIC};
-use assent_ledger::receipt::{
-    verify_bundle, verify_history, VerifiedAccess, BUNDLE_MAGIC, HISTORY_MAGIC, MAX_BUNDLE_BYTES,
+use assent_ledger::receipts::{
+    decode_bundle, decode_history, genesis_hash_in, verify_bundle, verify_history, VerifiedAccess,
+    BUNDLE_MAGIC, HISTORY_MAGIC, MAX_BUNDLE_BYTES, MAX_BYTES as MAX_RECEIPT_BYTES, RECEIPT_MAGIC,
 };
-use assent_ledger::receipts::{MAX_BYTES as MAX_RECEIPT_BYTES, RECEIPT_MAGIC};
 use assent_ledger::split::{MAX_SPLIT_BYTES, SPLIT_MAGIC};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessEvent, AccessHistory, DataRequest, LateBundle, RecordBundle};
-use prost::Message;
+use assent_proto::ledger::v1::{AccessEvent, DataRequest};
 use serde_json::{json, Value};
 
 use crate::commands::checkpoint::PinArgs;
-use crate::commands::receipt::{self, Given};
 use crate::commands::recoveries::RecoveryArgs;
-use crate::commands::{evidence, history, packed, split};
+use crate::commands::trust::{refused, way, Against};
+use crate::commands::{evidence, history, packed, receipt, split};
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, time, Report};
 use crate::profile::{AnchorArgs, Profile};
@@ -48,32 +47,34 @@ pub struct VerifyArgs {
 impl VerifyArgs {
     /// Verifies. Whatever is in the file that isn't right is a failed verification; only the path is a usage error.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let (anchor, pin) = (self.anchor.resolve(profile)?, self.pin.read()?);
-        let accepted = self.recoveries.accepted();
+        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
+        let against = Against { given, accepted, pin: self.pin.read()? };
         let digests = self.digests.as_deref().map(receipt::read_digests).transpose()?;
         let bytes = self.read()?;
         let magic = bytes.get(..BUNDLE_MAGIC.len()).unwrap_or_default();
         let body = bytes.get(BUNDLE_MAGIC.len()..).unwrap_or_default();
         if magic == RECEIPT_MAGIC {
-            return receipt::verify_file(&Given { anchor, accepted, pin, digests }, body);
+            return receipt::verify_file(&against, digests, body);
         }
-        // An anchor that is silently not used would be worse than none.
-        if pin.is_some() || digests.is_some() {
-            let what = "only a receipt (ASSENTR1) is verified against a checkpoint or a list of digests";
-            return Err(
-                Failure::new(Exit::Undecided, "OTHER_ANCHOR", what).help("give --genesis-hash HASH instead")
-            );
+        // What is silently not used would be worse than an error.
+        if digests.is_some() {
+            let what = "only a receipt (ASSENTR1) is verified against a list of digests";
+            return Err(Failure::new(Exit::Undecided, "OTHER_ANCHOR", what).help("leave out --digests"));
         }
         match magic {
-            magic if magic == BUNDLE_MAGIC => bundle(anchor, body),
-            magic if magic == HISTORY_MAGIC => history_file(anchor, body),
+            magic if magic == BUNDLE_MAGIC => bundle(&against, body),
+            magic if magic == HISTORY_MAGIC => history_file(&against, body),
             magic if magic == EXPORT_MAGIC => {
                 Err(fault("this is a ledger export").help("verify it with `assent audit verify`"))
             }
-            magic if magic == PACK_MAGIC => pack(anchor, body),
-            magic if magic == LATE_MAGIC => late(anchor, body),
-            magic if magic == SPLIT_MAGIC => split::verify(&self.pin.keys()?, body),
-            magic if magic == EVIDENCE_MAGIC => evidence::verify(anchor, &accepted, body),
+            magic if magic == PACK_MAGIC => pack(&against, body),
+            magic if magic == LATE_MAGIC => late(&against, body),
+            magic if magic == SPLIT_MAGIC && against.pin.is_none() => split::verify(&self.pin.keys()?, body),
+            magic if (magic == EVIDENCE_MAGIC || magic == SPLIT_MAGIC) && against.pin.is_some() => {
+                let what = "evidence (ASSENTE1, ASSENTV1) is not verified against a checkpoint";
+                Err(Failure::new(Exit::Undecided, "OTHER_ANCHOR", what).help("leave out --checkpoint"))
+            }
+            magic if magic == EVIDENCE_MAGIC => evidence::verify(against.given, &against.accepted, body),
             _ => Err(fault("neither a receipt nor a bundle nor a history nor a patient pack")),
         }
     }
@@ -122,46 +123,47 @@ pub fn anchor_of(given: Option<Hash>, genesis: &[u8]) -> Result<Hash, Failure> {
     }
 }
 
-fn bundle(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
-    let decoded = RecordBundle::decode(body).map_err(does_not_hold)?;
-    let genesis = decoded.receipt.map(|receipt| receipt.genesis).unwrap_or_default();
-    let anchor = anchor_of(given, &genesis)?;
-    let (access, bundle) = verify_bundle(&anchor, body).map_err(does_not_hold)?;
-    let text = format!("{} resources and their receipt\n", bundle.resources.len())
-        + &fields(&access_fields(&access));
-    let json =
-        json!({ "kind": "bundle", "resources": bundle.resources.len(), "access": access_json(&access) });
-    Ok(verdict(given.is_some(), &anchor, text, json))
+fn bundle(against: &Against, body: &[u8]) -> Result<Report, Failure> {
+    let proof = decode_bundle(body).map_err(does_not_hold)?.proof;
+    let own = genesis_hash_in(proof.and_then(|proof| proof.anchor).as_ref()).map_err(refused)?;
+    let (at, access, bundle) = verify_bundle(&against.trust(own), body).map_err(refused)?;
+    let count = bundle.resources.len();
+    let mut rows = access_fields(&access);
+    rows.push(("proven", way(&at.start)));
+    let text = format!("{count} resources and their receipt\n") + &fields(&rows);
+    let json = json!({ "kind": "bundle", "resources": count, "access": access_json(&access) });
+    Ok(against.verdict(&at.start, text, json))
 }
 
-fn late(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
-    let decoded = LateBundle::decode(body).map_err(does_not_hold)?;
-    let anchor = anchor_of(given, &decoded.genesis)?;
-    let (late, bundle) = verify_late_bundle(&anchor, body).map_err(does_not_hold)?;
+fn late(against: &Against, body: &[u8]) -> Result<Report, Failure> {
+    let proof = decode_late_bundle(body).map_err(does_not_hold)?.proof;
+    let own = genesis_hash_in(proof.and_then(|proof| proof.anchor).as_ref()).map_err(refused)?;
+    let (late, bundle) = verify_late_bundle(&against.trust(own), body).map_err(refused)?;
     let count = bundle.resources.len();
     let text = format!(
         "{count} resources released without quorum: the custodian's word\n\
-         Whether the access is in the ledger, only the receipt shows: request it again by its request id.\n"
+         Whether the access is in the ledger, only the receipt shows: request it again\n\
+         by its request id.\n"
     ) + &fields(&late_fields(&late));
     let json = json!({ "kind": "late", "resources": count, "access": late_json(&late) });
-    Ok(verdict(given.is_some(), &anchor, text, json))
+    Ok(against.verdict(&late.at.start, text, json))
 }
 
-fn history_file(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
-    let decoded = AccessHistory::decode(body).map_err(does_not_hold)?;
-    let anchor = anchor_of(given, &decoded.genesis)?;
-    let (at, slot, accesses) = verify_history(&anchor, body).map_err(does_not_hold)?;
-    let text = history::text(&at, &slot, &accesses);
-    let mut json = history::json(&decoded.custodian, &at, &slot, &accesses);
+fn history_file(against: &Against, body: &[u8]) -> Result<Report, Failure> {
+    let own =
+        genesis_hash_in(decode_history(body).map_err(does_not_hold)?.anchor.as_ref()).map_err(refused)?;
+    let shown = verify_history(&against.trust(own), body).map_err(refused)?;
+    let mut json = history::json(&shown.custodian, &shown.at, &shown.slot, &shown.accesses);
     json["kind"] = "history".into();
-    Ok(verdict(given.is_some(), &anchor, text, json))
+    let text = history::text(&shown.at, &shown.slot, &shown.accesses);
+    Ok(against.verdict(&shown.at.start, text, json))
 }
 
-fn pack(given: Option<Hash>, body: &[u8]) -> Result<Report, Failure> {
+fn pack(against: &Against, body: &[u8]) -> Result<Report, Failure> {
     let history = decode_pack(body).and_then(|pack| history_of(&pack)).map_err(does_not_hold)?;
-    let anchor = anchor_of(given, &history.genesis)?;
-    let pack = verify_pack(&anchor, body).map_err(does_not_hold)?;
-    Ok(verdict(given.is_some(), &anchor, packed::text(&pack), packed::json(&pack)))
+    let own = genesis_hash_in(history.anchor.as_ref()).map_err(refused)?;
+    let pack = verify_pack(&against.trust(own), body).map_err(refused)?;
+    Ok(against.verdict(&pack.at.start, packed::text(&pack), packed::json(&pack)))
 }
 
 /// What holds without an anchor is only consistent: anybody can make a chain of their own.
@@ -194,6 +196,9 @@ pub fn access_fields(access: &VerifiedAccess) -> Vec<(&'static str, String)> {
 pub fn late_fields(late: &VerifiedLate) -> Vec<(&'static str, String)> {
     let mut rows = event_fields(&late.event, &late.request);
     rows.push(("released", format!("{}, without quorum", time(late.event.time_ms))));
+    let header = &late.at.header;
+    rows.push(("keys", format!("of height {}, {}", header.height, time(header.time_ms))));
+    rows.push(("proven", way(&late.at.start)));
     rows
 }
 
@@ -228,6 +233,8 @@ pub fn late_json(late: &VerifiedLate) -> Value {
     json["time_ms"] = late.event.time_ms.into();
     json["time"] = time(late.event.time_ms).into();
     json["commitment"] = hex::encode(late.commitment).into();
+    json["keys_height"] = late.at.header.height.into();
+    json["keys_time_ms"] = late.at.header.time_ms.into();
     json
 }
 

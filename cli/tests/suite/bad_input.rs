@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use assent_ledger::receipt::{BUNDLE_MAGIC, MAX_BUNDLE_BYTES};
+use assent_ledger::receipts::{BUNDLE_MAGIC, MAX_BUNDLE_BYTES};
 
 use crate::program::{assent, Run};
 

@@ -96,10 +96,13 @@ fn request(node: &Node, chain: &Chain, reason: &str) -> Run {
     node.crm(&[&["request"], QUERY, &more, &glass].concat())
 }
 
+fn promise(message: &mut RequestRecordsResponse) -> &mut assent_proto::ledger::v1::Signed {
+    message.late.as_mut().unwrap().late_access.as_mut().unwrap()
+}
+
 /// The messages of a late release.
 fn late(chain: &Chain, reason: &str) -> Vec<Result<RequestRecordsResponse, Status>> {
-    let (promise, genesis) = chain.late(reason);
-    let first = RequestRecordsResponse { late_access: Some(promise), genesis, ..Default::default() };
+    let first = RequestRecordsResponse { late: Some(chain.late(reason)), ..Default::default() };
     let resources = RequestRecordsResponse { resources: chain.resources.clone(), ..Default::default() };
     vec![Ok(first), Ok(resources)]
 }
@@ -116,9 +119,9 @@ fn a_late_release_is_verified_and_kept_beside_until_the_receipt_comes() {
     for (what, messages) in [
         ("another reason", late(&chain, "curious")),
         ("another chain", late(&Chain::new(2, [3; 32], None), "unconscious")),
-        ("no genesis", edit(&|m| m.genesis.clear())),
-        ("a changed byte", edit(&|m| m.late_access.as_mut().unwrap().body[40] ^= 1)),
-        ("nobody's signature", edit(&|m| m.late_access.as_mut().unwrap().signature[3] ^= 1)),
+        ("no anchor", edit(&|m| m.late.as_mut().unwrap().anchor = None)),
+        ("a changed byte", edit(&|m| promise(m).body[40] ^= 1)),
+        ("nobody's signature", edit(&|m| promise(m).signature[3] ^= 1)),
         ("a resource missing", vec![late(&chain, "unconscious").remove(0)]),
     ] {
         node.told.set(|script| script.release = messages);

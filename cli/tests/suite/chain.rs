@@ -15,8 +15,10 @@ use assent_ledger::hash::Context;
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::{inclusion_proof, LogRead};
 use assent_ledger::membership::member;
-use assent_ledger::receipt::{request_hash, sign_message, BUNDLE_MAGIC, HISTORY_MAGIC};
-use assent_ledger::receipts::{from_checkpoint, from_genesis, prove_member, RECEIPT_MAGIC};
+use assent_ledger::receipt::{request_hash, sign_message};
+use assent_ledger::receipts::{
+    from_checkpoint, from_genesis, prove_member, shortened, BUNDLE_MAGIC, HISTORY_MAGIC, RECEIPT_MAGIC,
+};
 use assent_ledger::recovery::{agree, make_plan, plan_hash, sign_plan};
 use assent_ledger::sets::SetRecorder;
 use assent_ledger::state::{slot, slot_key, MemoryState, ReadError, StateRead};
@@ -24,9 +26,10 @@ use assent_ledger::tree::{self, MemoryNodes, NodeRead};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    receipt, AccessClaim, AccessEvent, AccessHistory, AccessReceipt, Anchor, Block, Certificate,
-    CommitSignature, DataRequest, EntryBody, InclusionProof, LateAccess, Operation, Organization, Receipt,
-    RecordAccess, RecordBundle, ReportEvidence, SetConsent, Signed, SlotClaim, Validator, ValidatorSet,
+    receipt, AccessClaim, AccessEvent, AccessHistory, Anchor, Block, Certificate, CommitSignature,
+    DataRequest, EntryBody, HistoryAccess, InclusionProof, LateAccess, LateProof, MemberProof, Operation,
+    Organization, Receipt, RecordAccess, RecordBundle, ReportEvidence, SetConsent, Signed, SlotClaim,
+    Validator, ValidatorSet,
 };
 use assent_proto::v1::{Answer, GetBlockResponse};
 use prost::Message;
@@ -50,7 +53,6 @@ struct Access {
     entry: Vec<u8>,
     event: Vec<u8>,
     salt: [u8; 32],
-    previous_head: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -333,13 +335,12 @@ impl Chain {
             commitment: commit(Context::AccessCommitment, CHAIN, &salt, &event).to_vec(),
         }));
         let (height, leaf) = (self.blocks.len(), self.tip.log.size());
-        let previous_head = slot.access_head.unwrap_or_default();
         self.block(vec![entry.clone()]);
-        self.accesses.push(Access { height, leaf, entry, event, salt, previous_head });
+        self.accesses.push(Access { height, leaf, entry, event, salt });
     }
 
-    /// A late access to what access 1 was to, as a node would give it, with the genesis file.
-    pub fn late(&self, reason: &str) -> (Signed, Vec<u8>) {
+    /// A late access to what access 1 was to, as a node would give it.
+    pub fn late(&self, reason: &str) -> LateProof {
         let first = AccessEvent::decode(self.accesses[1].event.as_slice()).unwrap();
         let request = Signed::decode(first.request.as_slice()).unwrap();
         let request = DataRequest::decode(request.body.as_slice()).unwrap();
@@ -358,34 +359,57 @@ impl Chain {
         };
         let promise = promise.encode_to_vec();
         let promise = sign_message(Context::LateAccess, CHAIN, CUSTODIAN, &self.entries[1], promise);
-        (promise, self.genesis.bytes.clone())
+        LateProof {
+            late_access: Some(promise),
+            anchor: Some(self.anchor(self.blocks.len() - 1)),
+            custodian: self.member(CUSTODIAN),
+            recipient: self.member("birch"),
+        }
     }
 
-    /// The receipt of access `n`, from 0, as a node would give it.
-    pub fn receipt(&self, n: usize) -> AccessReceipt {
+    fn member(&self, id: &str) -> Option<MemberProof> {
+        prove_member(&self.genesis.organizations.iter().map(member).collect::<Vec<_>>(), id)
+    }
+
+    fn anchor(&self, place: usize) -> Anchor {
+        let block = &self.blocks[place];
+        from_genesis(&self.genesis, &[], block.header.clone(), &block.certificate).unwrap()
+    }
+
+    fn claim(&self, n: usize) -> AccessClaim {
         let access = &self.accesses[n];
         let block = &self.blocks[access.height];
         let path = inclusion_proof(&self.state, access.leaf, block.log_size).unwrap();
         let path = path.iter().map(|hash| hash.to_vec()).collect();
-        AccessReceipt {
-            genesis: self.genesis.bytes.clone(),
+        AccessClaim {
             event: access.event.clone(),
             salt: access.salt.to_vec(),
             entry: access.entry.clone(),
             operation: 0,
             inclusion: Some(InclusionProof { index: access.leaf, size: block.log_size, path }),
-            header: block.header.clone(),
-            certificate: Some(block.certificate.clone()),
-            access_seq: n as u64 + 1,
-            previous_access_head: access.previous_head.clone(),
+            recipient: self.member("birch"),
         }
     }
 
-    /// A bundle file, as `assent request` writes it: without what only a history proves.
+    /// The receipt of access `n`, from 0, as a node would give it.
+    pub fn receipt(&self, n: usize) -> Receipt {
+        let anchor = Some(self.anchor(self.accesses[n].height));
+        Receipt { anchor, claim: Some(receipt::Claim::Access(self.claim(n))) }
+    }
+
+    /// A bundle file, as `assent request` writes it.
     pub fn bundle(&self) -> Vec<u8> {
-        let receipt = AccessReceipt { access_seq: 0, previous_access_head: Vec::new(), ..self.receipt(1) };
-        let bundle = RecordBundle { receipt: Some(receipt), resources: self.resources.clone() };
+        let bundle = RecordBundle { proof: Some(self.receipt(1)), resources: self.resources.clone() };
         [BUNDLE_MAGIC.as_slice(), &bundle.encode_to_vec()].concat()
+    }
+
+    fn history_access(&self, n: usize) -> HistoryAccess {
+        let block = &self.blocks[self.accesses[n].height];
+        HistoryAccess {
+            header: block.header.clone(),
+            certificate: Some(shortened(&self.genesis.validators, &block.certificate)),
+            access: Some(self.claim(n)),
+        }
     }
 
     /// The encoded history of the first `accesses` accesses.
@@ -394,18 +418,13 @@ impl Chain {
         let key = slot_key(CHAIN, CUSTODIAN, &self.handle);
         let proof =
             tree::prove(&self.state, self.tip.state_version, &key, Some(&slot.encode_to_vec())).unwrap();
-        let last = self.blocks.last().unwrap();
         let history = AccessHistory {
-            genesis: self.genesis.bytes.clone(),
             custodian: CUSTODIAN.into(),
             handle: self.handle.to_vec(),
-            receipts: (0..accesses)
-                .map(|n| AccessReceipt { genesis: Vec::new(), ..self.receipt(n) })
-                .collect(),
             slot: Some(slot),
             state_proof: proof,
-            header: last.header.clone(),
-            certificate: Some(last.certificate.clone()),
+            anchor: Some(self.anchor(self.blocks.len() - 1)),
+            accesses: (0..accesses).map(|n| self.history_access(n)).collect(),
         };
         history.encode_to_vec()
     }
@@ -428,10 +447,8 @@ impl Chain {
 
     /// Receipt files, all under the last header, by claim.
     pub fn receipt_files(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let last = self.blocks.last().unwrap();
-        let anchor =
-            from_genesis(&self.genesis, self.sets.changes(), last.header.clone(), &last.certificate).unwrap();
-        let access = receipt::Claim::Access(self.access_claim());
+        let anchor = self.anchor(self.blocks.len() - 1);
+        let access = receipt::Claim::Access(self.claim(1));
         let of = |claim| receipt_file(anchor.clone(), claim);
         vec![
             ("slot", of(self.slot_claim(self.handle))),
@@ -447,7 +464,7 @@ impl Chain {
         let path = inclusion_proof(&self.state, size - 1, size).unwrap();
         let anchor = from_checkpoint(size, &path, self.genesis.validators.clone(), last.header.clone());
         let checkpoint = Checkpoint { origin: origin(CHAIN), size, root, extensions: Vec::new() };
-        (checkpoint, receipt_file(anchor, receipt::Claim::Access(self.access_claim())))
+        (checkpoint, receipt_file(anchor, receipt::Claim::Access(self.claim(1))))
     }
 
     fn slot_claim(&self, handle: [u8; 32]) -> receipt::Claim {
@@ -461,13 +478,6 @@ impl Chain {
             state_key: key.to_vec(),
             consents: None,
         })
-    }
-
-    fn access_claim(&self) -> AccessClaim {
-        let AccessReceipt { event, salt, entry, operation, inclusion, .. } = self.receipt(1);
-        let members: Vec<_> = self.genesis.organizations.iter().map(member).collect();
-        let recipient = prove_member(&members, "birch");
-        AccessClaim { event, salt, entry, operation, inclusion, recipient }
     }
 
     /// An export file, and where its records lie.

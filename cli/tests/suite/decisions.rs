@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use assent_ledger::decisions::DECISIONS_MAGIC;
 use assent_ledger::hash::sha256;
-use assent_ledger::receipt::BUNDLE_MAGIC;
+use assent_ledger::receipts::BUNDLE_MAGIC;
 use assent_proto::ledger::v1::{DecisionOpenings, RecordBundle};
 use prost::Message;
 use serde_json::Value;
@@ -148,7 +148,7 @@ fn what_is_not_opened_is_asked_for_and_bundles_help() {
                 file.records.iter().find(|r| sha256(r).as_slice() == digest).unwrap().clone()
             };
             let resources = access.digests.iter().map(of).collect();
-            let bundle = RecordBundle { receipt: None, resources };
+            let bundle = RecordBundle { proof: None, resources };
             folder.write(
                 &format!("bundle-{}", access.access_seq),
                 &[BUNDLE_MAGIC.as_slice(), &bundle.encode_to_vec()].concat(),

@@ -377,7 +377,7 @@ fn refusal(code: Code, reason: &str) -> Status {
 }
 
 fn release(chain: &Chain, n: usize) -> Messages {
-    let first = RequestRecordsResponse { receipt: Some(chain.receipt(n)), ..Default::default() };
+    let first = RequestRecordsResponse { proof: Some(chain.receipt(n)), ..Default::default() };
     let rest = chain
         .resources
         .iter()
@@ -445,7 +445,7 @@ fn a_release_is_written_only_when_everything_holds() {
     lies.push(("a resource twice", edit(&|m| m.push(m[1].clone()))));
     lies.push(("other order", edit(&|m| m.swap(1, 2))));
     lies.push(("changed byte", edit(&|m| m[1].as_mut().unwrap().resources[0][3] ^= 1)));
-    lies.push(("two receipts", edit(&|m| m[1].as_mut().unwrap().receipt = Some(chain.receipt(1)))));
+    lies.push(("two receipts", edit(&|m| m[1].as_mut().unwrap().proof = Some(chain.receipt(1)))));
     lies.push(("another's receipt", release(&chain, 0)));
     lies.push(("another chain", release(&Chain::new(2, [3; 32], None), 1)));
     for (what, messages) in lies {

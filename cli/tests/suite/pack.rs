@@ -10,6 +10,8 @@ use crate::program::{assent, Run};
 
 const GOOD: &[u8] = include_bytes!("../../../ledger/tests/fixtures/pack/good.pack");
 const GENESIS_HASH: &str = include_str!("../../../ledger/tests/fixtures/pack/genesis-hash.txt");
+const CHANGED: &[u8] = include_bytes!("../../../ledger/tests/fixtures/pack/changed.pack");
+const CHANGED_GENESIS: &str = include_str!("../../../ledger/tests/fixtures/pack/changed-genesis-hash.txt");
 const HANDLE: [u8; 32] = [0x11; 32];
 
 struct Folder(tempfile::TempDir);
@@ -68,6 +70,20 @@ fn a_good_pack_holds_and_says_in_words_what_it_proves_and_what_not() {
         (json["proves"].as_array().unwrap().len(), json["unproven"].as_array().unwrap().len()),
         (4, 6)
     );
+}
+
+/// One that was made across a rotation and a change of validators.
+#[test]
+fn a_pack_says_how_many_changes_of_validators_it_went_through() {
+    let folder = Folder::new();
+    let path = folder.write(CHANGED);
+    let arguments = ["verify", path.to_str().unwrap(), "--genesis-hash", CHANGED_GENESIS.trim()];
+    let run = assent(&arguments).exits(0);
+    assert!(run.out.contains("\nfrom genesis, over 2 changes of validators\n"), "{run:?}");
+    let json = assent(&[arguments.as_slice(), &["--output", "json"]].concat()).exits(0).json();
+    assert_eq!((&json["set_changes"], &json["n"]), (&2.into(), &3.into()));
+    // It holds for its own chain only.
+    folder.verify(CHANGED, &[]).exits(3);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use assent_ledger::checkpoint::{sign_note, Checkpoint, KeyKind, VerifierKey};
 use assent_ledger::keys::SigningKey;
-
+use assent_proto::ledger::v1::{Receipt, RecordBundle};
 use assent_proto::v1::receipt_service_server::ReceiptService;
 use assent_proto::v1::*;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use crate::chain::Chain;
@@ -169,7 +170,16 @@ fn a_pinned_receipt_needs_its_checkpoint() {
     for (_, starts_at_genesis) in desk.chain.receipt_files() {
         desk.verify(&starts_at_genesis, &pin).exits(4);
     }
-    desk.verify(&desk.chain.bundle(), &pin).exits(4);
+    for starts_at_genesis in [desk.chain.bundle(), desk.chain.history_file(2)] {
+        let run = desk.verify(&starts_at_genesis, &pin).exits(4);
+        assert_eq!(run.json()["error"]["reason"], "OTHER_ANCHOR");
+    }
+    // A bundle around this receipt needs the checkpoint too.
+    let proof = Some(Receipt::decode(&bytes[8..]).unwrap());
+    let bundle = RecordBundle { proof, resources: desk.chain.resources.clone() };
+    let bundle = [b"ASSENTB1".as_slice(), &bundle.encode_to_vec()].concat();
+    assert_eq!(desk.verify(&bundle, &pin).exits(0).json()["checkpoint"]["signed_by"][0], "witness");
+    desk.verify(&bundle, &["--genesis-hash", &hash]).exits(4);
     // Signed by nobody that is known; of another root; of another size.
     desk.verify(&bytes, &pin[..2]).exits(4);
     let (note, key) = desk.note(&Checkpoint { root: [1; 32], ..checkpoint.clone() }, 7);

@@ -26,7 +26,7 @@ pub use replay::{replay, Replay, Replayed, Verdict};
 
 use crate::encoding::{array, decode, fields, id, EncodingError};
 use crate::hash::sha256;
-use crate::receipt::{MAX_BUNDLE_BYTES, MAX_PARTS};
+use crate::receipts::{MAX_BUNDLE_BYTES, MAX_PARTS};
 
 /// First bytes of a decisions file.
 pub const DECISIONS_MAGIC: &[u8; 8] = b"ASSENTD1";

@@ -1,97 +1,49 @@
 //! From what the reader trusts to a header.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use assent_proto::ledger::v1::{
-    anchor, Anchor, Certificate, CheckpointStart, GenesisStart, Header, MemberProof, ValidatorSet,
+    anchor, Anchor, Certificate, CheckpointStart, GenesisStart, Header, ValidatorSet,
 };
-use prost::Message;
 
-use super::path::root_from;
+use super::keys::{AnchoredAt, Members, Start};
 use super::{read, rule, ReceiptFault, Trust};
 use crate::block::header_hash;
 use crate::certificate::{is_quorum, total_power, validator_set_hash, verify_certificate};
 use crate::checkpoint::origin;
-use crate::encoding::{array, decode, id};
+use crate::encoding::{array, decode, fields_at, id, EncodingError};
 use crate::entry::MAX_ENTRY_BYTES;
 use crate::genesis::check_inner;
 use crate::hash::Hash;
-use crate::keys::PublicKey;
-use crate::log::{leaf_hash, tagged_leaf_hash, verify_inclusion, LEAF_HEADER};
+use crate::log::{tagged_leaf_hash, verify_inclusion, LEAF_HEADER};
 use crate::receipt::{same, same_text, ReceiptError};
-use crate::recovered::Recovered;
-use crate::sets::{walk_sets, FirstSet, Walked};
+use crate::sets::{set_at, walk_sets, FirstSet, SetFrom, Walked, MAX_SET_CHANGES};
 use crate::PROTOCOL_VERSION;
-
-/// Where a receipt starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
-    /// At genesis.
-    Genesis {
-        /// Its hash.
-        hash: Hash,
-        /// Changes of validators on the way to the header.
-        set_changes: usize,
-        /// Recoveries among them: the reader accepted each.
-        recoveries: Vec<Recovered>,
-    },
-    /// At a checkpoint.
-    Checkpoint {
-        /// Leaves in its log.
-        size: u64,
-    },
-}
-
-/// A header that follows from what the reader trusts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AnchoredAt {
-    /// The header.
-    pub header: Header,
-    /// Its hash.
-    pub hash: Hash,
-    /// Where it was come from.
-    pub start: Start,
-    /// Root of the tree of members whose keys count at the header.
-    members_root: Vec<u8>,
-}
-
-impl AnchoredAt {
-    /// The entry key of an organization that a proof shows to be a member at the header.
-    pub(super) fn entry_key(&self, id: &str, proof: Option<&MemberProof>) -> Result<PublicKey, ReceiptError> {
-        let missing = || ReceiptError::Rule("the proof of a member's keys is missing");
-        let proof = proof.ok_or_else(missing)?;
-        let (member, path) = (proof.member.as_ref().ok_or_else(missing)?, proof.path.as_ref());
-        same_text("member whose keys are shown", id, &member.id)?;
-        let root = root_from(&leaf_hash(&member.encode_to_vec()), path.ok_or_else(missing)?)?;
-        same("root of the members", &self.members_root, &root)?;
-        if member.entry_key.is_empty() {
-            return Err(ReceiptError::Rule("the member's entry key was suspended at the header"));
-        }
-        Ok(array("Member", "entry_key", &member.entry_key)?)
-    }
-}
 
 /// The genesis hash that a receipt starts at: not to be trusted for that. None for one that starts at a checkpoint.
 pub fn genesis_hash_of(bytes: &[u8]) -> Result<Option<Hash>, ReceiptFault> {
-    match read(bytes)?.anchor.and_then(|anchor| anchor.start) {
+    genesis_hash_in(read(bytes)?.anchor.as_ref())
+}
+
+/// The same of any file's anchor.
+pub fn genesis_hash_in(anchor: Option<&Anchor>) -> Result<Option<Hash>, ReceiptFault> {
+    match anchor.and_then(|anchor| anchor.start.as_ref()) {
         Some(anchor::Start::Genesis(start)) => Ok(Some(check_inner(&start.genesis)?.2)),
         _ => Ok(None),
     }
 }
 
+/// Refuses, before anything is decoded, more changes than a chain may have in the anchor at `path` of a message.
+pub(crate) fn limit_changes(message: &'static str, bytes: &[u8], path: &[u32]) -> Result<(), EncodingError> {
+    // Beside the changes genesis and a certificate.
+    fields_at(message, bytes, path, MAX_SET_CHANGES + 2).map(|_| ())
+}
+
 pub(super) fn verify(trust: &Trust, anchor: &Anchor) -> Result<AnchoredAt, ReceiptFault> {
-    let header: Header = decode("Header", &anchor.header, MAX_ENTRY_BYTES)?;
-    id("Header", "chain_id", &header.chain_id)?;
-    if header.protocol_version != PROTOCOL_VERSION || header.height == 0 {
-        return rule("the header is of another protocol version, or of height 0");
-    }
-    let hash = header_hash(&header.chain_id, &anchor.header);
     match (trust, &anchor.start) {
-        (Trust::Genesis { hash: expected, accepted }, Some(anchor::Start::Genesis(start))) => {
-            from_genesis((expected, accepted), header, hash, start)
-        }
         (Trust::Checkpoint { origin, size, root }, Some(anchor::Start::Checkpoint(start))) => {
-            from_checkpoint((origin, *size, root), header, hash, &anchor.header, start)
+            from_checkpoint((origin, *size, root), &anchor.header, start)
         }
         (Trust::Genesis { .. }, Some(anchor::Start::Checkpoint(start))) => {
             let why = format!(
@@ -100,42 +52,111 @@ pub(super) fn verify(trust: &Trust, anchor: &Anchor) -> Result<AnchoredAt, Recei
             );
             Err(ReceiptFault::OtherAnchor(why))
         }
-        (Trust::Checkpoint { .. }, Some(anchor::Start::Genesis(_))) => {
-            let why = "it starts at genesis: give the genesis hash with --genesis-hash".to_owned();
-            Err(ReceiptFault::OtherAnchor(why))
-        }
-        (_, None) => rule("the receipt starts nowhere"),
+        _ => Ok(SetChain::verify(trust, anchor, 0)?.1),
     }
 }
 
-fn from_genesis(
-    (expected, accepted): (&Hash, &BTreeSet<Hash>),
-    header: Header,
-    hash: Hash,
-    start: &GenesisStart,
-) -> Result<AnchoredAt, ReceiptFault> {
-    let (genesis, first, genesis_hash) = check_inner(&start.genesis)?;
-    if genesis_hash != *expected {
-        let (expected, found) = (hex::encode(expected), hex::encode(genesis_hash));
-        return Err(ReceiptError::GenesisHash { expected, found }.into());
+/// The validator sets that an anchor leads through from genesis.
+#[derive(Debug)]
+pub(crate) struct SetChain {
+    chain_id: String,
+    start: Start,
+    sets: Vec<SetFrom>,
+    members: Arc<[Members]>,
+}
+
+impl SetChain {
+    /// The sets of an anchor that starts at genesis, and its header. The last set is that of the header; `ahead` heights more
+    /// may be shown.
+    pub(crate) fn verify(
+        trust: &Trust,
+        anchor: &Anchor,
+        ahead: u64,
+    ) -> Result<(Self, AnchoredAt), ReceiptFault> {
+        let start = match (trust, &anchor.start) {
+            (_, None) => return rule("the receipt starts nowhere"),
+            (_, Some(anchor::Start::Checkpoint(_))) => return rule("this does not start at a checkpoint"),
+            (Trust::Checkpoint { .. }, Some(anchor::Start::Genesis(_))) => {
+                let why = "it starts at genesis: give the genesis hash with --genesis-hash".to_owned();
+                return Err(ReceiptFault::OtherAnchor(why));
+            }
+            (Trust::Genesis { hash, accepted }, Some(anchor::Start::Genesis(start))) => {
+                (hash, accepted, start)
+            }
+        };
+        let (expected, accepted, start) = start;
+        let chain = Self::from_genesis(expected, accepted, start)?;
+        let at = chain.header(&anchor.header, start.certificate.as_ref())?;
+        match chain.sets.last() {
+            Some((from, _)) if *from <= at.header.height.saturating_add(ahead) => Ok((chain, at)),
+            _ => rule("the header is older than the validator set that is shown for it"),
+        }
     }
-    let chain_id = genesis.chain_id.as_str();
-    same_text("chain id of the header", chain_id, &header.chain_id)?;
-    let first = FirstSet { chain_id, validators: &first, genesis_hash: &genesis_hash, accepted };
-    let Walked { sets, recoveries } = walk_sets(&first, &start.changes)?;
-    let Some((from, set)) = sets.last() else { return rule("there is no validator set") };
-    if header.height < *from {
-        return rule("the header is older than the validator set that is shown for it");
+
+    fn from_genesis(
+        expected: &Hash,
+        accepted: &BTreeSet<Hash>,
+        start: &GenesisStart,
+    ) -> Result<Self, ReceiptFault> {
+        let (genesis, first, genesis_hash) = check_inner(&start.genesis)?;
+        if genesis_hash != *expected {
+            let (expected, found) = (hex::encode(expected), hex::encode(genesis_hash));
+            return Err(ReceiptError::GenesisHash { expected, found }.into());
+        }
+        let chain_id = genesis.chain_id;
+        let first =
+            FirstSet { chain_id: &chain_id, validators: &first, genesis_hash: &genesis_hash, accepted };
+        let Walked { sets, recoveries } = walk_sets(&first, &start.changes)?;
+        for (change, (_, set)) in start.changes.iter().zip(&sets) {
+            must_be_short(set, change.certificate.as_ref())?;
+        }
+        let mut since_ms = vec![0];
+        for change in &start.changes {
+            since_ms.push(decode::<Header>("Header", &change.header, MAX_ENTRY_BYTES)?.time_ms);
+        }
+        let members = sets.iter().zip(since_ms).map(|((from, set), since_ms)| Members {
+            from: *from,
+            root: set.members_root.clone(),
+            since_ms,
+        });
+        let start = Start::Genesis { hash: genesis_hash, set_changes: start.changes.len(), recoveries };
+        Ok(Self { start, members: members.collect(), sets, chain_id })
     }
-    same_set(&header, set)?;
-    for (change, (_, set)) in start.changes.iter().zip(&sets) {
-        must_be_short(set, change.certificate.as_ref())?;
+
+    /// A header with precommits by the set of its height.
+    pub(crate) fn header(
+        &self,
+        bytes: &[u8],
+        certificate: Option<&Certificate>,
+    ) -> Result<AnchoredAt, ReceiptFault> {
+        let (header, hash) = read_header(bytes)?;
+        same_text("chain id of the header", &self.chain_id, &header.chain_id)?;
+        let Some(set) = set_at(&self.sets, header.height) else { return rule("there is no validator set") };
+        same_set(&header, set)?;
+        let certificate = must_be_short(set, certificate)?;
+        verify_certificate(&self.chain_id, set, header.height, &hash, certificate)
+            .map_err(|e| ReceiptError::Certificate(e.to_string()))?;
+        Ok(AnchoredAt { header, hash, start: self.start.clone(), members: self.members.clone() })
     }
-    let certificate = must_be_short(set, start.certificate.as_ref())?;
-    verify_certificate(chain_id, set, header.height, &hash, certificate)
-        .map_err(|e| ReceiptError::Certificate(e.to_string()))?;
-    let start = Start::Genesis { hash: genesis_hash, set_changes: start.changes.len(), recoveries };
-    Ok(AnchoredAt { header, hash, start, members_root: set.members_root.clone() })
+
+    /// Refuses a chain that does not come to the set which votes after a header of it.
+    pub(crate) fn must_reach_next(&self, header: &Header) -> Result<(), ReceiptFault> {
+        let Some(set) = set_at(&self.sets, header.height.saturating_add(1)) else {
+            return rule("there is no validator set");
+        };
+        let found = validator_set_hash(&header.chain_id, set);
+        Ok(same("validator set after the header", &header.next_validator_set_hash, &found)?)
+    }
+}
+
+fn read_header(bytes: &[u8]) -> Result<(Header, Hash), ReceiptFault> {
+    let header: Header = decode("Header", bytes, MAX_ENTRY_BYTES)?;
+    id("Header", "chain_id", &header.chain_id)?;
+    if header.protocol_version != PROTOCOL_VERSION || header.height == 0 {
+        return rule("the header is of another protocol version, or of height 0");
+    }
+    let hash = header_hash(&header.chain_id, bytes);
+    Ok((header, hash))
 }
 
 fn same_set(header: &Header, set: &ValidatorSet) -> Result<(), ReceiptError> {
@@ -162,11 +183,10 @@ fn must_be_short<'a>(
 /// The header is the last leaf that its block adds, so its place is known.
 fn from_checkpoint(
     (pinned, size, root): (&str, u64, &Hash),
-    header: Header,
-    hash: Hash,
     bytes: &[u8],
     start: &CheckpointStart,
 ) -> Result<AnchoredAt, ReceiptFault> {
+    let (header, hash) = read_header(bytes)?;
     if start.size != size {
         let why = format!("it starts at a checkpoint of {} leaves, the given one has {size}", start.size);
         return Err(ReceiptFault::OtherAnchor(why));
@@ -180,5 +200,6 @@ fn from_checkpoint(
     }
     let Some(set) = &start.validators else { return rule("the validator set is missing") };
     same_set(&header, set)?;
-    Ok(AnchoredAt { header, hash, start: Start::Checkpoint { size }, members_root: set.members_root.clone() })
+    let members = [Members { from: 0, root: set.members_root.clone(), since_ms: 0 }];
+    Ok(AnchoredAt { header, hash, start: Start::Checkpoint { size }, members: members.into() })
 }

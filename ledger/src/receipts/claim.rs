@@ -1,8 +1,8 @@
-//! What stands under a header: slots, permits, accesses.
+//! What stands in the state under a header: slots, and what permits were decided on.
 
 use assent_proto::ledger::v1::{
-    consent_opening, AccessClaim, AccessReceipt, AllConsents, ConsentEntry, ConsentOpening, DataRequest,
-    Decision, DecisionClaim, OneConsent, PolicySlot, Slot, SlotClaim,
+    consent_opening, AllConsents, ConsentEntry, ConsentOpening, DataRequest, Decision, DecisionClaim,
+    OneConsent, PolicySlot, Slot, SlotClaim,
 };
 use prost::Message;
 
@@ -13,13 +13,16 @@ use crate::consent::consent_commitment;
 use crate::encoding::{array, decode, id};
 use crate::entry::MAX_ENTRY_BYTES;
 use crate::hash::{Context, Hash};
-use crate::receipt::{
-    request_hash, same, same_text, verify_access_under, verify_message, ReceiptError, VerifiedAccess,
-};
+use crate::receipt::{request_hash, same, same_text, verify_message, ReceiptError};
 use crate::state::{policy_key, slot_key};
 use crate::tree;
 
-fn in_state(at: &AnchoredAt, key: &Hash, value: Option<Vec<u8>>, proof: &[u8]) -> Result<(), ReceiptError> {
+pub(super) fn in_state(
+    at: &AnchoredAt,
+    key: &Hash,
+    value: Option<Vec<u8>>,
+    proof: &[u8],
+) -> Result<(), ReceiptError> {
     let root = array("Header", "state_root", &at.header.state_root)?;
     match tree::verify(&root, key, value.as_deref(), proof) {
         true => Ok(()),
@@ -134,17 +137,4 @@ pub(super) fn decision(at: &AnchoredAt, claim: &DecisionClaim) -> Result<Verifie
         }
     }
     Ok(VerifiedDecision { request, decision, slot: slot.clone(), policy_shown: claim.policy.is_some() })
-}
-
-pub(super) fn access(at: &AnchoredAt, claim: &AccessClaim) -> Result<VerifiedAccess, ReceiptFault> {
-    let receipt = AccessReceipt {
-        event: claim.event.clone(),
-        salt: claim.salt.clone(),
-        entry: claim.entry.clone(),
-        operation: claim.operation,
-        inclusion: claim.inclusion.clone(),
-        ..Default::default()
-    };
-    let key_of = |id: &str| at.entry_key(id, claim.recipient.as_ref());
-    Ok(verify_access_under(&at.header, &at.hash, &receipt, key_of)?)
 }

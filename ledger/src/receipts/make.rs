@@ -20,8 +20,9 @@ use crate::sets::set_after;
 #[error("a receipt can't be made: {0}")]
 pub struct MakeError(&'static str);
 
-/// Leaves out signatures that are not needed, those of the least power first.
-fn shortened(set: &ValidatorSet, certificate: &Certificate) -> Certificate {
+/// A certificate as receipts carry it, of the set that voted: without signatures that are not needed, those of the least power
+/// first.
+pub fn shortened(set: &ValidatorSet, certificate: &Certificate) -> Certificate {
     let power = |address: &[u8]| set.validators.iter().find(|v| v.vote_key == address).map_or(0, |v| v.power);
     let mut kept: Vec<_> = certificate.signatures.iter().map(|s| (power(&s.address), s.clone())).collect();
     let total = total_power(set);
@@ -38,7 +39,7 @@ fn shortened(set: &ValidatorSet, certificate: &Certificate) -> Certificate {
     Certificate { signatures, ..certificate.clone() }
 }
 
-/// An anchor from genesis. `changes` are all that lead to the set that voted on the header.
+/// An anchor from genesis. `changes` are all that lead to the set that voted on the header, or to the one after it.
 pub fn from_genesis(
     genesis: &CheckedGenesis,
     changes: &[SetChange],
@@ -48,15 +49,19 @@ pub fn from_genesis(
     let file: GenesisFile = decode("GenesisFile", &genesis.bytes, MAX_GENESIS_BYTES)
         .map_err(|_| MakeError("the genesis file does not decode"))?;
     let mut set = genesis.validators.clone();
+    let mut voters = None;
     let mut short = Vec::with_capacity(changes.len());
     for change in changes {
         let (Some(certificate), Some(next)) = (&change.certificate, set_after(change)) else {
             return Err(MakeError("a change of validators has no certificate or no set"));
         };
+        if change.header == header {
+            voters = Some(set.clone());
+        }
         short.push(SetChange { certificate: Some(shortened(&set, certificate)), ..change.clone() });
         set = next;
     }
-    let certificate = Some(shortened(&set, certificate));
+    let certificate = Some(shortened(voters.as_ref().unwrap_or(&set), certificate));
     let start = GenesisStart { genesis: file.genesis, changes: short, certificate };
     Ok(Anchor { header, start: Some(anchor::Start::Genesis(start)) })
 }

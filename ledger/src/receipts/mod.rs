@@ -14,8 +14,12 @@
 //! Every byte is covered: a changed or surplus one is refused, signatures beyond a quorum too. A receipt that starts at genesis
 //! shows what that chain of sets signed; that the same validators signed no second chain only a checkpoint shows that others saw.
 
+mod access;
 mod anchor;
+mod bundle;
 mod claim;
+mod history;
+mod keys;
 mod make;
 mod path;
 
@@ -27,11 +31,19 @@ use crate::commitment::ConsentLeaf;
 use crate::encoding::{decode, EncodingError};
 use crate::genesis::GenesisError;
 use crate::hash::Hash;
-use crate::receipt::{ReceiptError, VerifiedAccess};
+use crate::receipt::ReceiptError;
 use crate::sets::SetError;
 
-pub use anchor::{genesis_hash_of, AnchoredAt, Start};
-pub use make::{from_checkpoint, from_genesis, one_consent, prove_member, MakeError};
+pub use access::VerifiedAccess;
+pub use anchor::{genesis_hash_in, genesis_hash_of};
+pub(crate) use anchor::{limit_changes, SetChain};
+pub(crate) use bundle::limit_parts;
+pub use bundle::{
+    check_bundle, decode_bundle, verify_bundle, BUNDLE_MAGIC, MAX_BUNDLE_BYTES, MAX_PARTS, MAX_PROOF_BYTES,
+};
+pub use history::{decode_history, verify_history, VerifiedHistory, HISTORY_MAGIC, MAX_HISTORY_BYTES};
+pub use keys::{AnchoredAt, Start, MAX_KEY_AGE_MS};
+pub use make::{from_checkpoint, from_genesis, one_consent, prove_member, shortened, MakeError};
 pub use path::tree_path;
 
 /// First bytes of a receipt file.
@@ -161,7 +173,11 @@ fn read(bytes: &[u8]) -> Result<Receipt, ReceiptFault> {
 
 /// Verifies a receipt (without its magic).
 pub fn verify(trust: &Trust, bytes: &[u8]) -> Result<Verified, ReceiptFault> {
-    let receipt = read(bytes)?;
+    verify_receipt(trust, &read(bytes)?)
+}
+
+/// The same of one that came inside something else.
+pub fn verify_receipt(trust: &Trust, receipt: &Receipt) -> Result<Verified, ReceiptFault> {
     let (Some(anchor), Some(claim)) = (&receipt.anchor, &receipt.claim) else {
         return rule("the receipt has no anchor or no claim");
     };
@@ -169,7 +185,7 @@ pub fn verify(trust: &Trust, bytes: &[u8]) -> Result<Verified, ReceiptFault> {
     let claim = match claim {
         receipt::Claim::Slot(slot) => Claim::Slot(Box::new(claim::slot(&at, slot)?)),
         receipt::Claim::Decision(decision) => Claim::Decision(Box::new(claim::decision(&at, decision)?)),
-        receipt::Claim::Access(access) => Claim::Access(Box::new(claim::access(&at, access)?)),
+        receipt::Claim::Access(access) => Claim::Access(Box::new(access::access(&at, access)?)),
     };
     Ok(Verified { at, claim })
 }

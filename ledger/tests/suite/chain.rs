@@ -13,10 +13,14 @@ use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::{sha256, Hash};
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::LogRead;
+use assent_ledger::membership;
+use assent_ledger::receipts::prove_member;
+use assent_ledger::sets::SetRecorder;
 use assent_ledger::state::{organization, MemoryState, ReadError, StateRead};
 use assent_ledger::tree::{MemoryNodes, NodeRead};
 use assent_proto::ledger::v1::{
-    Certificate, CommitSignature, EntryBody, Operation, Organization, Validator, ValidatorSet,
+    Block, Certificate, CommitSignature, EntryBody, MemberProof, Operation, Organization, SetChange,
+    Validator, ValidatorSet,
 };
 use prost::Message;
 
@@ -87,6 +91,7 @@ pub struct Chain {
     keys: BTreeMap<Vec<u8>, SigningKey>,
     /// Validator sets that vote from the height after.
     sets: BTreeMap<u64, Vec<u8>>,
+    recorder: SetRecorder,
 }
 
 /// A block at height 1: no operation but those of governance looks at it.
@@ -136,6 +141,7 @@ impl Chain {
             sequences: BTreeMap::new(),
             keys: BTreeMap::new(),
             sets: BTreeMap::new(),
+            recorder: SetRecorder::default(),
         }
     }
 
@@ -153,7 +159,7 @@ impl Chain {
     }
 
     /// The key that signs an organization's entries now.
-    fn present_entry_key(&self, author: &str) -> SigningKey {
+    pub fn present_entry_key(&self, author: &str) -> SigningKey {
         let stored = organization(&self.store, CHAIN, author).unwrap().unwrap_or_default();
         self.keys.get(&stored.entry_key).cloned().unwrap_or_else(|| self.entry_key(author))
     }
@@ -207,6 +213,7 @@ impl Chain {
     pub fn take(&mut self, block: Vec<u8>) {
         let applied = self.apply(&block).unwrap();
         self.store.take(&applied);
+        self.recorder.block(&applied.tip, &Block::decode(block.as_slice()).unwrap());
         self.certificate = self.certify_by_all(&applied.tip).encode_to_vec();
         if applied.tip.validators != applied.tip.voters {
             self.sets.insert(applied.tip.height, applied.tip.validators.encode_to_vec());
@@ -221,6 +228,13 @@ impl Chain {
         let (block, applied, dropped) = self.propose(entries);
         assert_eq!(dropped, vec![]);
         assert_eq!(self.apply(&block).unwrap().tip, applied.tip);
+        self.take(block);
+    }
+
+    /// Commits an empty block so long after the last one.
+    pub fn pause(&mut self, ms: u64) {
+        let proposal = Proposal { now_ms: self.tip.time_ms + ms, ..self.proposal() };
+        let (block, ..) = build_block(&self.tip, &self.store, vec![], &proposal, &verify_batch).unwrap();
         self.take(block);
     }
 
@@ -246,6 +260,29 @@ impl Chain {
 
     fn precommit(&self, height: u64, header_hash: &Hash, signer: &str) -> CommitSignature {
         commit_signature(&self.vote_key(signer), height, header_hash)
+    }
+
+    /// Changes of validators that lead to those who voted on the last block.
+    pub fn changes(&self) -> &[SetChange] {
+        self.recorder.changes()
+    }
+
+    /// The same, to those who vote on the next one.
+    pub fn next_changes(&self) -> Vec<SetChange> {
+        let mut recorder = self.recorder.clone();
+        recorder.certificate(&self.certificate);
+        recorder.changes().to_vec()
+    }
+
+    /// Certificate over the last block.
+    pub fn certificate(&self) -> Certificate {
+        Certificate::decode(self.certificate.as_slice()).unwrap()
+    }
+
+    /// Members' keys as they count after the last block.
+    pub fn member(&self, id: &str) -> Option<MemberProof> {
+        let members = membership::membership(&self.store, CHAIN).unwrap().organizations;
+        prove_member(&members.iter().map(membership::member).collect::<Vec<_>>(), id)
     }
 
     /// The whole chain as an auditor gets it.

@@ -198,6 +198,7 @@ impl Story {
             digests_root: digests_root(said.records.iter().map(Vec::as_slice)).to_vec(),
             time_ms: self.chain.tip.time_ms,
             late: false,
+            height: self.chain.tip.height,
         };
         (event, reasons)
     }

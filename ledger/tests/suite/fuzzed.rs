@@ -65,7 +65,7 @@ fn good_files() -> Files {
     }
     add(&mut files, "pack", "history", history(&plain, receipts).encode_to_vec());
     add(&mut files, "pack", "bundle", bundles[1].encode_to_vec());
-    add(&mut files, "pack", "late", late::bundle(&plain).encode_to_vec());
+    add(&mut files, "pack", "late", late::late_release().1.encode_to_vec());
     add(&mut files, "pack", "evidence", evidence_file(&plain));
     let further = further(world.chain.clone());
     for (name, author, operation) in operations(&further) {

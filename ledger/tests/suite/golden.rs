@@ -28,9 +28,10 @@ use prost::Message;
 
 use crate::chain::{key, Chain, CHAIN, START_MS};
 use crate::governance::{self as governed, evidence};
+use crate::late::late_release;
 use crate::receipt_files::World;
 use crate::records::{
-    by_patient, cancel, history, lone_receipt, op, patient, record_access, request, set_consent, set_policy,
+    by_patient, cancel, history, op, patient, receipt, record_access, request, set_consent, set_policy,
     three_accesses, with_key, withdraw, HANDLE,
 };
 
@@ -195,7 +196,7 @@ fn hashes(lines: &mut Lines) {
 }
 
 fn chain(lines: &mut Lines) {
-    let (chain, accesses, receipts, bundles) = three_accesses();
+    let (chain, accesses, shown, bundles) = three_accesses();
     lines.add("genesis/file", &chain.file);
     lines.add("genesis/hash", chain.genesis.hash);
     lines.add("validator-set-hash", validator_set_hash(CHAIN, &chain.genesis.validators));
@@ -212,10 +213,11 @@ fn chain(lines: &mut Lines) {
         lines.add(&format!("state/{}", hex::encode(key)), value);
     }
     lines.add("access-event", accesses[2].event.encode_to_vec());
-    lines.add_long("receipt/3", &lone_receipt(&chain, &accesses[2]).encode_to_vec());
+    lines.add_long("receipt/3", &receipt(&chain, &accesses[2]).encode_to_vec());
     lines.add_long("bundle/3", &bundles[2].encode_to_vec());
     lines.add("state-proof", history(&chain, vec![]).state_proof);
-    lines.add_long("history", &history(&chain, receipts).encode_to_vec());
+    lines.add_long("history", &history(&chain, shown).encode_to_vec());
+    lines.add_long("late-release", &late_release().1.encode_to_vec());
     lines.add_long("export", &chain.export());
 }
 

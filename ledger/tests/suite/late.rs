@@ -3,26 +3,28 @@
 use assent_ledger::commitment::commit;
 use assent_ledger::hash::Context;
 use assent_ledger::late::{late_hash, verify_late, verify_late_bundle};
-use assent_ledger::receipt::{request_hash, sign_message, verify_history, verify_receipt};
-use assent_proto::ledger::v1::{AccessEvent, DataRequest, LateAccess, LateBundle, Signed};
+use assent_ledger::receipt::{request_hash, sign_message};
+use assent_ledger::receipts::{verify_history, verify_receipt, Trust};
+use assent_proto::ledger::v1::{AccessEvent, DataRequest, LateAccess, LateBundle, LateProof, Signed};
 use prost::Message;
 
 use crate::chain::{Chain, CHAIN};
+use crate::flips::{each_flip, one_bit};
 use crate::records::{
-    history, lone_receipt, numbered_receipt, op, patient, record_access, request, set_consent, set_policy,
-    with_key, Access,
+    anchor, history, history_access, op, patient, receipt, record_access, request, set_consent, set_policy,
+    trust, with_key, Access,
 };
 
 type EditEvent<'a> = dyn Fn(&Chain, &mut AccessEvent) + 'a;
 type EditPromise<'a> = dyn Fn(&mut LateAccess) + 'a;
 
-fn signed_request(chain: &Chain, reason: &str) -> Vec<u8> {
+pub fn signed_request(chain: &Chain, reason: &str) -> Vec<u8> {
     let body = DataRequest { break_glass_reason: reason.into(), ..request("birch", 1) }.encode_to_vec();
-    sign_message(Context::Request, CHAIN, "birch", &chain.entry_key("birch"), body).encode_to_vec()
+    sign_message(Context::Request, CHAIN, "birch", &chain.present_entry_key("birch"), body).encode_to_vec()
 }
 
 /// An access that Cedar decided under consent sequence 2 and policy sequence 1.
-fn late(chain: &Chain) -> Access {
+pub fn late(chain: &Chain) -> Access {
     let mut access = Access::new(chain, "birch", 1, 2);
     access.event.request = signed_request(chain, "unconscious");
     access.event.outcome = "PERMIT_OVERRIDE".into();
@@ -48,9 +50,9 @@ fn recorded(edit: &EditEvent) -> Result<(), String> {
     let commitment = commit(Context::AccessCommitment, CHAIN, &access.salt, &access.event.encode_to_vec());
     let entry = chain.entry("cedar", vec![op(record_access("cedar", 3, 2, commitment))]);
     chain.commit(vec![entry]);
-    let alone = verify_receipt(&chain.genesis.hash, &lone_receipt(&chain, &access));
-    let bytes = history(&chain, vec![numbered_receipt(&chain, &access, 1, &[])]).encode_to_vec();
-    let all = verify_history(&chain.genesis.hash, &bytes);
+    let alone = verify_receipt(&trust(&chain), &receipt(&chain, &access));
+    let bytes = history(&chain, vec![history_access(&chain, &access)]).encode_to_vec();
+    let all = verify_history(&trust(&chain), &bytes);
     assert_eq!(all.is_ok(), alone.is_ok());
     alone.map(|_| ()).map_err(|e| e.to_string())
 }
@@ -79,13 +81,30 @@ fn only_break_glass_is_recorded_under_newer_sequences() {
     }
 }
 
+/// The custodian's word with the keys of both sides.
+fn proof(chain: &Chain, late_access: Signed) -> LateProof {
+    LateProof {
+        late_access: Some(late_access),
+        anchor: Some(anchor(chain)),
+        custodian: chain.member("cedar"),
+        recipient: chain.member("birch"),
+    }
+}
+
+/// A chain of one block.
+fn begun() -> Chain {
+    let mut chain = Chain::new();
+    chain.commit(vec![]);
+    chain
+}
+
 fn signed_by(chain: &Chain, organization: &str, context: Context, late: &LateAccess) -> Signed {
     sign_message(context, CHAIN, organization, &chain.entry_key(organization), late.encode_to_vec())
 }
 
 #[test]
 fn a_late_access_is_the_custodians_word_for_one_request() {
-    let chain = Chain::new();
+    let chain = begun();
     let access = late(&chain);
     let hash_of = |event: &AccessEvent| {
         let request = Signed::decode(event.request.as_slice()).unwrap();
@@ -98,7 +117,7 @@ fn a_late_access_is_the_custodians_word_for_one_request() {
     };
     let good = promise(&access.event);
     let signed = signed_by(&chain, "cedar", Context::LateAccess, &good);
-    let verified = verify_late(&chain.genesis, &signed).unwrap();
+    let verified = verify_late(&trust(&chain), &proof(&chain, signed.clone())).unwrap();
     assert_eq!(verified.event, access.event);
     assert_eq!(verified.request.break_glass_reason, "unconscious");
     assert_eq!(verified.hash, late_hash(CHAIN, &signed.body));
@@ -107,8 +126,9 @@ fn a_late_access_is_the_custodians_word_for_one_request() {
         commit(Context::AccessCommitment, CHAIN, &access.salt, &access.event.encode_to_vec())
     );
 
-    let refuse =
-        |what: &str, signed: &Signed| assert!(verify_late(&chain.genesis, signed).is_err(), "{what}");
+    let refuse = |what: &str, signed: &Signed| {
+        assert!(verify_late(&trust(&chain), &proof(&chain, signed.clone())).is_err(), "{what}");
+    };
     refuse("for another purpose", &signed_by(&chain, "cedar", Context::Decision, &good));
     refuse("by the recipient", &signed_by(&chain, "birch", Context::LateAccess, &good));
     refuse("in another name", &Signed { organization: "elm".into(), ..signed.clone() });
@@ -118,12 +138,15 @@ fn a_late_access_is_the_custodians_word_for_one_request() {
         ..signed
     };
     refuse("another event", &other);
-    let edits: [(&str, &EditPromise); 8] = [
+    let edits: [(&str, &EditPromise); 9] = [
         ("another request's hash", &|l| l.request_hash[0] ^= 1),
         ("a short salt", &|l| l.salt.truncate(31)),
         ("in time", &|l| l.event = AccessEvent { late: false, ..access.event.clone() }.encode_to_vec()),
         ("a permit", &|l| {
             l.event = AccessEvent { outcome: "PERMIT".into(), ..access.event.clone() }.encode_to_vec();
+        }),
+        ("decided after a block that is not there", &|l| {
+            l.event = AccessEvent { height: 2, ..access.event.clone() }.encode_to_vec();
         }),
         ("no reasons", &|l| {
             l.event = AccessEvent { reasons: vec![], ..access.event.clone() }.encode_to_vec()
@@ -144,40 +167,38 @@ fn a_late_access_is_the_custodians_word_for_one_request() {
     }
 }
 
-/// What Cedar released late.
-pub fn bundle(chain: &Chain) -> LateBundle {
-    let access = late(chain);
+/// What Cedar released to Birch without quorum, on a chain of one block.
+pub fn late_release() -> (Chain, LateBundle) {
+    let chain = begun();
+    let access = late(&chain);
     let request = Signed::decode(access.event.request.as_slice()).unwrap();
     let promise = LateAccess {
         request_hash: request_hash(CHAIN, &request.body).to_vec(),
         event: access.event.encode_to_vec(),
         salt: access.salt.to_vec(),
     };
-    LateBundle {
-        genesis: chain.genesis.bytes.clone(),
-        late_access: Some(signed_by(chain, "cedar", Context::LateAccess, &promise)),
-        resources: access.resources,
-    }
+    let proof = proof(&chain, signed_by(&chain, "cedar", Context::LateAccess, &promise));
+    (chain, LateBundle { proof: Some(proof), resources: access.resources })
 }
 
 #[test]
 fn a_late_release_is_covered_to_the_last_byte() {
-    let chain = Chain::new();
-    let access = late(&chain);
-    let good = bundle(&chain);
-    let hash = chain.genesis.hash;
+    let (chain, good) = late_release();
+    let released = good.resources.clone();
+    let trust = trust(&chain);
     let bytes = good.encode_to_vec();
-    assert_eq!(verify_late_bundle(&hash, &bytes).unwrap().1, good);
-    assert!(verify_late_bundle(&[7; 32], &bytes).is_err(), "another genesis");
-    for resources in
-        [vec![], vec![access.resources[0].clone()], [access.resources.clone(), vec![vec![]]].concat()]
-    {
-        assert!(verify_late_bundle(&hash, &LateBundle { resources, ..good.clone() }.encode_to_vec()).is_err());
+    assert_eq!(verify_late_bundle(&trust, &bytes).unwrap().1, good);
+    assert!(verify_late_bundle(&Trust::genesis([7; 32]), &bytes).is_err(), "another genesis");
+    for resources in [vec![], vec![released[0].clone()], [released.clone(), vec![vec![]]].concat()] {
+        assert!(
+            verify_late_bundle(&trust, &LateBundle { resources, ..good.clone() }.encode_to_vec()).is_err()
+        );
     }
-    assert!(verify_late_bundle(&hash, &LateBundle { late_access: None, ..good }.encode_to_vec()).is_err());
-    for at in (0..bytes.len()).step_by(7) {
-        let mut flipped = bytes.clone();
-        flipped[at] ^= 0x10;
-        assert!(verify_late_bundle(&hash, &flipped).is_err(), "byte {at}");
+    assert!(verify_late_bundle(&trust, &LateBundle { proof: None, ..good }.encode_to_vec()).is_err());
+    each_flip(&bytes, one_bit, |at, bytes| {
+        assert!(verify_late_bundle(&trust, bytes).is_err(), "byte {at}");
+    });
+    for cut in 0..bytes.len() {
+        assert!(verify_late_bundle(&trust, &bytes[..cut]).is_err(), "cut at {cut}");
     }
 }

@@ -1,5 +1,6 @@
 //! One binary for all integration tests of the ledger; one file per theme.
 
+mod after_changes;
 mod attacks;
 mod audit;
 mod bad_input;

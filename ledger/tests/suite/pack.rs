@@ -12,7 +12,7 @@ use prost::Message;
 use crate::chain::{Chain, CHAIN, FOUR};
 use crate::flips::{each_flip, one_bit};
 use crate::records::{
-    history, numbered_receipt, op, patient, set_consent, set_policy, with_key, Access, HANDLE,
+    anchor, history, history_access, op, patient, set_consent, set_policy, trust, with_key, Access, HANDLE,
 };
 
 const GOOD: &[u8] = include_bytes!("../fixtures/pack/good.pack");
@@ -75,20 +75,18 @@ fn packed_chain(consents: Vec<PackedConsent>) -> (Chain, PatientPack) {
         SetConsent { commitment: commitment(&consents, &salt).to_vec(), ..set_consent("cedar", 0, 0) };
     let first = chain.entry("cedar", vec![op(with_key(first, &patient()))]);
     chain.commit(vec![first]);
-    let (mut receipts, mut reasons) = (vec![], vec![]);
+    let (mut shown, mut reasons) = (vec![], vec![]);
     for (n, recipient) in (1u8..).zip(["birch", "dogwood", "birch"]) {
         let mut access = Access::new(&chain, recipient, n, 1);
         let why = Reasons { decided_by: vec![format!("c1/{n}")] }.encode_to_vec();
         access.event.reasons = commit(Context::ReasonsCommitment, CHAIN, &[n; 32], &why).to_vec();
         reasons.push(OpenedReasons { reasons: why, salt: vec![n; 32] });
-        let slot = assent_ledger::state::slot(&chain.store, CHAIN, "cedar", &HANDLE).unwrap().unwrap();
         let other = chain.entry("elm", vec![op(set_policy(u64::from(n) - 1, n))]);
         let entry = chain.entry("cedar", vec![access.operation()]);
         chain.commit(vec![other, entry]);
-        let head = slot.access_head.unwrap_or_default();
-        receipts.push(numbered_receipt(&chain, &access, n.into(), &head));
+        shown.push(history_access(&chain, &access));
     }
-    let history = history(&chain, receipts).encode_to_vec();
+    let history = history(&chain, shown).encode_to_vec();
     (chain, PatientPack { history, salt: salt.to_vec(), consents, reasons })
 }
 
@@ -97,13 +95,13 @@ fn good() -> (Chain, PatientPack) {
 }
 
 fn refusal(chain: &Chain, pack: &PatientPack) -> String {
-    verify_pack(&chain.genesis.hash, &pack.encode_to_vec()).expect_err("verified").to_string()
+    verify_pack(&trust(chain), &pack.encode_to_vec()).expect_err("verified").to_string()
 }
 
 #[test]
 fn a_pack_shows_all_consents_and_all_accesses() {
     let (chain, pack) = good();
-    let shown = verify_pack(&chain.genesis.hash, &pack.encode_to_vec()).unwrap();
+    let shown = verify_pack(&trust(&chain), &pack.encode_to_vec()).unwrap();
     assert_eq!((shown.custodian.as_str(), shown.handle), ("cedar", HANDLE));
     assert_eq!((shown.at.header.height, shown.slot.access_seq), (4, 3));
     assert_eq!(shown.accesses.iter().map(|a| a.access_seq).collect::<Vec<_>>(), [1, 2, 3]);
@@ -116,7 +114,7 @@ fn a_pack_shows_all_consents_and_all_accesses() {
 #[test]
 fn a_pack_of_a_patient_without_consents_shows_that_there_are_none() {
     let (chain, pack) = packed_chain(vec![]);
-    assert_eq!(verify_pack(&chain.genesis.hash, &pack.encode_to_vec()).unwrap().consents, vec![]);
+    assert_eq!(verify_pack(&trust(&chain), &pack.encode_to_vec()).unwrap().consents, vec![]);
     let one = PatientPack { consents: vec![consents().remove(0)], ..pack };
     assert!(refusal(&chain, &one).contains("commitment to all consents"));
 }
@@ -138,15 +136,15 @@ fn the_kept_pack_is_the_one_that_is_made_now() {
 fn every_flip_and_every_cut_of_a_pack_is_refused() {
     let (chain, pack) = good();
     let bytes = pack.encode_to_vec();
-    assert!(verify_pack(&chain.genesis.hash, &bytes).is_ok());
+    assert!(verify_pack(&trust(&chain), &bytes).is_ok());
     each_flip(&bytes, one_bit, |at, bytes| {
-        assert!(verify_pack(&chain.genesis.hash, bytes).is_err(), "byte {at}");
+        assert!(verify_pack(&trust(&chain), bytes).is_err(), "byte {at}");
     });
     for cut in 0..bytes.len() {
-        assert!(verify_pack(&chain.genesis.hash, &bytes[..cut]).is_err(), "cut at {cut}");
+        assert!(verify_pack(&trust(&chain), &bytes[..cut]).is_err(), "cut at {cut}");
     }
     for surplus in [&b"\0"[..], &[0x12, 0], &[0x22, 0], &[0x2a, 0], &bytes] {
-        assert!(verify_pack(&chain.genesis.hash, &[&bytes, surplus].concat()).is_err(), "{}", surplus.len());
+        assert!(verify_pack(&trust(&chain), &[&bytes, surplus].concat()).is_err(), "{}", surplus.len());
     }
 }
 
@@ -181,7 +179,7 @@ fn a_committed_consent_of_another_patient_is_refused() {
         let mut body = consent("c1", 1, ConsentState::Active);
         edit(&mut body);
         let (chain, pack) = packed_chain(vec![packed("c1", &body)]);
-        verify_pack(&chain.genesis.hash, &pack.encode_to_vec()).map(|_| ()).map_err(|e| e.to_string())
+        verify_pack(&trust(&chain), &pack.encode_to_vec()).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(attempt(&|_| {}), Ok(()));
     assert!(attempt(&|c| c.handle[0] ^= 1).unwrap_err().contains("handle of a consent"));
@@ -194,7 +192,7 @@ fn a_committed_consent_of_another_patient_is_refused() {
         let body =
             ContactPreferences { custodian: "cedar".into(), handle: handle.to_vec(), ..Default::default() };
         let (chain, pack) = packed_chain(vec![packed(CONTACT_PREFERENCES, &body)]);
-        verify_pack(&chain.genesis.hash, &pack.encode_to_vec()).is_ok()
+        verify_pack(&trust(&chain), &pack.encode_to_vec()).is_ok()
     };
     assert!(contact(&HANDLE) && !contact(&[9; 32]));
 }
@@ -211,37 +209,38 @@ fn a_pack_that_leaves_out_an_access_or_its_reasons_is_refused() {
     };
     for n in 0..3 {
         assert!(
-            with(&|h, p| drop((h.receipts.remove(n), p.reasons.remove(n)))).contains("number of accesses")
+            with(&|h, p| drop((h.accesses.remove(n), p.reasons.remove(n)))).contains("number of accesses")
         );
         assert!(with(&|_, p| drop(p.reasons.remove(n))).contains("number of opened reasons"));
     }
-    assert!(with(&|h, _| h.receipts.swap(0, 1)).contains("numbered"));
+    assert!(with(&|h, _| h.accesses.swap(0, 1)).contains("access head"));
     assert!(with(&|_, p| p.reasons.swap(0, 1)).contains("reasons of an access"));
     assert!(with(&|_, p| p.reasons.push(p.reasons[0].clone())).contains("number of opened reasons"));
     assert!(with(&|_, p| p.reasons[0] = OpenedReasons::default()).contains("OpenedReasons.salt"));
     assert!(with(&|h, _| h.handle = vec![9; 32]).contains("slot is not in the state"));
     assert!(with(&|h, _| h.slot.as_mut().unwrap().frozen = true).contains("slot is not in the state"));
-    assert!(with(&|h, _| h.certificate = None).contains("certificate"));
+    assert!(with(&|h, _| h.anchor = None).contains("no anchor"));
 }
 
 #[test]
 fn packs_of_two_chains_do_not_mix() {
-    let ((chain, pack), other) = (good(), Chain::of(2, &FOUR));
-    let refused = verify_pack(&other.genesis.hash, &pack.encode_to_vec()).unwrap_err();
+    let ((chain, pack), mut other) = (good(), Chain::of(2, &FOUR));
+    other.commit(vec![]);
+    let refused = verify_pack(&trust(&other), &pack.encode_to_vec()).unwrap_err();
     assert!(refused.to_string().contains("genesis hash"), "{refused}");
     let mut history = AccessHistory::decode(pack.history.as_slice()).unwrap();
-    history.genesis = other.genesis.bytes.clone();
+    history.anchor = Some(anchor(&other));
     let borrowed = PatientPack { history: history.encode_to_vec(), ..pack };
-    assert!(verify_pack(&other.genesis.hash, &borrowed.encode_to_vec()).is_err());
-    assert!(verify_pack(&chain.genesis.hash, &borrowed.encode_to_vec()).is_err());
+    assert!(verify_pack(&trust(&other), &borrowed.encode_to_vec()).is_err());
+    assert!(verify_pack(&trust(&chain), &borrowed.encode_to_vec()).is_err());
 }
 
 /// A file that declares millions of empty parts is refused before memory is taken for each.
 #[test]
 fn a_pack_of_empty_parts_costs_little() {
-    let hash = Chain::new().genesis.hash;
+    let trust = trust(&Chain::new());
     for tag in [0x1a, 0x22] {
-        let error = verify_pack(&hash, &[tag, 0].repeat(8 << 20)).expect_err("verified").to_string();
+        let error = verify_pack(&trust, &[tag, 0].repeat(8 << 20)).expect_err("verified").to_string();
         assert!(error.contains("at most"), "{error}");
     }
 }

@@ -31,7 +31,7 @@ use prost::Message;
 use crate::chain::{Chain, CHAIN};
 use crate::governance as governed;
 use crate::records::{
-    numbered_receipt, op, patient, request, set_consent, set_policy, with_key, Access, HANDLE,
+    anchor, claim, op, patient, request, set_consent, set_policy, with_key, Access, HANDLE,
 };
 
 const SALT: Hash = [7; 32];
@@ -59,7 +59,6 @@ fn leaves() -> Vec<ConsentLeaf> {
 pub struct World {
     pub chain: Chain,
     pub access: Access,
-    changes: Vec<SetChange>,
 }
 
 impl World {
@@ -73,9 +72,8 @@ impl World {
         chain.until(effective);
         let access = Access::new(&chain, "fir", 1, 1);
         chain.step(vec![("elm", op(set_policy(0, 5))), ("cedar", access.operation())]);
-        let changes = changes(&chain);
-        assert_eq!(changes.len(), 1);
-        Self { chain, access, changes }
+        assert_eq!(chain.changes().len(), 1);
+        Self { chain, access }
     }
 
     fn header(&self) -> Header {
@@ -83,9 +81,7 @@ impl World {
     }
 
     fn anchor(&self) -> Anchor {
-        let header = self.chain.headers.last().unwrap().clone();
-        let certificate = Certificate::decode(self.chain.certificate.as_slice()).unwrap();
-        from_genesis(&self.chain.genesis, &self.changes, header, &certificate).unwrap()
+        anchor(&self.chain)
     }
 
     fn checkpoint(&self) -> (Anchor, Trust) {
@@ -97,8 +93,7 @@ impl World {
     }
 
     fn member(&self, id: &str) -> MemberProof {
-        let members: Vec<Member> = governed::members(&self.chain).organizations.iter().map(member).collect();
-        prove_member(&members, id).unwrap()
+        self.chain.member(id).unwrap()
     }
 
     fn prove(&self, key: &Hash, value: Option<&[u8]>) -> Vec<u8> {
@@ -183,15 +178,7 @@ impl World {
     }
 
     fn access_claim(&self) -> AccessClaim {
-        let receipt = numbered_receipt(&self.chain, &self.access, 1, &[]);
-        AccessClaim {
-            event: receipt.event,
-            salt: receipt.salt,
-            entry: receipt.entry,
-            operation: receipt.operation,
-            inclusion: receipt.inclusion,
-            recipient: Some(self.member("fir")),
-        }
+        claim(&self.chain, &self.access)
     }
 
     fn trust(&self) -> Trust {
@@ -427,7 +414,7 @@ fn the_way_to_the_header_has_no_gap_and_nothing_surplus() {
     let all = Certificate::decode(world.chain.certificate.as_slice()).unwrap();
     assert_eq!(all.signatures.len(), 4);
     says(edited(&|s| s.certificate = Some(all.clone())), "more signatures than are needed");
-    let whole = world.changes[0].certificate.clone();
+    let whole = world.chain.changes()[0].certificate.clone();
     says(edited(&|s| s.changes[0].certificate = whole.clone()), "more signatures than are needed");
     let nowhere = |anchor| check(&trust, &Receipt { anchor, ..good.clone() });
     says(nowhere(None), "no anchor or no claim");

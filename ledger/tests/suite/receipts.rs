@@ -1,25 +1,26 @@
-//! What a receipt and a history prove, and to whom they can't be made to speak.
+//! What a bundle and a history prove, and to whom they can't be made to speak.
 
 use assent_ledger::hash::Context;
-use assent_ledger::receipt::{sign_message, verify_bundle, verify_history, verify_receipt, ReceiptError};
-use assent_proto::ledger::v1::{AccessHistory, AccessReceipt, RecordBundle, Signed};
+use assent_ledger::receipt::{sign_message, ReceiptError};
+use assent_ledger::receipts::{verify_bundle, verify_history, verify_receipt, ReceiptFault};
+use assent_proto::ledger::v1::{receipt, AccessClaim, AccessHistory, Anchor, Receipt, RecordBundle, Signed};
 use prost::Message;
 
 use crate::chain::{Chain, CHAIN};
 use crate::records::{
-    history, lone_receipt, numbered_receipt, op, patient, request, set_consent, three_accesses, with_key,
-    Access, HANDLE,
+    anchor, history, history_access, op, patient, receipt, request, set_consent, three_accesses, trust,
+    with_key, Access, HANDLE,
 };
 
 fn refusal(chain: &Chain, history: &AccessHistory) -> String {
-    verify_history(&chain.genesis.hash, &history.encode_to_vec()).expect_err("verified").to_string()
+    verify_history(&trust(chain), &history.encode_to_vec()).expect_err("verified").to_string()
 }
 
 #[test]
 fn a_bundle_shows_what_was_released_to_whom_and_why() {
     let (chain, accesses, _, bundles) = three_accesses();
     for (n, bundle) in bundles.iter().enumerate() {
-        let (access, again) = verify_bundle(&chain.genesis.hash, &bundle.encode_to_vec()).unwrap();
+        let (_, access, again) = verify_bundle(&trust(&chain), &bundle.encode_to_vec()).unwrap();
         assert_eq!((&access.event, &again), (&accesses[n].event, bundle));
         assert_eq!(access.height, n as u64 + 2);
         assert_eq!(access.request, request(if n == 1 { "dogwood" } else { "birch" }, n as u8 + 1));
@@ -28,44 +29,36 @@ fn a_bundle_shows_what_was_released_to_whom_and_why() {
 
 #[test]
 fn a_history_shows_all_accesses() {
-    let (chain, accesses, receipts, _) = three_accesses();
-    let history = history(&chain, receipts);
-    let (anchored, slot, shown) = verify_history(&chain.genesis.hash, &history.encode_to_vec()).unwrap();
-    assert_eq!((anchored.header.height, slot.access_seq), (4, 3));
-    let events: Vec<_> = shown.iter().map(|access| &access.event).collect();
+    let (chain, accesses, shown, _) = three_accesses();
+    let history = history(&chain, shown);
+    let shown = verify_history(&trust(&chain), &history.encode_to_vec()).unwrap();
+    assert_eq!((shown.at.header.height, shown.slot.access_seq), (4, 3));
+    assert_eq!((shown.custodian.as_str(), shown.handle), ("cedar", HANDLE));
+    let events: Vec<_> = shown.accesses.iter().map(|access| &access.event).collect();
     assert_eq!(events, accesses.iter().map(|a| &a.event).collect::<Vec<_>>());
-    assert_eq!(shown.iter().map(|a| a.access_seq).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(shown.accesses.iter().map(|a| a.access_seq).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
-/// Nothing in a bundle shows which access it is: a number in it would be an unproven claim that anyone can change.
+/// Nothing in a bundle shows which access it is.
 #[test]
 fn a_bundle_claims_no_number() {
-    let (chain, _, receipts, bundles) = three_accesses();
-    let verify = |receipt: &AccessReceipt| {
-        let bundle = RecordBundle { receipt: Some(receipt.clone()), resources: bundles[1].resources.clone() };
-        verify_bundle(&chain.genesis.hash, &bundle.encode_to_vec()).map(|(access, _)| access.access_seq)
-    };
-    let good = bundles[1].receipt.clone().unwrap();
-    assert_eq!(verify(&good), Ok(0));
-    let numbered = AccessReceipt { access_seq: 2, ..good.clone() };
-    assert!(matches!(verify(&numbered), Err(ReceiptError::Rule(_))));
-    let headed = AccessReceipt { previous_access_head: receipts[1].previous_access_head.clone(), ..good };
-    assert!(matches!(verify(&headed), Err(ReceiptError::Rule(_))));
-    // By itself such a receipt proves the access, but no number.
-    assert_eq!(verify_receipt(&chain.genesis.hash, &numbered).map(|access| access.access_seq), Ok(0));
+    let (chain, _, _, bundles) = three_accesses();
+    let (_, access, _) = verify_bundle(&trust(&chain), &bundles[1].encode_to_vec()).unwrap();
+    assert_eq!(access.access_seq, 0);
 }
 
 #[test]
 fn another_genesis_is_refused() {
-    let (_, _, receipts, bundles) = three_accesses();
-    let other = Chain::of(2, &crate::chain::FOUR);
-    let outcome = verify_bundle(&other.genesis.hash, &bundles[0].encode_to_vec());
-    assert!(matches!(outcome, Err(ReceiptError::GenesisHash { .. })), "{outcome:?}");
+    let (_, _, _, bundles) = three_accesses();
+    let mut other = Chain::of(2, &crate::chain::FOUR);
+    let outcome = verify_bundle(&trust(&other), &bundles[0].encode_to_vec());
+    assert!(matches!(outcome, Err(ReceiptFault::Proof(ReceiptError::GenesisHash { .. }))), "{outcome:?}");
     // The receipt of this chain behind the genesis that the verifier trusts.
-    let borrowed =
-        AccessReceipt { genesis: other.genesis.bytes.clone(), ..bundles[0].receipt.clone().unwrap() };
-    assert!(verify_receipt(&other.genesis.hash, &borrowed).is_err());
-    assert!(verify_receipt(&other.genesis.hash, &receipts[0]).is_err());
+    other.commit(vec![]);
+    let good = bundles[0].proof.clone().unwrap();
+    let Anchor { start, .. } = anchor(&other);
+    let borrowed = Anchor { start, ..good.anchor.clone().unwrap() };
+    assert!(verify_receipt(&trust(&other), &Receipt { anchor: Some(borrowed), ..good }).is_err());
 }
 
 /// The custodian alone can't make up who asked: the recipient's signature is checked against its key of genesis.
@@ -81,9 +74,9 @@ fn a_request_that_the_recipient_did_not_sign_is_refused() {
         access.event.request = signed.encode_to_vec();
         let entry = chain.entry("cedar", vec![access.operation()]);
         chain.commit(vec![entry]);
-        let alone = verify_receipt(&chain.genesis.hash, &lone_receipt(&chain, &access)).map(|_| ());
-        let history = history(&chain, vec![numbered_receipt(&chain, &access, 1, &[])]).encode_to_vec();
-        assert_eq!(verify_history(&chain.genesis.hash, &history).map(|_| ()), alone);
+        let alone = verify_receipt(&trust(&chain), &receipt(&chain, &access)).map(|_| ());
+        let history = history(&chain, vec![history_access(&chain, &access)]).encode_to_vec();
+        assert_eq!(verify_history(&trust(&chain), &history).map(|_| ()), alone);
         alone
     };
     assert_eq!(forge(&|_, _| {}), Ok(()));
@@ -112,27 +105,34 @@ fn a_request_that_the_recipient_did_not_sign_is_refused() {
 #[test]
 fn parts_of_two_receipts_do_not_mix() {
     let (chain, _, _, bundles) = three_accesses();
-    let (a, b) = (bundles[0].receipt.clone().unwrap(), bundles[2].receipt.clone().unwrap());
-    let mixes: Vec<AccessReceipt> = vec![
-        AccessReceipt { event: b.event.clone(), ..a.clone() },
-        AccessReceipt { event: b.event.clone(), salt: b.salt.clone(), ..a.clone() },
-        AccessReceipt { salt: b.salt.clone(), ..a.clone() },
-        AccessReceipt { entry: b.entry.clone(), ..a.clone() },
-        AccessReceipt { inclusion: b.inclusion.clone(), ..a.clone() },
-        AccessReceipt { inclusion: None, ..a.clone() },
-        AccessReceipt { header: b.header.clone(), ..a.clone() },
-        AccessReceipt { certificate: b.certificate.clone(), ..a.clone() },
-        AccessReceipt { certificate: None, ..a.clone() },
-        AccessReceipt { header: b.header.clone(), certificate: b.certificate.clone(), ..a.clone() },
-        AccessReceipt { operation: 1, ..a.clone() },
-        AccessReceipt { operation: u32::MAX, ..a.clone() },
+    let parts = |n: usize| -> (Anchor, AccessClaim) {
+        let Receipt { anchor, claim } = bundles[n].proof.clone().unwrap();
+        let Some(receipt::Claim::Access(claim)) = claim else { unreachable!() };
+        (anchor.unwrap(), claim)
+    };
+    let ((way, a), (other_way, b)) = (parts(0), parts(2));
+    let mixes: Vec<(Anchor, AccessClaim)> = vec![
+        (way.clone(), AccessClaim { event: b.event.clone(), ..a.clone() }),
+        (way.clone(), AccessClaim { event: b.event.clone(), salt: b.salt.clone(), ..a.clone() }),
+        (way.clone(), AccessClaim { salt: b.salt.clone(), ..a.clone() }),
+        (way.clone(), AccessClaim { entry: b.entry.clone(), ..a.clone() }),
+        (way.clone(), AccessClaim { inclusion: b.inclusion.clone(), ..a.clone() }),
+        (way.clone(), AccessClaim { inclusion: None, ..a.clone() }),
+        (way.clone(), AccessClaim { operation: 1, ..a.clone() }),
+        (way.clone(), AccessClaim { operation: u32::MAX, ..a.clone() }),
+        (way.clone(), AccessClaim { recipient: parts(1).1.recipient, ..a.clone() }),
+        (other_way.clone(), a.clone()),
+        (Anchor { header: other_way.header.clone(), ..way.clone() }, a.clone()),
+        (Anchor { start: other_way.start.clone(), ..way.clone() }, a.clone()),
+        (Anchor { start: None, ..way.clone() }, a.clone()),
     ];
-    for (number, mixed) in mixes.iter().enumerate() {
-        assert!(verify_receipt(&chain.genesis.hash, mixed).is_err(), "mix {number}");
+    let of = |(anchor, claim)| Receipt { anchor: Some(anchor), claim: Some(receipt::Claim::Access(claim)) };
+    for (number, mixed) in mixes.into_iter().enumerate() {
+        assert!(verify_receipt(&trust(&chain), &of(mixed)).is_err(), "mix {number}");
     }
     let resources = |resources: Vec<Vec<u8>>| {
-        let bundle = RecordBundle { receipt: Some(a.clone()), resources };
-        verify_bundle(&chain.genesis.hash, &bundle.encode_to_vec()).is_ok()
+        let bundle = RecordBundle { proof: Some(of((way.clone(), a.clone()))), resources };
+        verify_bundle(&trust(&chain), &bundle.encode_to_vec()).is_ok()
     };
     let good = bundles[0].resources.clone();
     assert!(resources(good.clone()));
@@ -140,11 +140,8 @@ fn parts_of_two_receipts_do_not_mix() {
     assert!(!resources(vec![good[0].clone()]));
     assert!(!resources(vec![good[1].clone(), good[0].clone()]));
     assert!(!resources([good.clone(), vec![vec![]]].concat()));
-    assert!(verify_bundle(
-        &chain.genesis.hash,
-        &RecordBundle { receipt: None, resources: good }.encode_to_vec()
-    )
-    .is_err());
+    assert!(verify_bundle(&trust(&chain), &RecordBundle { proof: None, resources: good }.encode_to_vec())
+        .is_err());
 }
 
 /// An event that names another slot or other sequences than the operation on the ledger.
@@ -164,9 +161,11 @@ fn an_event_for_another_slot_is_refused() {
         }
         let entry = chain.entry("cedar", vec![operation]);
         chain.commit(vec![entry]);
-        verify_receipt(&chain.genesis.hash, &lone_receipt(&chain, &access)).map(|_| ())
+        verify_receipt(&trust(&chain), &receipt(&chain, &access)).map(|_| ())
     };
     assert_eq!(attempt(&|_| {}), Ok(()));
+    assert!(attempt(&|a| a.event.height += 1).is_err());
+    assert!(attempt(&|a| a.event.reasons.clear()).is_err());
     assert!(attempt(&|a| a.event.custodian = "birch".into()).is_err());
     assert!(attempt(&|a| a.event.handle = vec![9; 32]).is_err());
     assert!(attempt(&|a| a.event.consent_seq = 2).is_err());
@@ -176,27 +175,21 @@ fn an_event_for_another_slot_is_refused() {
 
 #[test]
 fn a_history_that_leaves_out_or_reorders_is_refused() {
-    let (chain, _, receipts, _) = three_accesses();
-    let good = history(&chain, receipts);
+    let (chain, _, shown, _) = three_accesses();
+    let good = history(&chain, shown);
     let with = |edit: &dyn Fn(&mut AccessHistory)| {
         let mut history = good.clone();
         edit(&mut history);
         refusal(&chain, &history)
     };
     for n in 0..3 {
-        assert!(with(&|h| drop(h.receipts.remove(n))).contains("number of accesses"));
+        assert!(with(&|h| drop(h.accesses.remove(n))).contains("number of accesses"));
     }
-    assert!(with(&|h| h.receipts[1] = h.receipts[0].clone()).contains("numbered"));
-    assert!(with(&|h| h.receipts.swap(0, 1)).contains("numbered"));
-    // Renumbered to fit: the chain of heads tells.
-    let renumbered = with(&|h| {
-        h.receipts.swap(0, 1);
-        (h.receipts[0].access_seq, h.receipts[1].access_seq) = (1, 2);
-    });
-    assert!(renumbered.contains("access head"), "{renumbered}");
+    assert!(with(&|h| h.accesses[1] = h.accesses[0].clone()).contains("access head"));
+    assert!(with(&|h| h.accesses.swap(0, 1)).contains("access head"));
     // Fewer accesses, with a slot that says so.
     let fewer = with(&|h| {
-        h.receipts.pop();
+        h.accesses.pop();
         h.slot.as_mut().unwrap().access_seq = 2;
     });
     assert!(fewer.contains("slot is not in the state"), "{fewer}");
@@ -204,18 +197,32 @@ fn a_history_that_leaves_out_or_reorders_is_refused() {
     assert!(with(&|h| h.slot = None).contains("no slot"));
     assert!(with(&|h| h.handle = vec![9; 32]).contains("slot is not in the state"));
     assert!(with(&|h| h.custodian = "birch".into()).contains("slot is not in the state"));
-    assert!(with(&|h| h.certificate = None).contains("certificate"));
-    assert!(with(&|h| h.receipts[0].genesis = h.genesis.clone()).contains("own genesis"));
+    assert!(with(&|h| h.anchor = None).contains("no anchor"));
+    assert!(with(&|h| h.accesses[0].access = None).contains("an access is missing"));
+    assert!(with(&|h| h.accesses[0].certificate = None).contains("certificate is missing"));
 }
 
 /// A file that declares millions of empty parts is refused before memory is taken for each.
 #[test]
-fn a_history_of_empty_receipts_costs_little() {
-    let (chain, ..) = three_accesses();
-    let empty_receipts = [0x22, 0].repeat(8 << 20);
-    let error = verify_history(&chain.genesis.hash, &empty_receipts).expect_err("verified");
-    assert!(error.to_string().contains("at most"), "{error}");
-    let empty_resources = [0x12, 0].repeat(8 << 20);
-    let error = verify_bundle(&chain.genesis.hash, &empty_resources).expect_err("verified");
-    assert!(error.to_string().contains("at most"), "{error}");
+fn files_of_empty_parts_cost_little() {
+    let trust = trust(&three_accesses().0);
+    let message = |tag: u32, content: Vec<u8>| {
+        let mut out = Vec::new();
+        prost::encoding::bytes::encode(tag, &content, &mut out);
+        out
+    };
+    // Links of a chain of sets, in the anchor of each file.
+    let links = || message(2, [0x12, 0].repeat(2 << 20));
+    let refused = |bytes: &[u8], bundle: bool| {
+        let error = match bundle {
+            true => verify_bundle(&trust, bytes).map(|_| ()),
+            false => verify_history(&trust, bytes).map(|_| ()),
+        };
+        let error = error.expect_err("verified").to_string();
+        assert!(error.contains("at most"), "{error}");
+    };
+    refused(&[0x52, 0].repeat(8 << 20), false);
+    refused(&message(9, links()), false);
+    refused(&[0x12, 0].repeat(8 << 20), true);
+    refused(&message(3, message(1, links())), true);
 }

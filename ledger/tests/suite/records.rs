@@ -7,13 +7,14 @@ use assent_ledger::hash::{Context, Hash};
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
 use assent_ledger::log::inclusion_proof;
 use assent_ledger::receipt::sign_message;
+use assent_ledger::receipts::{from_genesis, shortened, Trust};
 use assent_ledger::state::{slot, slot_key};
 use assent_ledger::tree;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    AccessEvent, AccessHistory, AccessReceipt, CancelReplacement, Certificate, DataRequest, Govern,
-    InclusionProof, Operation, RecordAccess, RecordBundle, Recover, ReportEvidence, SetConsent, SetPolicy,
-    Withdraw,
+    receipt, AccessClaim, AccessEvent, AccessHistory, Anchor, Block, CancelReplacement, DataRequest, Govern,
+    HistoryAccess, InclusionProof, MemberProof, Operation, Receipt, RecordAccess, RecordBundle, Recover,
+    ReportEvidence, SetConsent, SetPolicy, Withdraw,
 };
 use prost::Message;
 
@@ -137,13 +138,16 @@ pub struct Access {
     pub event: AccessEvent,
     pub salt: Hash,
     pub resources: Vec<Vec<u8>>,
+    /// Keys of who asked, when it was decided.
+    pub recipient: Option<MemberProof>,
 }
 
 impl Access {
     pub fn new(chain: &Chain, recipient: &str, nonce: u8, consent_seq: u64) -> Self {
         let resources = vec![br#"{"resourceType":"Observation"}"#.to_vec(), vec![nonce; 5]];
         let body = request(recipient, nonce).encode_to_vec();
-        let signed = sign_message(Context::Request, CHAIN, recipient, &chain.entry_key(recipient), body);
+        let signed =
+            sign_message(Context::Request, CHAIN, recipient, &chain.present_entry_key(recipient), body);
         let event = AccessEvent {
             custodian: "cedar".into(),
             handle: HANDLE.to_vec(),
@@ -157,8 +161,9 @@ impl Access {
             digests_root: digests_root(resources.iter().map(Vec::as_slice)).to_vec(),
             time_ms: chain.tip.time_ms,
             late: false,
+            height: chain.tip.height,
         };
-        Self { event, salt: [nonce; 32], resources }
+        Self { event, salt: [nonce; 32], resources, recipient: chain.member(recipient) }
     }
 
     pub fn operation(&self) -> Operation {
@@ -167,19 +172,13 @@ impl Access {
     }
 }
 
-/// Receipt for operation 0 of the last entry of the chain's last block, as a history carries it.
-pub fn numbered_receipt(
-    chain: &Chain,
-    access: &Access,
-    access_seq: u64,
-    previous_head: &[u8],
-) -> AccessReceipt {
-    let block = assent_proto::ledger::v1::Block::decode(chain.blocks.last().unwrap().as_slice()).unwrap();
+/// The access as operation 0 of the last entry of the chain's last block.
+pub fn claim(chain: &Chain, access: &Access) -> AccessClaim {
+    let block = Block::decode(chain.blocks.last().unwrap().as_slice()).unwrap();
     // The header is the last leaf of the log, the entry the one before.
     let size = chain.tip.log.size() - 1;
     let path = inclusion_proof(&chain.store, size - 1, size).unwrap();
-    AccessReceipt {
-        genesis: vec![],
+    AccessClaim {
         event: access.event.encode_to_vec(),
         salt: access.salt.to_vec(),
         entry: block.entries.last().unwrap().clone(),
@@ -189,53 +188,66 @@ pub fn numbered_receipt(
             size,
             path: path.iter().map(|h| h.to_vec()).collect(),
         }),
-        header: block.header,
-        certificate: Some(Certificate::decode(chain.certificate.as_slice()).unwrap()),
-        access_seq,
-        previous_access_head: previous_head.to_vec(),
+        recipient: access.recipient.clone(),
     }
 }
 
-/// The same receipt as it stands alone: with genesis, without the number that only a history proves.
-pub fn lone_receipt(chain: &Chain, access: &Access) -> AccessReceipt {
-    assent_ledger::receipt::lone_receipt(&chain.genesis, numbered_receipt(chain, access, 1, &[]))
+/// From genesis to the chain's last header.
+pub fn anchor(chain: &Chain) -> Anchor {
+    let header = chain.headers.last().unwrap().clone();
+    from_genesis(&chain.genesis, chain.changes(), header, &chain.certificate()).unwrap()
 }
 
-/// A chain on which Cedar recorded three accesses of Birch's, Dogwood's and Birch's, with the receipts made on the way.
-pub fn three_accesses() -> (Chain, Vec<Access>, Vec<AccessReceipt>, Vec<RecordBundle>) {
+/// Receipt of the access that the last block holds.
+pub fn receipt(chain: &Chain, access: &Access) -> Receipt {
+    let claim = receipt::Claim::Access(claim(chain, access));
+    Receipt { anchor: Some(anchor(chain)), claim: Some(claim) }
+}
+
+/// The same as a history carries it.
+pub fn history_access(chain: &Chain, access: &Access) -> HistoryAccess {
+    HistoryAccess {
+        header: chain.headers.last().unwrap().clone(),
+        certificate: Some(shortened(&chain.tip.voters, &chain.certificate())),
+        access: Some(claim(chain, access)),
+    }
+}
+
+pub fn trust(chain: &Chain) -> Trust {
+    Trust::genesis(chain.genesis.hash)
+}
+
+/// A chain on which Cedar recorded three accesses of Birch's, Dogwood's and Birch's, with what was made of them on the way.
+pub fn three_accesses() -> (Chain, Vec<Access>, Vec<HistoryAccess>, Vec<RecordBundle>) {
     let mut chain = Chain::new();
     let first = chain.entry("cedar", vec![op(with_key(set_consent("cedar", 0, 1), &patient()))]);
     chain.commit(vec![first]);
-    let (mut accesses, mut receipts, mut bundles) = (vec![], vec![], vec![]);
+    let (mut accesses, mut shown, mut bundles) = (vec![], vec![], vec![]);
     for (n, recipient) in ["birch", "dogwood", "birch"].into_iter().enumerate() {
         let access = Access::new(&chain, recipient, n as u8 + 1, 1);
-        let before =
-            slot(&chain.store, CHAIN, "cedar", &HANDLE).unwrap().unwrap().access_head.unwrap_or_default();
         let other = chain.entry("elm", vec![op(set_policy(n as u64, n as u8))]);
         let entry = chain.entry("cedar", vec![access.operation()]);
         chain.commit(vec![other, entry]);
-        receipts.push(numbered_receipt(&chain, &access, n as u64 + 1, &before));
-        let receipt = lone_receipt(&chain, &access);
-        bundles.push(RecordBundle { receipt: Some(receipt), resources: access.resources.clone() });
+        shown.push(history_access(&chain, &access));
+        let proof = Some(receipt(&chain, &access));
+        bundles.push(RecordBundle { proof, resources: access.resources.clone() });
         accesses.push(access);
     }
-    (chain, accesses, receipts, bundles)
+    (chain, accesses, shown, bundles)
 }
 
-pub fn history(chain: &Chain, receipts: Vec<AccessReceipt>) -> AccessHistory {
+pub fn history(chain: &Chain, accesses: Vec<HistoryAccess>) -> AccessHistory {
     let slot = slot(&chain.store, CHAIN, "cedar", &HANDLE).unwrap().unwrap();
     let key = slot_key(CHAIN, "cedar", &HANDLE);
     let proof =
         tree::prove(&chain.store, chain.tip.state_version, &key, Some(&slot.encode_to_vec())).unwrap();
     AccessHistory {
-        genesis: chain.genesis.bytes.clone(),
         custodian: "cedar".into(),
         handle: HANDLE.to_vec(),
-        receipts,
         slot: Some(slot),
         state_proof: proof,
-        header: chain.headers.last().unwrap().clone(),
-        certificate: Some(Certificate::decode(chain.certificate.as_slice()).unwrap()),
+        anchor: Some(anchor(chain)),
+        accesses,
     }
 }
 

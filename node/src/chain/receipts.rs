@@ -7,22 +7,29 @@ use std::collections::BTreeMap;
 
 use assent_ledger::block::Applied;
 use assent_ledger::genesis::CheckedGenesis;
+use assent_ledger::late::verify_late;
 use assent_ledger::log::inclusion_proof;
 use assent_ledger::membership::{member, members_root, membership, membership_key};
-use assent_ledger::receipts::{from_checkpoint, from_genesis, prove_member, verify, Trust, MAX_BYTES};
-use assent_ledger::sets::set_after;
+use assent_ledger::receipts::{
+    from_checkpoint, from_genesis, prove_member, shortened, verify, verify_receipt, ReceiptFault, Trust,
+    MAX_BYTES,
+};
+use assent_ledger::recovery::new_set;
+use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    receipt, AccessClaim, AccessEvent, AccessReceipt, Anchor, DataRequest, Header, Member, MemberProof,
-    Membership, Receipt, SetChange, Signed, ValidatorSet,
+    receipt, Anchor, Header, HistoryAccess, LateProof, Member, MemberProof, Membership, Receipt, SetChange,
+    Signed, ValidatorSet,
 };
 use prost::Message;
-use rocksdb::{IteratorMode, WriteBatch};
+use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::prune::Sealed;
 use super::store::Store;
+use super::stored::AccessPlace;
 use super::view::View;
 use crate::order::Fatal;
 use crate::refusal::{Kind, Refusal};
+use crate::vault::Access;
 
 /// The members behind a root.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -49,6 +56,11 @@ pub(super) fn keep_members(store: &Store, batch: &mut WriteBatch, applied: &Appl
 
 fn unavailable(message: &str) -> Refusal {
     Refusal::unavailable("RECEIPT_UNAVAILABLE", message)
+}
+
+fn unproven(fault: ReceiptFault) -> Refusal {
+    tracing::warn!(%fault, "a receipt that this node made does not hold");
+    unavailable("what is to be shown can't be proven with the keys of that height")
 }
 
 /// Where a receipt starts.
@@ -98,6 +110,34 @@ impl View<'_> {
         Ok(found.into_values().collect())
     }
 
+    /// The set that votes at a height.
+    fn set_at(&self, genesis: &CheckedGenesis, height: u64) -> Result<ValidatorSet, Fatal> {
+        let last = height.saturating_sub(1);
+        let plan = self.recoveries()?.into_iter().rfind(|plan| plan.height <= last);
+        let mut changes =
+            self.iterate("sets", IteratorMode::From(&last.to_be_bytes(), Direction::Reverse))?;
+        let change = changes.next().transpose().map_err(|e| self.failed(e))?;
+        let missing = || Fatal::Corrupt(format!("the validator set of height {height} is missing"));
+        match (plan, change) {
+            (None, None) => Ok(genesis.validators.clone()),
+            // Behind one header those who remain vote, not those whom it names.
+            (Some(plan), change)
+                if change.as_ref().is_none_or(|(at, _)| **at <= plan.height.to_be_bytes()[..]) =>
+            {
+                new_set(&plan).map_err(|e| Fatal::Corrupt(format!("the plan of a recovery: {e}")))
+            }
+            (_, Some((_, hash))) => {
+                self.decode("a validator set", &self.get("validators", &hash)?.ok_or_else(missing)?)
+            }
+            (Some(_), None) => Err(missing()),
+        }
+    }
+
+    /// What this node trusts: its genesis, and the recoveries that its operators agreed to.
+    pub fn trust(&self, genesis: &CheckedGenesis) -> Result<Trust, Fatal> {
+        Ok(Trust::Genesis { hash: genesis.hash, accepted: self.accepted_recoveries()? })
+    }
+
     fn members(&self, genesis: &CheckedGenesis, set: &ValidatorSet) -> Result<Option<Vec<Member>>, Refusal> {
         let known = |organizations: &[_]| {
             (members_root(organizations).as_slice() == set.members_root)
@@ -113,36 +153,34 @@ impl View<'_> {
         Ok(known(&present.organizations))
     }
 
-    /// The way to the header at a height, and the keys of a member whose signature the claim needs.
-    pub fn anchor(
+    /// Shows an organization's keys that count at a height; the newest is that after the tip.
+    pub fn member_proof(
         &self,
         genesis: &CheckedGenesis,
         height: u64,
-        start: StartAt,
-        signer: Option<&str>,
-    ) -> Result<(Anchor, Option<MemberProof>), Refusal> {
-        let Some(Sealed { header_bytes, certificate, header }) = self.sealed(height)? else {
-            return Err(unavailable("this node does not have that block yet: retry in a moment"));
-        };
-        let changes = self.set_changes(height)?;
-        let voters = changes.last().map_or_else(|| Some(genesis.validators.clone()), set_after);
-        let voters =
-            voters.ok_or_else(|| Fatal::Corrupt("the plan of a recovery has no validators".into()))?;
-        let proof = match signer {
-            None => None,
-            Some(id) => {
-                let members = self.members(genesis, &voters)?.ok_or_else(|| {
-                    unavailable(
-                        "this node joined later, and lacks the members' keys of that time: ask another",
-                    )
-                })?;
-                let none = || unavailable("the organization that signed was no member at that height");
-                Some(prove_member(&members, id).ok_or_else(none)?)
+        id: &str,
+    ) -> Result<MemberProof, Refusal> {
+        let members = self.members(genesis, &self.set_at(genesis, height)?)?.ok_or_else(|| {
+            unavailable("this node joined later, and lacks the members' keys of that time: ask another")
+        })?;
+        let none = || unavailable("the organization that signed was no member at that height");
+        prove_member(&members, id).ok_or_else(none)
+    }
+
+    fn sealed_or_refuse(&self, height: u64) -> Result<Sealed, Refusal> {
+        let message = "this node does not have that block yet: retry in a moment";
+        self.sealed(height)?.ok_or_else(|| unavailable(message))
+    }
+
+    /// The way to the header at a height.
+    pub fn anchor(&self, genesis: &CheckedGenesis, height: u64, start: StartAt) -> Result<Anchor, Refusal> {
+        let Sealed { header_bytes, certificate, header } = self.sealed_or_refuse(height)?;
+        match start {
+            StartAt::Genesis => {
+                let changes = self.set_changes(height)?;
+                Ok(from_genesis(genesis, &changes, header_bytes, &certificate)
+                    .map_err(|e| Fatal::Corrupt(e.to_string()))?)
             }
-        };
-        let anchor = match start {
-            StartAt::Genesis => from_genesis(genesis, &changes, header_bytes, &certificate)
-                .map_err(|e| Fatal::Corrupt(e.to_string()))?,
             StartAt::Checkpoint(size) => {
                 let path =
                     (size <= self.tip.log.size()).then(|| inclusion_proof(self, header.log_size, size));
@@ -153,27 +191,79 @@ impl View<'_> {
                     );
                     Refusal::new(Kind::FailedPrecondition, "OTHER_CHECKPOINT", message)
                 })?;
-                from_checkpoint(size, &path, voters, header_bytes)
+                Ok(from_checkpoint(size, &path, self.set_at(genesis, height)?, header_bytes))
             }
-        };
-        Ok((anchor, proof))
+        }
     }
 
-    /// The small receipt of an access, out of what a release carries.
+    /// One access of a history.
+    pub fn history_access(
+        &self,
+        genesis: &CheckedGenesis,
+        place: &AccessPlace,
+        access: Access,
+    ) -> Result<HistoryAccess, Refusal> {
+        let claim = self.access_claim(place, access)?;
+        let sealed = self.sealed_or_refuse(place.height)?;
+        let voters = self.set_at(genesis, place.height)?;
+        let certificate = Some(shortened(&voters, &sealed.certificate));
+        Ok(HistoryAccess { header: sealed.header_bytes, certificate, access: Some(claim) })
+    }
+
+    /// The receipt of an access, verified as its reader will, and the hash of its block's header.
+    pub fn prove_access(
+        &self,
+        genesis: &CheckedGenesis,
+        place: &AccessPlace,
+        access: Access,
+    ) -> Result<(Receipt, Hash), Refusal> {
+        let claim = receipt::Claim::Access(self.access_claim(place, access)?);
+        let anchor = Some(self.anchor(genesis, place.height, StartAt::Genesis)?);
+        let receipt = Receipt { anchor, claim: Some(claim) };
+        let verified = verify_receipt(&self.trust(genesis)?, &receipt).map_err(unproven)?;
+        Ok((receipt, verified.at.hash))
+    }
+
+    /// A custodian's word for a late release with what proves the keys of both sides, and the name of the word. Verified too.
+    pub fn prove_late(
+        &self,
+        genesis: &CheckedGenesis,
+        late_access: Signed,
+        recipient: &[u8],
+    ) -> Result<(LateProof, Hash), Refusal> {
+        let Sealed { header_bytes, certificate, .. } = self.sealed_or_refuse(self.tip.height)?;
+        let next = self.tip.height.saturating_add(1);
+        let anchor = from_genesis(genesis, &self.set_changes(next)?, header_bytes, &certificate)
+            .map_err(|e| Fatal::Corrupt(e.to_string()))?;
+        let proof = LateProof {
+            anchor: Some(anchor),
+            custodian: Some(self.member_proof(genesis, next, &late_access.organization)?),
+            recipient: Some(self.decode("the proof of a recipient's keys", recipient)?),
+            late_access: Some(late_access),
+        };
+        let verified = verify_late(&self.trust(genesis)?, &proof).map_err(unproven)?;
+        Ok((proof, verified.hash))
+    }
+
+    /// Encoded small receipt of an access, out of one that starts at genesis.
     pub fn access_receipt(
         &self,
         genesis: &CheckedGenesis,
-        receipt: AccessReceipt,
+        receipt: Receipt,
         start: StartAt,
     ) -> Result<Vec<u8>, Refusal> {
-        let broken = |_| unavailable("the stored access does not decode: tell the node's operator");
-        let event = AccessEvent::decode(receipt.event.as_slice()).map_err(broken)?;
-        let signed = Signed::decode(event.request.as_slice()).map_err(broken)?;
-        let request = DataRequest::decode(signed.body.as_slice()).map_err(broken)?;
-        let header = Header::decode(receipt.header.as_slice()).map_err(broken)?;
-        let (anchor, recipient) = self.anchor(genesis, header.height, start, Some(&request.recipient))?;
-        let AccessReceipt { event, salt, entry, operation, inclusion, .. } = receipt;
-        let claim = AccessClaim { event, salt, entry, operation, inclusion, recipient };
+        let broken = || unavailable("the stored access does not decode: tell the node's operator");
+        let (Some(anchor), Some(receipt::Claim::Access(mut claim))) = (receipt.anchor, receipt.claim) else {
+            return Err(broken());
+        };
+        if start == StartAt::Genesis {
+            return self.checked(genesis, anchor, receipt::Claim::Access(claim));
+        }
+        let height = Header::decode(anchor.header.as_slice()).map_err(|_| broken())?.height;
+        // A checkpoint leads to keys of the header's height only.
+        let recipient = claim.recipient.and_then(|proof| proof.member).ok_or_else(broken)?.id;
+        claim.recipient = Some(self.member_proof(genesis, height, &recipient)?);
+        let anchor = self.anchor(genesis, height, start)?;
         self.checked(genesis, anchor, receipt::Claim::Access(claim))
     }
 
@@ -188,17 +278,14 @@ impl View<'_> {
             Some(assent_proto::ledger::v1::anchor::Start::Checkpoint(start)) => {
                 self.checkpoint_trust(start.size)?
             }
-            _ => Trust::Genesis { hash: genesis.hash, accepted: self.accepted_recoveries()? },
+            _ => self.trust(genesis)?,
         };
         let bytes = Receipt { anchor: Some(anchor), claim: Some(claim) }.encode_to_vec();
         match bytes.len() > MAX_BYTES {
             true => Err(unavailable("the receipt would be longer than 64 KiB: ask for less to be opened")),
             false => match verify(&trust, &bytes) {
                 Ok(_) => Ok(bytes),
-                Err(fault) => {
-                    tracing::warn!(%fault, "a receipt that this node made does not hold");
-                    Err(unavailable("what is to be shown can't be proven with the keys of that height"))
-                }
+                Err(fault) => Err(unproven(fault)),
             },
         }
     }

@@ -8,7 +8,7 @@ use assent_ledger::state::{organization_key, policy_key, slot_key, ReadError, St
 use assent_ledger::tree::{self, NodeRead};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    AccessReceipt, Block, Certificate, Header, InclusionProof, OrganizationState, PolicySlot, Slot,
+    AccessClaim, Block, Certificate, Header, InclusionProof, OrganizationState, PolicySlot, Slot,
 };
 use prost::Message;
 use rocksdb::{DBIteratorWithThreadMode, Direction, IteratorMode, SnapshotWithThreadMode, DB};
@@ -16,6 +16,7 @@ use rocksdb::{DBIteratorWithThreadMode, Direction, IteratorMode, SnapshotWithThr
 use super::store::{access_key, height_key, log_key, Store};
 use super::stored::{AccessPlace, EntryPlace};
 use crate::order::Fatal;
+use crate::vault::Access;
 
 /// A snapshot: tip, state, log and blocks of one height.
 pub struct View<'a> {
@@ -143,14 +144,9 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// The receipt of an access, given the opening of its commitment. Genesis is left empty.
-    pub fn receipt(
-        &self,
-        place: &AccessPlace,
-        access_seq: u64,
-        event: Vec<u8>,
-        salt: Hash,
-    ) -> Result<AccessReceipt, Fatal> {
+    /// An access under the header of its block, given the opening of its commitment and the encoded proof of the recipient's
+    /// keys.
+    pub fn access_claim(&self, place: &AccessPlace, access: Access) -> Result<AccessClaim, Fatal> {
         let missing = || self.store.corrupt(format!("block {} is missing", place.height));
         let sealed = self.sealed(place.height)?.ok_or_else(missing)?;
         let count = match self.stored_pruned(place.height)? {
@@ -164,8 +160,8 @@ impl<'a> View<'a> {
         })?;
         let path = inclusion_proof(self, place.leaf, sealed.header.log_size)
             .ok_or_else(|| self.store.corrupt(format!("log nodes for leaf {} are missing", place.leaf)))?;
-        Ok(AccessReceipt {
-            genesis: Vec::new(),
+        let Access { salt, event, recipient, .. } = access;
+        Ok(AccessClaim {
             event,
             salt: salt.to_vec(),
             entry: entry.bytes,
@@ -175,10 +171,7 @@ impl<'a> View<'a> {
                 size: sealed.header.log_size,
                 path: path.iter().map(|h| h.to_vec()).collect(),
             }),
-            header: sealed.header_bytes,
-            certificate: Some(sealed.certificate),
-            access_seq,
-            previous_access_head: place.previous_head.clone(),
+            recipient: Some(self.decode("the proof of a recipient's keys", &recipient)?),
         })
     }
 }

@@ -3,6 +3,8 @@
 use assent_ledger::commitment::{commit, root_of_digests};
 use assent_ledger::entry::MAX_ENTRY_BYTES;
 use assent_ledger::hash::{sha256, Context};
+use assent_ledger::keys::PublicKey;
+use assent_ledger::receipt::verify_message;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessEvent, Reasons};
 use prost::Message;
@@ -71,6 +73,24 @@ fn too_large() -> Refusal {
 }
 
 impl Custodian {
+    /// Encoded proof of the keys that the recipient had after the block at `height`. Under these very keys the access is
+    /// proven for ever, so the request must be signed by them.
+    fn recipients_keys(&self, checked: &CheckedRequest, height: u64) -> Result<Vec<u8>, Refusal> {
+        let view = self.parts.store.view()?;
+        let recipient = &checked.request.recipient;
+        let proof = view.member_proof(&self.parts.genesis, height.saturating_add(1), recipient)?;
+        let key = proof.member.as_ref().and_then(|member| member.entry_key.as_slice().try_into().ok());
+        let genuine =
+            |key: PublicKey| verify_message(Context::Request, self.chain_id(), &key, &checked.signed);
+        match key.is_some_and(genuine) {
+            true => Ok(proof.encode_to_vec()),
+            false => Err(Refusal::unavailable(
+                "KEY_CHANGED",
+                "the recipient's entry key changed while the request was judged: ask anew",
+            )),
+        }
+    }
+
     /// The access event with its reasons, and what commits to both.
     pub(super) fn prepare_event(
         &self,
@@ -80,7 +100,8 @@ impl Custodian {
     ) -> Result<PreparedEvent, Refusal> {
         // Which rules decided goes under a commitment of its own: the receipt carries the event to the recipient.
         let reasons = Reasons { decided_by: permitted.decided_by.clone() }.encode_to_vec();
-        let reasons = Access { handle: permitted.handle, salt: fresh_bytes(), event: reasons };
+        let handle = permitted.handle;
+        let reasons = Access { handle, salt: fresh_bytes(), event: reasons, recipient: Vec::new() };
         let why = commit(Context::ReasonsCommitment, self.chain_id(), &reasons.salt, &reasons.event);
         let digests: Vec<Hash> = permitted.records.iter().map(|record| sha256(&record.bytes)).collect();
         let root = root_of_digests(&digests);
@@ -97,8 +118,10 @@ impl Custodian {
             digests_root: root.to_vec(),
             time_ms: permitted.time_ms,
             late,
+            height: permitted.height,
         };
-        let access = Access { handle: permitted.handle, salt: fresh_bytes(), event: event.encode_to_vec() };
+        let (event, recipient) = (event.encode_to_vec(), self.recipients_keys(checked, permitted.height)?);
+        let access = Access { handle, salt: fresh_bytes(), event, recipient };
         if access.event.len() > MAX_ENTRY_BYTES {
             return Err(too_large());
         }

@@ -5,6 +5,7 @@ use assent_proto::ledger::v1::AccessHistory;
 use prost::Message;
 
 use super::{blocking, Custodian};
+use crate::chain::receipts::StartAt;
 use crate::chain::View;
 use crate::refusal::{Kind, Refusal};
 
@@ -24,7 +25,8 @@ impl Custodian {
                 "the custodian's vault lacks an access event: its operator must restore it",
             )
         };
-        let mut receipts = Vec::new();
+        let genesis = &self.parts.genesis;
+        let mut accesses = Vec::new();
         for n in 1..=slot.access_seq {
             let place = view.access_place(self.organization(), handle, n)?;
             let place = match (place, view.own_gap()?) {
@@ -34,20 +36,15 @@ impl Custodian {
             };
             let commitment: Hash = place.commitment.as_slice().try_into().map_err(|_| incomplete())?;
             let access = self.parts.vault.access(&commitment)?.ok_or_else(incomplete)?;
-            receipts.push(view.receipt(&place, n, access.event, access.salt)?);
+            accesses.push(view.history_access(genesis, &place, access)?);
         }
-        let sealed = view.sealed(view.tip.height)?.ok_or_else(|| {
-            Refusal::unavailable("NO_BLOCK_YET", "the ledger has no block yet: retry in a moment")
-        })?;
         Ok(AccessHistory {
-            genesis: self.parts.genesis.bytes.clone(),
             custodian: self.organization().to_owned(),
             handle: handle.to_vec(),
-            receipts,
             state_proof: view.prove_slot(self.organization(), handle, Some(&slot))?,
             slot: Some(slot),
-            header: sealed.header_bytes,
-            certificate: Some(sealed.certificate),
+            anchor: Some(view.anchor(genesis, view.tip.height, StartAt::Genesis)?),
+            accesses,
         })
     }
 }

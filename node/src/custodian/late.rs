@@ -13,11 +13,9 @@ use std::time::{Duration, Instant};
 use assent_ledger::commitment::digests_root;
 use assent_ledger::entry::entry_hash;
 use assent_ledger::hash::Context;
-use assent_ledger::late::late_hash;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    operation::Kind as OperationKind, AccessEvent, AccessReceipt, LateAccess as Promise, Operation,
-    RecordAccess,
+    operation::Kind as OperationKind, AccessEvent, LateAccess as Promise, Operation, Receipt, RecordAccess,
 };
 use prost::Message;
 use tokio_util::sync::CancellationToken;
@@ -133,16 +131,14 @@ impl Custodian {
             return Ok(None);
         }
         let (proof, header_hash) = match self.recorded(&checked.hash)? {
-            Some(receipt) => {
-                let hash = assent_ledger::block::header_hash(self.chain_id(), &receipt.header);
-                (Proof::Receipt(Box::new(receipt)), hash)
-            }
+            Some((receipt, hash)) => (Proof::Receipt(Box::new(receipt)), hash),
             None => {
                 let request_hash = checked.hash.to_vec();
                 let promise = Promise { request_hash, event: access.event, salt: access.salt.to_vec() };
                 let signed = self.sign(Context::LateAccess, promise.encode_to_vec());
-                let hash = late_hash(self.chain_id(), &signed.body);
-                (Proof::Late(Box::new(signed)), hash)
+                let view = self.parts.store.view()?;
+                let (proof, hash) = view.prove_late(&self.parts.genesis, signed, &access.recipient)?;
+                (Proof::Late(Box::new(proof)), hash)
             }
         };
         Ok(Some(Released {
@@ -156,8 +152,8 @@ impl Custodian {
         }))
     }
 
-    /// The receipt of a late release, once its access is in the ledger.
-    fn recorded(&self, request_hash: &Hash) -> Result<Option<AccessReceipt>, Refusal> {
+    /// The receipt of a late release with the hash of its header, once its access is in the ledger.
+    fn recorded(&self, request_hash: &Hash) -> Result<Option<(Receipt, Hash)>, Refusal> {
         let Some(review) = self.late_review(request_hash)? else {
             return Ok(None);
         };
@@ -171,12 +167,12 @@ impl Custodian {
     }
 
     /// The receipt of a late release; none when this request was never released late.
-    pub fn late_receipt(&self, checked: &CheckedRequest) -> Result<Option<AccessReceipt>, Refusal> {
+    pub fn late_receipt(&self, checked: &CheckedRequest) -> Result<Option<Receipt>, Refusal> {
         if self.late_review(&checked.hash)?.is_none() {
             return Ok(None);
         }
         match self.recorded(&checked.hash)? {
-            Some(receipt) => Ok(Some(receipt)),
+            Some((receipt, _)) => Ok(Some(receipt)),
             None => Err(Refusal::unavailable(
                 "NOT_COMMITTED_YET",
                 "the access is not in the ledger yet: retry when the quorum is back",

@@ -10,9 +10,7 @@ use assent_ledger::block::Tip;
 use assent_ledger::decisions::MAX_DECISIONS_BYTES;
 use assent_ledger::hash::sha256;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{
-    AccessEvent, AccessReceipt, DecisionOpenings, OpenedAccess, OpenedPolicy, OpenedSet,
-};
+use assent_proto::ledger::v1::{AccessEvent, DecisionOpenings, OpenedAccess, OpenedPolicy, OpenedSet};
 use prost::Message;
 
 use super::opened::alarm;
@@ -127,8 +125,7 @@ impl Custodian {
             let commitment: Hash =
                 place.commitment.as_slice().try_into().map_err(|_| alarm("a commitment is not 32 bytes"))?;
             let Some(access) = self.parts.vault.access(&commitment)? else { continue };
-            let receipt = AccessReceipt { event: access.event, ..Default::default() };
-            let reasons = match self.opened_reasons(&receipt) {
+            let reasons = match self.opened_reasons(&access.event) {
                 Ok(reasons) => Some(reasons),
                 Err(refusal) if refusal.reason == "VAULT_MISMATCH" => None,
                 Err(refusal) => return Err(refusal),
@@ -136,7 +133,7 @@ impl Custodian {
             let salt = access.salt.to_vec();
             file.accesses.push(OpenedAccess {
                 access_seq,
-                event: receipt.event,
+                event: access.event,
                 salt,
                 reasons,
                 digests: Vec::new(),

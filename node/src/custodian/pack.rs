@@ -1,7 +1,7 @@
 //! Everything about one patient's consents and accesses, with proof that it is everything: the patient pack.
 
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, OpenedReasons, PackedConsent, PatientPack};
+use assent_proto::ledger::v1::{AccessEvent, OpenedReasons, PackedConsent, PatientPack};
 use prost::Message;
 
 use super::opened::{alarm, CONTACT_PREFERENCES};
@@ -19,7 +19,9 @@ impl Custodian {
         let history = self.history_in(&self.parts.store.view()?, handle)?;
         let commitment = history.slot.as_ref().map(|slot| slot.commitment.as_slice()).unwrap_or_default();
         let set = self.open_set(handle, commitment)?;
-        let reasons = history.receipts.iter().map(|receipt| self.opened_reasons(receipt));
+        let reasons = history.accesses.iter().map(|access| {
+            self.opened_reasons(access.access.as_ref().map_or(&[], |claim| claim.event.as_slice()))
+        });
         let pack = PatientPack {
             reasons: reasons.collect::<Result<_, _>>()?,
             salt: set.salt.to_vec(),
@@ -29,9 +31,9 @@ impl Custodian {
         Ok(pack.encode_to_vec())
     }
 
-    pub(super) fn opened_reasons(&self, receipt: &AccessReceipt) -> Result<OpenedReasons, Refusal> {
+    pub(super) fn opened_reasons(&self, event: &[u8]) -> Result<OpenedReasons, Refusal> {
         let lost = || alarm("the vault lacks the reasons of an access");
-        let event = AccessEvent::decode(receipt.event.as_slice()).map_err(|_| lost())?;
+        let event = AccessEvent::decode(event).map_err(|_| lost())?;
         let commitment: Hash = event.reasons.as_slice().try_into().map_err(|_| lost())?;
         let why = self.parts.vault.access(&commitment)?.ok_or_else(lost)?;
         Ok(OpenedReasons { reasons: why.event, salt: why.salt.to_vec() })

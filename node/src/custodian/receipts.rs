@@ -51,7 +51,7 @@ impl Custodian {
             slot,
             consents,
         };
-        let (anchor, _) = view.anchor(&self.parts.genesis, view.tip.height, start, None)?;
+        let anchor = view.anchor(&self.parts.genesis, view.tip.height, start)?;
         view.checked(&self.parts.genesis, anchor, receipt::Claim::Slot(claim))
     }
 
@@ -101,7 +101,7 @@ impl Custodian {
         };
         let commitment: Hash = place.commitment.as_slice().try_into().map_err(|_| lost())?;
         let access = self.parts.vault.access(&commitment)?.ok_or_else(lost)?;
-        let receipt = view.receipt(&place, access_seq, access.event, access.salt)?;
+        let (receipt, _) = view.prove_access(&self.parts.genesis, &place, access)?;
         view.access_receipt(&self.parts.genesis, receipt, start)
     }
 }

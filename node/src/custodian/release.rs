@@ -10,11 +10,11 @@ use assent_ledger::commitment::digests_root;
 use assent_ledger::consent::{asked, tables_sha256, Outcome, Rules, ALGORITHM};
 use assent_ledger::entry::entry_hash;
 use assent_ledger::hash::Context;
-use assent_ledger::receipt::{lone_receipt, request_hash, sign_message, verify_message};
+use assent_ledger::receipt::{request_hash, sign_message, verify_message};
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    operation::Kind as OperationKind, AccessEvent, AccessReceipt, DataRequest, Decision, NotReleased,
-    Operation, RecordAccess, Signed,
+    operation::Kind as OperationKind, AccessEvent, DataRequest, Decision, NotReleased, Operation, Receipt,
+    RecordAccess, Signed,
 };
 use prost::Message;
 
@@ -285,8 +285,8 @@ impl Custodian {
         if changed || !same_resources || is_past(permitted.next_change_ms, view.tip.time_ms) {
             return Ok(None);
         }
-        let receipt = self.receipt_of(&view, &commitment, access, height)?.ok_or_else(broken)?;
-        let header_hash = assent_ledger::block::header_hash(self.chain_id(), &receipt.header);
+        let (receipt, header_hash) =
+            self.receipt_of(&view, &commitment, access, height)?.ok_or_else(broken)?;
         Ok(Some(Released {
             proof: Proof::Receipt(Box::new(receipt)),
             header_hash,
@@ -298,14 +298,14 @@ impl Custodian {
         }))
     }
 
-    /// The receipt of an access that the block at `height` holds.
+    /// The receipt of an access that the block at `height` holds, and the hash of that block's header.
     pub(super) fn receipt_of(
         &self,
         view: &View<'_>,
         commitment: &Hash,
         access: Access,
         height: u64,
-    ) -> Result<Option<AccessReceipt>, Refusal> {
+    ) -> Result<Option<(Receipt, Hash)>, Refusal> {
         let slot = view.slot(self.organization(), &access.handle)?.unwrap_or_default();
         for access_seq in (1..=slot.access_seq).rev() {
             let Some(place) = view.access_place(self.organization(), &access.handle, access_seq)? else {
@@ -315,8 +315,7 @@ impl Custodian {
                 break;
             }
             if place.commitment == commitment {
-                let receipt = view.receipt(&place, access_seq, access.event, access.salt)?;
-                return Ok(Some(lone_receipt(&self.parts.genesis, receipt)));
+                return view.prove_access(&self.parts.genesis, &place, access).map(Some);
             }
         }
         Ok(None)

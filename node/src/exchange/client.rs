@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use assent_ledger::block::header_hash;
 use assent_ledger::hash::Context;
 use assent_ledger::late::{verify_late, VerifiedLate};
-use assent_ledger::receipt::{sign_message, verify_digests, verify_message, verify_receipt, VerifiedAccess};
+use assent_ledger::receipt::{sign_message, verify_digests, verify_message};
+use assent_ledger::receipts::{verify_receipt, AnchoredAt, Claim, VerifiedAccess};
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessReceipt, Acknowledgement, Decision, NotReleased, Signed};
+use assent_proto::ledger::v1::{Acknowledgement, Decision, LateProof, NotReleased, Receipt, Signed};
 use prost::Message;
 
 use super::{sealed, Frame, Proof, Say, Why, MAX_CHUNKS, MAX_FRAME_BYTES, MAX_RELEASE_BYTES};
@@ -24,9 +26,9 @@ pub enum Answered {
     /// A signed permit (checks only).
     Permit(Signed),
     /// Receipt and records, every digest checked.
-    Released(Box<AccessReceipt>, Vec<Vec<u8>>),
-    /// The custodian's signed promise and records, every digest checked: break-glass without quorum.
-    ReleasedLate(Box<Signed>, Vec<Vec<u8>>),
+    Released(Box<Receipt>, Vec<Vec<u8>>),
+    /// The custodian's promise with its keys, and records, every digest checked: break-glass without quorum.
+    ReleasedLate(Box<LateProof>, Vec<Vec<u8>>),
     /// The signed refusal.
     NotReleased(Signed),
 }
@@ -86,8 +88,8 @@ async fn conversation(
                 return Ok(Answered::NotReleased(signed));
             }
             Say::Unavailable(why) => return Err(custodian_unavailable(custodian, why)),
-            Say::Receipt(received) if proof.is_none() => proof = Some(Proof::Receipt(Box::new(received))),
-            Say::Late(received) if proof.is_none() => proof = Some(Proof::Late(Box::new(received))),
+            Say::Receipt(received) if proof.is_none() => proof = Some(Proof::Receipt(received)),
+            Say::Late(received) if proof.is_none() => proof = Some(Proof::Late(received)),
             Say::Chunk(chunk) if proof.is_some() => {
                 bytes += chunk.len();
                 // Counted too: chunks of no bytes would go on for ever.
@@ -174,7 +176,7 @@ pub async fn ask_receipt(
     custodian: &str,
     hash: &Hash,
     request: &Signed,
-) -> Result<Option<AccessReceipt>, Refusal> {
+) -> Result<Option<Receipt>, Refusal> {
     let lost = |e: PeersError| unreachable_custodian(custodian, e);
     let mut stream = peers.open(custodian, Protocol::Exchange).await.map_err(lost)?;
     stream.send(&Frame { say: Some(Say::ReceiptOf(request.clone())) }.encode_to_vec()).await.map_err(lost)?;
@@ -184,7 +186,7 @@ pub async fn ask_receipt(
     match heard? {
         Say::Receipt(receipt) => {
             check_receipt(parts, custodian, request, &receipt)?;
-            Ok(Some(receipt))
+            Ok(Some(*receipt))
         }
         Say::NotReleased(signed) => {
             check_not_released(parts, custodian, hash, &signed)?;
@@ -202,19 +204,33 @@ fn cannot_answer(custodian: &str, why: Why) -> Refusal {
         .with("custodian_reason", reason_word(why.reason))
 }
 
+/// Refuses a header that is not the one of this node's own ledger. What is ahead of it follows from the chain of sets alone.
+fn check_own_ledger(parts: &Parts, custodian: &str, at: &AnchoredAt) -> Result<(), Refusal> {
+    let own = parts.store.view()?.sealed(at.header.height)?;
+    if own.is_some_and(|own| header_hash(parts.chain_id(), &own.header_bytes) != at.hash) {
+        tracing::error!(height = at.header.height, "a certified block contradicts this node's ledger");
+        return Err(misbehaves(custodian, "a block that is not the one in this node's ledger"));
+    }
+    Ok(())
+}
+
 /// Checks that a receipt proves an access for this very request.
 pub fn check_receipt(
     parts: &Parts,
     custodian: &str,
     request: &Signed,
-    receipt: &AccessReceipt,
+    receipt: &Receipt,
 ) -> Result<VerifiedAccess, Refusal> {
-    let access =
-        verify_receipt(&parts.genesis.hash, receipt).map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    let verified = verify_receipt(&parts.store.view()?.trust(&parts.genesis)?, receipt)
+        .map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    let Claim::Access(access) = verified.claim else {
+        return Err(misbehaves(custodian, "a receipt of something else than an access"));
+    };
     if access.event.request != request.encode_to_vec() {
         return Err(misbehaves(custodian, "a receipt for another request"));
     }
-    Ok(access)
+    check_own_ledger(parts, custodian, &verified.at)?;
+    Ok(*access)
 }
 
 /// Checks that a promise is the custodian's, about this very request.
@@ -222,12 +238,14 @@ pub fn check_late(
     parts: &Parts,
     custodian: &str,
     request: &Signed,
-    signed: &Signed,
+    proof: &LateProof,
 ) -> Result<VerifiedLate, Refusal> {
-    let late = verify_late(&parts.genesis, signed).map_err(|e| misbehaves(custodian, &e.to_string()))?;
-    if signed.organization != custodian || late.event.request != request.encode_to_vec() {
+    let late = verify_late(&parts.store.view()?.trust(&parts.genesis)?, proof)
+        .map_err(|e| misbehaves(custodian, &e.to_string()))?;
+    if late.event.custodian != custodian || late.event.request != request.encode_to_vec() {
         return Err(misbehaves(custodian, "a late access for another request"));
     }
+    check_own_ledger(parts, custodian, &late.at)?;
     Ok(late)
 }
 
@@ -246,8 +264,8 @@ async fn finish(
             let access = check_receipt(parts, custodian, request, receipt)?;
             (access.event, access.header_hash)
         }
-        Proof::Late(signed) => {
-            let late = check_late(parts, custodian, request, signed)?;
+        Proof::Late(proof) => {
+            let late = check_late(parts, custodian, request, proof)?;
             (late.event, late.hash)
         }
     };
@@ -278,6 +296,6 @@ async fn finish(
     verify_digests(&event, &resources).map_err(|e| misbehaves(custodian, &e.to_string()))?;
     Ok(match proof {
         Proof::Receipt(receipt) => Answered::Released(receipt, resources),
-        Proof::Late(signed) => Answered::ReleasedLate(signed, resources),
+        Proof::Late(proof) => Answered::ReleasedLate(proof, resources),
     })
 }

@@ -26,7 +26,7 @@ pub mod sealed;
 pub mod server;
 pub mod status;
 
-use assent_proto::ledger::v1::{AccessReceipt, Signed};
+use assent_proto::ledger::v1::{LateProof, Receipt, Signed};
 
 /// Longest frame of an exchange.
 pub const MAX_FRAME_BYTES: usize = 2 << 20;
@@ -61,8 +61,8 @@ pub enum Say {
     #[prost(message, tag = "4")]
     Unavailable(Why),
     /// Receipt of the committed access.
-    #[prost(message, tag = "5")]
-    Receipt(AccessReceipt),
+    #[prost(message, boxed, tag = "5")]
+    Receipt(Box<Receipt>),
     /// Encrypted bytes.
     #[prost(bytes, tag = "6")]
     Chunk(Vec<u8>),
@@ -87,9 +87,9 @@ pub enum Say {
     /// A signed ConsentAskState.
     #[prost(message, tag = "21")]
     AskState(Signed),
-    /// A signed LateAccess: released without quorum.
-    #[prost(message, tag = "30")]
-    Late(Signed),
+    /// A signed LateAccess with its keys: released without quorum.
+    #[prost(message, boxed, tag = "30")]
+    Late(Box<LateProof>),
     /// The signed DataRequest of a late release whose records the recipient holds: asks for the receipt.
     #[prost(message, tag = "31")]
     ReceiptOf(Signed),
@@ -99,9 +99,9 @@ pub enum Say {
 #[derive(Debug, Clone)]
 pub enum Proof {
     /// The receipt of the committed access.
-    Receipt(Box<AccessReceipt>),
-    /// A signed LateAccess: break-glass without quorum.
-    Late(Box<Signed>),
+    Receipt(Box<Receipt>),
+    /// A signed LateAccess with its keys: break-glass without quorum.
+    Late(Box<LateProof>),
 }
 
 /// A reason with a sentence.

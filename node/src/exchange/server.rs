@@ -90,7 +90,7 @@ async fn answer_receipt(
 ) -> Result<(), Ended> {
     let checked = custodian.check_form(peer, signed)?;
     let reply = match blocking(|| custodian.late_receipt(&checked))? {
-        Some(receipt) => Say::Receipt(receipt),
+        Some(receipt) => Say::Receipt(Box::new(receipt)),
         None => Say::NotReleased(custodian.not_released(&checked.hash)),
     };
     say(stream, reply).await
@@ -159,8 +159,8 @@ async fn send_while_it_stands(
         return Ok(false);
     }
     let proof = match released.proof.clone() {
-        Proof::Receipt(receipt) => Say::Receipt(*receipt),
-        Proof::Late(signed) => Say::Late(*signed),
+        Proof::Receipt(receipt) => Say::Receipt(receipt),
+        Proof::Late(proof) => Say::Late(proof),
     };
     say(stream, proof).await?;
     for chunk in chunks {

@@ -1,7 +1,7 @@
 //! What a CRM asks its hospital's node: records, and whether a bundle holds.
 
 use assent_ledger::block::header_hash;
-use assent_ledger::receipt::{verify_bundle, VerifiedAccess};
+use assent_ledger::receipts::{check_bundle, VerifiedAccess};
 use assent_proto::ledger::v1::{DataRequest, RecordBundle};
 use assent_proto::v1::exchange_service_server::ExchangeService;
 use assent_proto::v1::{
@@ -126,12 +126,8 @@ impl Api {
         let release = self.app.recipient.request(&client.id, &body.request_id, query).await?;
         let first = RequestRecordsResponse { answer: Some(self.answer()), ..Default::default() };
         let first = match release.proof {
-            Proof::Receipt(receipt) => RequestRecordsResponse { receipt: Some(*receipt), ..first },
-            Proof::Late(signed) => RequestRecordsResponse {
-                late_access: Some(*signed),
-                genesis: self.app.parts.genesis.bytes.clone(),
-                ..first
-            },
+            Proof::Receipt(receipt) => RequestRecordsResponse { proof: Some(*receipt), ..first },
+            Proof::Late(proof) => RequestRecordsResponse { late: Some(*proof), ..first },
         };
         let rest = chunks(release.resources)
             .into_iter()
@@ -143,8 +139,9 @@ impl Api {
         let bundle = bundle.ok_or_else(|| border::malformed("bundle", "missing"))?;
         let parts = &self.app.parts;
         let response = VerifyRecordsResponse { answer: Some(self.answer()), ..Default::default() };
-        let access = match verify_bundle(&parts.genesis.hash, &bundle.encode_to_vec()) {
-            Ok((access, _)) => access,
+        let trust = parts.store.view()?.trust(&parts.genesis)?;
+        let access = match check_bundle(&trust, &bundle) {
+            Ok((_, access)) => access,
             Err(fault) => return Ok(VerifyRecordsResponse { fault: fault.to_string(), ..response }),
         };
         match is_our_block(parts, &access)? {

@@ -2,7 +2,7 @@
 
 use assent_ledger::entry::entry_hash;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, Header, Signed};
+use assent_proto::ledger::v1::{receipt, AccessEvent, Header, Receipt, Signed};
 use prost::Message;
 
 use super::Recipient;
@@ -46,11 +46,14 @@ impl Recipient {
         request_id: &str,
         hash: &Hash,
         request: &Signed,
-        receipt: &AccessReceipt,
+        receipt: &Receipt,
     ) -> Result<OwnAccess, Refusal> {
-        let broken = |_| Refusal::unavailable("BAD_ANSWER", "a receipt that does not decode");
-        let event = AccessEvent::decode(receipt.event.as_slice()).map_err(broken)?;
-        let header = Header::decode(receipt.header.as_slice()).map_err(broken)?;
+        let broken = || Refusal::unavailable("BAD_ANSWER", "a receipt that does not decode");
+        let (Some(anchor), Some(receipt::Claim::Access(claim))) = (&receipt.anchor, &receipt.claim) else {
+            return Err(broken());
+        };
+        let event = AccessEvent::decode(claim.event.as_slice()).map_err(|_| broken())?;
+        let header = Header::decode(anchor.header.as_slice()).map_err(|_| broken())?;
         Ok(OwnAccess {
             request_id: request_id.to_owned(),
             request_hash: *hash,
@@ -59,7 +62,7 @@ impl Recipient {
             resources: event.resources,
             height: header.height,
             time_ms: header.time_ms,
-            entry_hash: entry_hash(self.parts.chain_id(), &receipt.entry),
+            entry_hash: entry_hash(self.parts.chain_id(), &claim.entry),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use assent_ledger::receipt::verify_digests;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessReceipt, LateBundle, Signed};
+use assent_proto::ledger::v1::{LateBundle, LateProof, Receipt, Signed};
 use prost::Message;
 
 use super::{Recipient, Release};
@@ -17,10 +17,10 @@ impl Recipient {
     pub(super) fn hold(
         &self,
         hash: &Hash,
-        promise: Signed,
+        promise: LateProof,
         resources: Vec<Vec<u8>>,
     ) -> Result<Release, Refusal> {
-        let bundle = LateBundle { genesis: Vec::new(), late_access: Some(promise.clone()), resources };
+        let bundle = LateBundle { proof: Some(promise.clone()), resources };
         let bytes = bundle.encode_to_vec();
         blocking(|| {
             self.parts.vault.put_pending(&[Pending::LateRelease { request_hash: hash, bytes: &bytes }])
@@ -41,10 +41,11 @@ impl Recipient {
             return Ok(None);
         };
         let bundle = LateBundle::decode(bytes.as_slice()).unwrap_or_default();
-        let Some(promise) = bundle.late_access else {
+        let Some(promise) = bundle.proof else {
             return Ok(None);
         };
-        match self.receipt_for(&promise.organization, hash, signed, &bundle.resources).await {
+        let custodian = promise.late_access.as_ref().map(|l| l.organization.clone()).unwrap_or_default();
+        match self.receipt_for(&custodian, hash, signed, &bundle.resources).await {
             Ok(receipt) => self.keep(client, request_id, hash, signed, receipt, bundle.resources).map(Some),
             Err(refusal) => {
                 tracing::info!(reason = refusal.reason, "no receipt for a late release yet");
@@ -59,7 +60,7 @@ impl Recipient {
         hash: &Hash,
         signed: &Signed,
         resources: &[Vec<u8>],
-    ) -> Result<AccessReceipt, Refusal> {
+    ) -> Result<Receipt, Refusal> {
         let receipt = if custodian == self.parts.organization {
             let checked = self.custodian.check_form(&self.parts.organization, signed.clone())?;
             blocking(|| self.custodian.late_receipt(&checked))?

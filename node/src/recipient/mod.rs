@@ -205,7 +205,7 @@ impl Recipient {
             if custodian.still_stands(&released)? {
                 return Ok(match released.proof {
                     Proof::Receipt(receipt) => Answered::Released(receipt, released.resources),
-                    Proof::Late(signed) => Answered::ReleasedLate(signed, released.resources),
+                    Proof::Late(proof) => Answered::ReleasedLate(proof, released.resources),
                 });
             }
         }

@@ -35,7 +35,7 @@ impl Recipient {
         let hash = request_hash(self.parts.chain_id(), &signed.body);
         let bundle = self.parts.vault.release(&hash)?.ok_or_else(not_found)?;
         let bundle = RecordBundle::decode(bundle.as_slice()).map_err(|_| not_found())?;
-        let receipt = bundle.receipt.ok_or_else(not_found)?;
+        let receipt = bundle.proof.ok_or_else(not_found)?;
         self.parts.store.view()?.access_receipt(&self.parts.genesis, receipt, start)
     }
 
@@ -68,7 +68,8 @@ impl Recipient {
             return Err(Refusal::unavailable("STALE_DECISION", message));
         }
         let tip = view.tip.height;
-        let (anchor, custodian) = view.anchor(genesis, tip, StartAt::Genesis, Some(&decision.custodian))?;
+        let anchor = view.anchor(genesis, tip, StartAt::Genesis)?;
+        let custodian = Some(view.member_proof(genesis, tip, &decision.custodian)?);
         let state_proof = view.prove_slot(&decision.custodian, &decision.handle, Some(&slot))?;
         let policy = view.policy(&decision.custodian)?;
         let key = policy_key(&view.tip.chain_id, &decision.custodian);

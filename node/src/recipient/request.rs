@@ -3,7 +3,7 @@
 use assent_ledger::hash::{framed, sha256, Context};
 use assent_ledger::receipt::request_hash;
 use assent_ledger::Hash;
-use assent_proto::ledger::v1::{AccessReceipt, DataRequest, RecordBundle, Signed};
+use assent_proto::ledger::v1::{DataRequest, Receipt, RecordBundle, Signed};
 use prost::Message;
 
 use super::{Query, Recipient, Release};
@@ -49,7 +49,7 @@ impl Recipient {
         let hash = request_hash(self.parts.chain_id(), &signed.body);
         if let Some(bytes) = blocking(|| self.parts.vault.release(&hash))? {
             let bundle = RecordBundle::decode(bytes.as_slice()).unwrap_or_default();
-            if let Some(receipt) = bundle.receipt {
+            if let Some(receipt) = bundle.proof {
                 return Ok(Release { proof: Proof::Receipt(Box::new(receipt)), resources: bundle.resources });
             }
         }
@@ -83,11 +83,11 @@ impl Recipient {
         request_id: &str,
         hash: &Hash,
         signed: &Signed,
-        receipt: AccessReceipt,
+        receipt: Receipt,
         resources: Vec<Vec<u8>>,
     ) -> Result<Release, Refusal> {
         let access = self.own_access(request_id, hash, signed, &receipt)?;
-        let bundle = RecordBundle { receipt: Some(receipt.clone()), resources };
+        let bundle = RecordBundle { proof: Some(receipt.clone()), resources };
         let bytes = bundle.encode_to_vec();
         blocking(|| {
             self.parts.vault.put_pending(&[

@@ -56,6 +56,8 @@ pub struct Access {
     pub salt: [u8; 32],
     /// The event's exact bytes.
     pub event: Vec<u8>,
+    /// Encoded `MemberProof` of the recipient's keys when it was decided; empty beside reasons.
+    pub recipient: Vec<u8>,
 }
 
 impl fmt::Debug for ConsentRecord {
@@ -121,6 +123,8 @@ struct StoredBody {
     body: Vec<u8>,
     #[prost(bytes = "vec", optional, tag = "3")]
     handle: Option<Vec<u8>>,
+    #[prost(bytes = "vec", tag = "4")]
+    recipient: Vec<u8>,
 }
 
 impl Vault {
@@ -163,15 +167,8 @@ impl Vault {
     }
 
     /// Stores the access event that `commitment` commits to.
-    pub fn put_access(
-        &self,
-        commitment: &[u8; 32],
-        handle: &[u8; 32],
-        salt: &[u8; 32],
-        event: &[u8],
-    ) -> Result<()> {
-        let access = Access { handle: *handle, salt: *salt, event: event.to_vec() };
-        self.put_pending(&[Pending::Access { commitment, access: &access }])
+    pub fn put_access(&self, commitment: &[u8; 32], access: &Access) -> Result<()> {
+        self.put_pending(&[Pending::Access { commitment, access }])
     }
 
     /// The access event stored for a commitment.
@@ -183,6 +180,7 @@ impl Vault {
             handle: array(&stored.handle.unwrap_or_default(), "an access event's handle")?,
             salt: array(&stored.salt, "an access event's salt")?,
             event: stored.body,
+            recipient: stored.recipient,
         }))
     }
 
@@ -233,13 +231,14 @@ impl Staging<'_> {
     }
 
     pub(super) fn policy(&mut self, commitment: &[u8; 32], salt: &[u8; 32], body: &[u8]) -> Result<()> {
-        let stored = StoredBody { salt: salt.to_vec(), body: body.to_vec(), handle: None };
+        let stored = StoredBody { salt: salt.to_vec(), body: body.to_vec(), ..Default::default() };
         self.put_message(self.inner.sealer.key(Table::Policy, &[commitment]), &stored)
     }
 
     pub(super) fn access(&mut self, commitment: &[u8; 32], access: &Access) -> Result<()> {
         let handle = Some(access.handle.to_vec());
-        let stored = StoredBody { salt: access.salt.to_vec(), body: access.event.clone(), handle };
+        let (salt, body, recipient) = (access.salt.to_vec(), access.event.clone(), access.recipient.clone());
+        let stored = StoredBody { salt, body, handle, recipient };
         self.put_message(self.inner.sealer.key(Table::Access, &[commitment]), &stored)
     }
 

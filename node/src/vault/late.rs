@@ -87,7 +87,7 @@ impl Vault {
         Ok(count)
     }
 
-    /// Encoded `LateBundle` (without genesis) that this node received for a request, and has no receipt for.
+    /// Encoded `LateBundle` that this node received for a request, and has no receipt for.
     pub fn late_release(&self, request_hash: &[u8; 32]) -> Result<Option<Vec<u8>>> {
         self.get(&self.key(Table::LateRelease, &[request_hash]))
     }

@@ -1,7 +1,6 @@
 //! A client's history of its own accesses.
 
 use assent_ledger::entry::entry_hash;
-use assent_ledger::receipt::verify_bundle;
 use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
 use assent_proto::v1::*;
 use tonic::transport::Channel;
@@ -46,10 +45,10 @@ async fn a_client_lists_what_it_got_itself_and_nothing_else() {
     let all = list(&crm, 0, "").await.unwrap();
     assert_eq!((ids(&all), all.next_page_token.as_str()), (vec!["r-3", "r-2", "r-1"], ""));
     for (access, bundle) in all.accesses.iter().zip(bundles.iter().rev()) {
-        let (verified, _) = verify_bundle(&net.genesis.hash, &encoded(bundle)).unwrap();
+        let verified = verified(&net, bundle);
         assert_eq!((access.height, access.time_ms), (verified.height, verified.time_ms));
         assert_eq!((access.resources, access.outcome()), (2, Outcome::Permit));
-        let entry = &bundle.receipt.as_ref().unwrap().entry;
+        let entry = &claim_of(bundle.proof.as_ref().unwrap()).entry;
         assert_eq!(access.entry_hash, entry_hash(CHAIN, entry));
         let asked = Query { action: "access".into(), ..query("mrn-1", "TREAT") };
         assert_eq!(access.query, Some(asked));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use assent_ledger::late::verify_late_bundle;
-use assent_ledger::receipt::{verify_bundle, verify_history};
-use assent_proto::ledger::v1::{LateBundle, RecordBundle, Signed};
+use assent_ledger::receipts::{verify_history, VerifiedHistory};
+use assent_proto::ledger::v1::{LateBundle, LateProof, RecordBundle};
 use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
 use assent_proto::v1::*;
 use prost::Message;
@@ -32,20 +32,18 @@ pub fn emergency(actor: &str, value: &str) -> Query {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Brought {
     pub bundle: RecordBundle,
-    pub late: Option<Signed>,
-    pub genesis: Vec<u8>,
+    pub late: Option<LateProof>,
 }
 
 pub async fn ask(channel: Channel, request_id: &str, query: Query) -> Result<Brought, Status> {
     let request =
         RequestRecordsRequest { request_id: request_id.into(), query: Some(query), ..Default::default() };
     let mut stream = ExchangeServiceClient::new(channel).request_records(request).await?.into_inner();
-    let mut brought = Brought { bundle: RecordBundle::default(), late: None, genesis: Vec::new() };
+    let mut brought = Brought { bundle: RecordBundle::default(), late: None };
     while let Some(part) = stream.message().await? {
-        brought.bundle.receipt = brought.bundle.receipt.or(part.receipt);
+        brought.bundle.proof = brought.bundle.proof.or(part.proof);
         brought.bundle.resources.extend(part.resources);
-        brought.late = brought.late.or(part.late_access);
-        brought.genesis.extend(part.genesis);
+        brought.late = brought.late.or(part.late);
     }
     Ok(brought)
 }
@@ -97,7 +95,7 @@ async fn the_policy_says_who_may_and_over_what() {
     let released = ask(crm.clone(), "b-3", grey("mrn-2")).await.unwrap();
     assert_eq!(released.bundle.resources.len(), 3);
     assert!(released.late.is_none());
-    let (access, _) = verify_bundle(&net.genesis.hash, &encoded(&released.bundle)).unwrap();
+    let access = verified(&net, &released.bundle);
     assert_eq!((access.event.outcome.as_str(), access.event.late), ("PERMIT_OVERRIDE", false));
     assert_eq!(access.request.break_glass_reason, REASON);
     assert_eq!(ask(crm.clone(), "b-3", grey("mrn-2")).await.unwrap(), released);
@@ -129,12 +127,12 @@ async fn the_policy_says_who_may_and_over_what() {
     set_rules(officer.clone(), "p-5", &glass_policy(true, true), &registry).await.unwrap();
     let frozen = ask(crm.clone(), "d-4", grey("mrn-1")).await.unwrap();
     assert_eq!(frozen.bundle.resources.len(), 3);
-    verify_bundle(&net.genesis.hash, &encoded(&frozen.bundle)).unwrap();
+    verified(&net, &frozen.bundle);
     assert_eq!(refused(ask(crm.clone(), "d-5", by("Practitioner/grey", "mrn-1")).await), unknown);
 
     // The patient's history says why; the officer has four items, and this patient three notices.
     let bytes = history(net.client(cedar, "portal"), "mrn-1").await.unwrap();
-    let (_, slot, accesses) = verify_history(&net.genesis.hash, &bytes).unwrap();
+    let VerifiedHistory { slot, accesses, .. } = verify_history(&trust(&net), &bytes).unwrap();
     assert_eq!((slot.access_seq, slot.frozen), (3, true));
     assert!(accesses.iter().all(|a| a.request.break_glass_reason == REASON));
     let items = reviews(officer.clone(), false, 0, "").await.unwrap();
@@ -159,13 +157,9 @@ async fn the_policy_says_who_may_and_over_what() {
 
 /// Verifies what came without quorum as anybody could, offline.
 fn promised(net: &Net, brought: &Brought) -> usize {
-    assert!(brought.bundle.receipt.is_none());
-    let bundle = LateBundle {
-        genesis: brought.genesis.clone(),
-        late_access: brought.late.clone(),
-        resources: brought.bundle.resources.clone(),
-    };
-    let (late, bundle) = verify_late_bundle(&net.genesis.hash, &bundle.encode_to_vec()).unwrap();
+    assert!(brought.bundle.proof.is_none());
+    let bundle = LateBundle { proof: brought.late.clone(), resources: brought.bundle.resources.clone() };
+    let (late, bundle) = verify_late_bundle(&trust(net), &bundle.encode_to_vec()).unwrap();
     assert!(late.event.late && late.request.break_glass_reason == REASON);
     bundle.resources.len()
 }
@@ -259,7 +253,7 @@ async fn without_quorum_it_alone_releases_and_the_ledger_hears_of_it_afterwards(
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let receipt = receipt.expect("no receipt within 30 s");
-    let (access, _) = verify_bundle(&net.genesis.hash, &encoded(&receipt)).unwrap();
+    let access = verified(&net, &receipt);
     assert!(access.event.late && access.event.outcome == "PERMIT_OVERRIDE");
     assert_eq!(ask(crm.clone(), "l-1", grey("mrn-1")).await.unwrap().bundle, receipt, "kept");
     for _ in 0..300 {
@@ -272,21 +266,21 @@ async fn without_quorum_it_alone_releases_and_the_ledger_hears_of_it_afterwards(
     }
     // n of n, proven: an ordinary one, a late one recorded on a slot that is frozen by now; each late one of the other's once.
     let bytes = history(net.client(cedar, "portal"), "mrn-1").await.unwrap();
-    let (_, slot, accesses) = verify_history(&net.genesis.hash, &bytes).unwrap();
+    let VerifiedHistory { slot, accesses, .. } = verify_history(&trust(&net), &bytes).unwrap();
     assert_eq!((slot.access_seq, slot.frozen), (2, true));
     assert_eq!(accesses.iter().map(|a| a.event.late).collect::<Vec<_>>(), [false, true]);
     assert!(accesses[1].event.consent_seq < slot.consent_seq);
     let bytes = history(net.client(cedar, "portal"), "mrn-2").await.unwrap();
-    let (_, slot, accesses) = verify_history(&net.genesis.hash, &bytes).unwrap();
+    let VerifiedHistory { slot, accesses, .. } = verify_history(&trust(&net), &bytes).unwrap();
     assert_eq!((slot.access_seq, accesses.iter().filter(|a| a.event.late).count()), (18, 18));
     // What was unknown may have been committed too: at most once too much, never once too little.
     let bytes = history(net.client(cedar, "portal"), "mrn-3").await.unwrap();
-    let (_, _, accesses) = verify_history(&net.genesis.hash, &bytes).unwrap();
+    let accesses = verify_history(&trust(&net), &bytes).unwrap().accesses;
     let late = accesses.iter().filter(|a| a.event.late).count();
     assert!(late == 1 && accesses.len() <= 2, "{late} of {}", accesses.len());
     let own = ask(net.client(cedar, "crm"), "l-own", grey("mrn-2")).await.unwrap();
     assert!(own.late.is_none());
-    verify_bundle(&net.genesis.hash, &encoded(&own.bundle)).unwrap();
+    verified(&net, &own.bundle);
     // Withdrawn, and the quorum is there: nothing more comes.
     assert_eq!(refused(ask(crm, "l-new", grey("mrn-1")).await).1, "NOT_RELEASED");
     for i in 0..4 {

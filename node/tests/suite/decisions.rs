@@ -138,7 +138,7 @@ async fn a_decision_answers_one_question_until_consent_or_policy_changes() {
 
 /// Block time of a bundle's access.
 fn bundle_time(net: &Net, bundle: &assent_proto::ledger::v1::RecordBundle) -> u64 {
-    assent_ledger::receipt::verify_bundle(&net.genesis.hash, &encoded(bundle)).unwrap().0.time_ms
+    verified(net, bundle).time_ms
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

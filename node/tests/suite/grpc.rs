@@ -5,7 +5,7 @@ use std::time::Duration;
 use assent_ledger::audit::{verify_export, write_record, RecordKind, EXPORT_MAGIC};
 use assent_ledger::hash::{framed, Context};
 use assent_ledger::keys::{sign, SigningKey};
-use assent_ledger::receipt::verify_history;
+use assent_ledger::receipts::{verify_history, VerifiedHistory};
 use assent_proto::v1::audit_service_client::AuditServiceClient;
 use assent_proto::v1::decision_service_client::DecisionServiceClient;
 use assent_proto::v1::node_service_client::NodeServiceClient;
@@ -145,9 +145,10 @@ async fn patients_need_no_certificate_but_their_key() {
         .get_history(ask(Some(proof(&control_key(), "GetHistory", &handle, 7, now_ms()))))
         .await
         .unwrap();
-    let (_, slot, accesses) = verify_history(&net.genesis.hash, &history.into_inner().history).unwrap();
+    let VerifiedHistory { slot, accesses, .. } =
+        verify_history(&trust(&net), &history.into_inner().history).unwrap();
     assert_eq!((slot.consent_seq, accesses.len()), (2, 0));
-    assert!(verify_history(&net.genesis.hash, &history_of(&net, "portal").await.unwrap()).is_ok());
+    assert!(verify_history(&trust(&net), &history_of(&net, "portal").await.unwrap()).is_ok());
     is(&history_of(&net, "crm").await.unwrap_err(), Code::PermissionDenied, "WRONG_ROLE");
     is(&anyone.get_history(ask(None)).await.unwrap_err(), Code::Unauthenticated, "NO_CLIENT_CERTIFICATE");
 

@@ -1,6 +1,7 @@
 //! Integration tests of the node: one binary, so that the engine is linked once.
 
 mod accesses;
+mod after_changes;
 mod applicant;
 mod asks;
 mod backup;

@@ -108,6 +108,44 @@ impl World {
         self.write_until(writer, effective_height).await;
     }
 
+    /// Puts another key of a node's in the place of one, from the height that is returned on; `writer` writes until it is there.
+    pub async fn rotate(&mut self, i: usize, writer: usize, file: &str, purpose: KeyPurpose) -> u64 {
+        let (id, dir) = (self.net.members[i].id.clone(), self.net.members[i].dir.clone());
+        let (old, new) = (key(&dir, file), SigningKey::from_bytes(&rand::random()));
+        std::fs::write(dir.join(format!("keys/{file}.next.pem")), to_pem(&new).unwrap()).unwrap();
+        let effective_height = self.height().await + 8;
+        let public = |key: &SigningKey| key.verifying_key().to_bytes();
+        let message = framed(
+            Context::KeyHandover,
+            CHAIN,
+            &[
+                id.as_bytes(),
+                &(purpose as u32).to_be_bytes(),
+                &public(&old),
+                &public(&new),
+                &effective_height.to_be_bytes(),
+            ],
+        );
+        let step = Step::RotateKey(RotateKey {
+            purpose: purpose.into(),
+            new_key: public(&new).to_vec(),
+            effective_height,
+            old_signature: sign(&old, &message).to_vec(),
+            new_signature: sign(&new, &message).to_vec(),
+        });
+        self.step(i, step).await;
+        // Where the node itself writes across the change, what it signed with the old key dies, and the retry is signed anew.
+        self.write_until(writer, effective_height + 2).await;
+        let begin = Instant::now();
+        while key(&dir, file) != new {
+            assert!(begin.elapsed() < PATIENCE, "{file}.next.pem is not put in place");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(key(&dir, &format!("{file}.old")), old);
+        assert!(!dir.join(format!("keys/{file}.next.pem")).exists());
+        effective_height
+    }
+
     /// Stops a node that was started last, and starts it again.
     async fn restart(&mut self, i: usize) {
         assert_eq!(i + 1, self.submitters.len());
@@ -246,38 +284,7 @@ async fn each_key_of_a_validator_is_rotated_while_it_runs() {
         ("exchange-peer", KeyPurpose::ExchangePeer),
         ("checkpoint", KeyPurpose::Checkpoint),
     ] {
-        let (old, new) = (key(&dir, file), SigningKey::from_bytes(&rand::random()));
-        std::fs::write(dir.join(format!("keys/{file}.next.pem")), to_pem(&new).unwrap()).unwrap();
-        let effective_height = world.height().await + 8;
-        let public = |key: &SigningKey| key.verifying_key().to_bytes();
-        let message = framed(
-            Context::KeyHandover,
-            CHAIN,
-            &[
-                b"cedar",
-                &(purpose as u32).to_be_bytes(),
-                &public(&old),
-                &public(&new),
-                &effective_height.to_be_bytes(),
-            ],
-        );
-        let step = Step::RotateKey(RotateKey {
-            purpose: purpose.into(),
-            new_key: public(&new).to_vec(),
-            effective_height,
-            old_signature: sign(&old, &message).to_vec(),
-            new_signature: sign(&new, &message).to_vec(),
-        });
-        world.step(cedar, step).await;
-        // Cedar writes across the change: what it signed with the old key dies, and the retry is signed anew.
-        world.write_until(cedar, effective_height + 2).await;
-        let begin = Instant::now();
-        while key(&dir, file) != new {
-            assert!(begin.elapsed() < PATIENCE, "{file}.next.pem is not put in place");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        assert_eq!(key(&dir, &format!("{file}.old")), old);
-        assert!(!dir.join(format!("keys/{file}.next.pem")).exists());
+        let effective_height = world.rotate(cedar, cedar, file, purpose).await;
         let vote = key(&dir, "vote").verifying_key().to_bytes();
         let votes = move |s: &GetStatusResponse| {
             s.validators.iter().any(|v| v.vote_key == vote && v.last_signed_height > effective_height)

@@ -30,7 +30,7 @@ async fn a_pack_holds_all_consents_and_accesses_of_one_patient() {
     let signed = |method, nonce| proof(&control_key(), method, &handle, nonce, now_ms());
     let anyone = net.client_with(cedar, None);
     let bytes = pack(anyone.clone(), by_key(signed("GetPack", 1))).await.unwrap();
-    let shown = verify_pack(&net.genesis.hash, &bytes).unwrap();
+    let shown = verify_pack(&trust(&net), &bytes).unwrap();
     assert_eq!((shown.handle.to_vec(), shown.accesses.len(), shown.consents.len()), (handle.clone(), 0, 1));
 
     request(net.client(birch, "crm"), "r-1", "mrn-1").await.unwrap();
@@ -38,7 +38,7 @@ async fn a_pack_holds_all_consents_and_accesses_of_one_patient() {
     let second = consent("Patient/mrn-1", "c-second", "2031-12-31");
     import(net.client(cedar, "portal"), "i-2", "mrn-1", second.clone()).await.unwrap();
     let bytes = pack(net.client(cedar, "portal"), by_portal("mrn-1")).await.unwrap();
-    let shown = verify_pack(&net.genesis.hash, &bytes).unwrap();
+    let shown = verify_pack(&trust(&net), &bytes).unwrap();
     assert_eq!((shown.accesses.len(), shown.reasons.len(), shown.slot.access_seq), (2, 2, 2));
     assert!(shown.reasons.iter().all(|reasons| !reasons.decided_by.is_empty()), "{:?}", shown.reasons);
     assert!(shown.consents.iter().any(|body| body.fhir == second), "{:?}", shown.consents.len());

@@ -1,6 +1,8 @@
 //! One synthetic patient with three records, and the calls of a hospital's own systems.
 
 use assent_ledger::keys::SigningKey;
+use assent_ledger::receipts::{verify_bundle, Trust, VerifiedAccess};
+use assent_proto::ledger::v1::{receipt, AccessClaim, Receipt};
 use assent_proto::v1::consent_service_client::ConsentServiceClient;
 use assent_proto::v1::decision_service_client::DecisionServiceClient;
 use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
@@ -12,6 +14,8 @@ use prost::Message;
 use tonic::transport::Channel;
 use tonic::Status;
 use tonic_types::StatusExt;
+
+use crate::net::Net;
 
 pub const SYSTEM: &str = "urn:test:mrn";
 
@@ -135,7 +139,7 @@ pub async fn request(
     let mut stream = ExchangeServiceClient::new(channel).request_records(request).await?.into_inner();
     let mut bundle = assent_proto::ledger::v1::RecordBundle::default();
     while let Some(part) = stream.message().await? {
-        bundle.receipt = bundle.receipt.or(part.receipt);
+        bundle.proof = bundle.proof.or(part.proof);
         bundle.resources.extend(part.resources);
     }
     Ok(bundle)
@@ -195,7 +199,20 @@ pub async fn enrolled(net: &super::net::Net, value: &str, until: &str) -> Vec<u8
     handle
 }
 
-/// Encoding of a bundle, for offline verification.
-pub fn encoded(bundle: &assent_proto::ledger::v1::RecordBundle) -> Vec<u8> {
-    bundle.encode_to_vec()
+/// What a reader outside trusts.
+pub fn trust(net: &Net) -> Trust {
+    Trust::genesis(net.genesis.hash)
+}
+
+/// What a bundle shows to a reader outside.
+pub fn verified(net: &Net, bundle: &assent_proto::ledger::v1::RecordBundle) -> VerifiedAccess {
+    verify_bundle(&trust(net), &bundle.encode_to_vec()).unwrap().1
+}
+
+/// The access that a receipt is of.
+pub fn claim_of(receipt: &Receipt) -> &AccessClaim {
+    match &receipt.claim {
+        Some(receipt::Claim::Access(claim)) => claim,
+        other => panic!("{other:?}"),
+    }
 }

@@ -62,7 +62,7 @@ async fn slots_accesses_and_permits_have_receipts_that_hold() {
     for receipt in [&mine, &portal, &own] {
         let Claim::Access(access) = holds(receipt).claim else { panic!("not an access") };
         assert_eq!((access.request.recipient.as_str(), access.event.resources), ("birch", 2));
-        assert_eq!(bundle.receipt.as_ref().unwrap().entry.len() as u64 > 0, access.height > 0);
+        assert_eq!(claim_of(bundle.proof.as_ref().unwrap()).entry.len() as u64 > 0, access.height > 0);
     }
     // Neither another client's, nor one that is not there.
     let ehr = access_of(net.client(birch, "ehr"), Access::RequestId("r-1".into()), 0).await.unwrap_err();

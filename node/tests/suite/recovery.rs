@@ -200,7 +200,7 @@ fn whole_and_joined(net: &Net, joiner: &str, plan: Hash) {
     assert_eq!(view.accepted_recoveries().unwrap(), BTreeSet::from([plan]));
     // And it can show others the way.
     let start = assent_node::chain::receipts::StartAt::Genesis;
-    let (anchor, _) = view.anchor(&net.genesis, tip.height, start, None).unwrap();
+    let anchor = view.anchor(&net.genesis, tip.height, start).unwrap();
     let Some(assent_proto::ledger::v1::anchor::Start::Genesis(start)) = anchor.start else { panic!() };
     assert_eq!(start.changes.len(), 1);
 }

@@ -1,6 +1,7 @@
 //! Four nodes in one process: the whole story through gRPC.
 
-use assent_ledger::receipt::{verify_bundle, verify_history};
+use assent_ledger::receipts::{verify_history, VerifiedHistory};
+use prost::Message;
 use tonic::Code;
 
 use crate::net::Net;
@@ -30,13 +31,13 @@ async fn consent_check_release_withdraw_history() {
     expected.sort();
     assert_eq!(received, expected);
     assert!(!received.contains(&withheld));
-    let (access, _) = verify_bundle(&net.genesis.hash, &encoded(&bundle)).unwrap();
+    let access = verified(&net, &bundle);
     assert_eq!((access.request.purpose.as_str(), access.access_seq), ("TREAT", 0));
     // Which consent and rule permitted it is the custodian's, the patient's and the auditor's, not the recipient's.
-    assert!(!encoded(&bundle).windows(7).any(|w| w == b"c-mrn-1"));
+    assert!(!bundle.encode_to_vec().windows(7).any(|w| w == b"c-mrn-1"));
     // A retry of the request id is the same release, and records nothing new.
     let again = request(net.client(birch, "crm"), "r-1", "mrn-1").await.unwrap();
-    assert_eq!(encoded(&again), encoded(&bundle));
+    assert_eq!(again, bundle);
 
     // Withdrawn through Dogwood's node: nothing more comes out of Cedar's.
     withdraw(net.client_with(dogwood, None), "w-1", &handle, 0).await.unwrap();
@@ -55,7 +56,7 @@ async fn consent_check_release_withdraw_history() {
 
     // All n of n accesses, proven.
     let history = history(net.client(cedar, "portal"), "mrn-1").await.unwrap();
-    let (_, slot, accesses) = verify_history(&net.genesis.hash, &history).unwrap();
+    let VerifiedHistory { slot, accesses, .. } = verify_history(&trust(&net), &history).unwrap();
     assert_eq!((slot.access_seq, slot.frozen, accesses.len()), (1, true, 1));
     assert_eq!(accesses[0].request.actor, "Practitioner/ada");
     for i in 0..4 {

@@ -92,11 +92,16 @@ fn fill(vault: &Vault) {
     vault.put_records(&[record("Observation/canary", &[1], "CANARY-DIAGNOSIS")]).unwrap();
     vault.put_consent_set(&[1; 32], &[20; 32], &consents()).unwrap();
     vault.put_policy(&[40; 32], &[41; 32], b"{}").unwrap();
-    vault.put_access(&[50; 32], &[1; 32], &[51; 32], b"CANARY-EVENT").unwrap();
+    vault.put_access(&[50; 32], &access()).unwrap();
     vault.put_acknowledgement(&[60; 32], b"ack").unwrap();
     vault.put_release(&[60; 32], b"bundle").unwrap();
     put_own_access(vault, CLIENT, &own_access(70, 9));
     vault.put_request(CLIENT, "r1", &request(5)).unwrap();
+}
+
+fn access() -> Access {
+    let (event, recipient) = (b"CANARY-EVENT".to_vec(), b"CANARY-PROOF".to_vec());
+    Access { handle: [1; 32], salt: [51; 32], event, recipient }
 }
 
 /// Reads everything that `fill` wrote.
@@ -108,8 +113,7 @@ fn assert_filled(vault: &Vault) {
     assert!(vault.records_of(&[1; 32]).unwrap() == [record("Observation/canary", &[1], "CANARY-DIAGNOSIS")]);
     assert!(vault.consent_set(&[1; 32], &[20; 32]).unwrap() == Some(consents()));
     assert_eq!(vault.policy(&[40; 32]).unwrap(), Some(([41; 32], b"{}".to_vec())));
-    let access = Access { handle: [1; 32], salt: [51; 32], event: b"CANARY-EVENT".to_vec() };
-    assert!(vault.access(&[50; 32]).unwrap() == Some(access));
+    assert!(vault.access(&[50; 32]).unwrap() == Some(access()));
     assert_eq!(vault.acknowledgement(&[60; 32]).unwrap(), Some(b"ack".to_vec()));
     assert_eq!(vault.release(&[60; 32]).unwrap(), Some(b"bundle".to_vec()));
     assert!(vault.get_request(CLIENT, "r1").unwrap() == Some(request(5)));

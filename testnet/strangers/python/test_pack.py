@@ -76,7 +76,7 @@ def mutations(good, seed):
         yield f"part of the history {n}", changed
     # The last access left out with its reasons: what a custodian would like to forget.
     fields = parts(history)
-    receipts = [n for n, (tag, _, _) in enumerate(fields) if tag == 4]
+    receipts = [n for n, (tag, _, _) in enumerate(fields) if tag == 10]
     if receipts:
         shorter = joined(fields[: receipts[-1]] + fields[receipts[-1] + 1 :])
         yield "the last access", magic + field(1, shorter) + joined(parts(rest)[:-1])
@@ -110,6 +110,12 @@ class Packs(unittest.TestCase):
     def test_the_kept_pack(self):
         self.judge((KEPT / "good.pack").read_bytes(), (KEPT / "genesis-hash.txt").read_text().strip(), 1)
 
+    def test_the_kept_pack_across_changes(self):
+        file, hash_ = (KEPT / "changed.pack").read_bytes(), (KEPT / "changed-genesis-hash.txt").read_text().strip()
+        self.judge(file, hash_, 3)
+        chain, *_ = verify_pack.verify(file, bytes.fromhex(hash_))
+        self.assertEqual(len(chain.sets), 3)
+
     def test_a_published_state_proof(self):
         proof, key = (HERE.parents[2] / "cli/examples/state.proof").read_bytes(), b"\3" * 32
         root = "7faaf1c672c69f9c33b8d4e794dd992ff0fb48242dfc4ac02705d633cab4e217"  # as cli/README.md has it
@@ -126,7 +132,7 @@ class Packs(unittest.TestCase):
 
         good = run(KEPT / "good.pack", "--genesis-hash", hash_)
         self.assertEqual(good.returncode, 0, good.stderr)
-        for said in ("3 of 3 accesses", "2 consents, all that the slot commits to", "'c2' revision 3, revoked", "not checked:"):
+        for said in ("3 of 3 accesses", "over 0 changes of validators", "2 consents, all that the slot commits to", "'c2' revision 3, revoked", "not checked:"):
             self.assertIn(said, good.stdout)
         other = run(KEPT / "good.pack", "--genesis-hash", "00" * 32)
         self.assertEqual((other.returncode, other.stdout), (3, ""))

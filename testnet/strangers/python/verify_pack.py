@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAGIC = b"ASSENTK1"
 MAX_BYTES = 128 << 20
+MAX_KEY_AGE_MS = 3_600_000
 CONTACT = "urn:assent:contact-preferences"
 STATES = {1: "proposed", 2: "active", 3: "rejected", 4: "revoked", 5: "superseded", 6: "entered in error"}
 
@@ -39,13 +40,21 @@ MESSAGES = {
     "OpenedReasons": {1: "reasons bytes", 2: "salt bytes"},
     "Reasons": {1: "decided_by *string"},
     "AccessHistory": {
-        1: "genesis bytes", 2: "custodian string", 3: "handle bytes", 4: "receipts *AccessReceipt", 5: "slot Slot",
-        6: "state_proof bytes", 7: "header bytes", 8: "certificate Certificate",
+        2: "custodian string", 3: "handle bytes", 5: "slot Slot", 6: "state_proof bytes", 9: "anchor Anchor",
+        10: "accesses *HistoryAccess",
     },
-    "AccessReceipt": {
-        1: "genesis bytes", 2: "event bytes", 3: "salt bytes", 4: "entry bytes", 5: "operation uint32", 6: "inclusion InclusionProof",
-        7: "header bytes", 8: "certificate Certificate", 9: "access_seq uint64", 10: "previous_access_head bytes",
+    "HistoryAccess": {1: "header bytes", 2: "certificate Certificate", 3: "access AccessClaim"},
+    # Only one that starts at genesis.
+    "Anchor": {1: "header bytes", 2: "genesis GenesisStart"},
+    "GenesisStart": {1: "genesis bytes", 2: "changes *SetChange", 3: "certificate Certificate"},
+    "SetChange": {1: "header bytes", 2: "certificate Certificate", 3: "next ValidatorSet"},
+    "AccessClaim": {
+        1: "event bytes", 2: "salt bytes", 3: "entry bytes", 4: "operation uint32", 5: "inclusion InclusionProof",
+        6: "recipient MemberProof",
     },
+    "MemberProof": {1: "member Member", 2: "path TreePath"},
+    "Member": {1: "id string", 2: "entry_key bytes", 3: "checkpoint_key bytes"},
+    "TreePath": {1: "siblings *bytes", 2: "left uint64"},
     "InclusionProof": {1: "index uint64", 2: "size uint64", 3: "path *bytes"},
     "Certificate": {1: "height uint64", 2: "round uint32", 3: "header_hash bytes", 4: "signatures *CommitSignature"},
     "CommitSignature": {1: "address bytes", 2: "signature bytes"},
@@ -59,18 +68,12 @@ MESSAGES = {
         6: "log_size uint64", 7: "log_root bytes", 8: "state_root bytes", 9: "validator_set_hash bytes",
         10: "next_validator_set_hash bytes", 11: "proposer bytes", 12: "round uint32", 13: "previous_certificate_hash bytes",
     },
-    "GenesisFile": {1: "genesis bytes", 2: "organizations bytes"},
     "Genesis": {
         1: "protocol_version uint32", 2: "chain_id string", 3: "time_ms uint64", 4: "validators ValidatorSet",
         5: "organizations_hash bytes",
     },
     "ValidatorSet": {1: "validators *Validator", 2: "members_root bytes"},
     "Validator": {1: "organization string", 2: "vote_key bytes", 3: "power uint64"},
-    "OrganizationList": {1: "organizations *Organization"},
-    "Organization": {
-        1: "id string", 2: "name string", 3: "entry_key bytes", 4: "consensus_peer_id string", 5: "consensus_address string",
-        6: "exchange_peer_id string", 7: "exchange_address string", 8: "ca_certificate bytes", 9: "checkpoint_key bytes",
-    },
     "Entry": {1: "body bytes", 2: "signature bytes"},
     # Only the operation that a receipt names is read further.
     "EntryBody": {1: "chain_id string", 2: "author string", 3: "sequence uint64", 4: "not_after_ms uint64", 5: "operations *bytes"},
@@ -82,7 +85,7 @@ MESSAGES = {
     "AccessEvent": {
         1: "custodian string", 2: "handle bytes", 3: "request bytes", 4: "outcome string", 5: "reasons bytes", 6: "obligations *string",
         7: "consent_seq uint64", 8: "policy_seq uint64", 9: "resources uint64", 10: "digests_root bytes", 11: "time_ms uint64",
-        12: "late bool",
+        12: "late bool", 13: "height uint64",
     },
     "Signed": {1: "body bytes", 2: "organization string", 3: "signature bytes"},
     "DataRequest": {
@@ -250,44 +253,93 @@ def signed_by(key, signature, message):
 # --- the pack ---------------------------------------------------------------------------------------------------------------------------
 
 
-class Chain:
-    """What the genesis hash vouches for."""
+class Validators:
+    """A set of validators, and whose keys count while it votes: from a height on, after the header of `since`."""
 
-    def __init__(self, file, expected):
-        file = decode("GenesisFile", file)
-        genesis = decode("Genesis", file["genesis"])
-        self.id = genesis["chain_id"]
-        demand(len(self.id.encode()) <= 32, "the chain id is too long")
-        demand(digest("genesis", self.id, file["genesis"]) == expected, "the genesis hash is another one")
-        demand(genesis["protocol_version"] == 1, "this program knows protocol version 1")
-        hashed = digest("organizations", self.id, file["organizations"])
-        demand(genesis["organizations_hash"] == hashed, "the organizations are not those of genesis")
-        organizations = decode("OrganizationList", file["organizations"])["organizations"]
-        self.keys = {organization["id"]: organization["entry_key"] for organization in organizations}
-        demand(genesis["validators"], "genesis has no validators")
-        self.power = {v["vote_key"]: v["power"] for v in genesis["validators"]["validators"]}
-        self.set_hash = digest("validator-set", self.id, genesis["validators"]["raw"])
+    def __init__(self, chain_id, encoded, start, since):
+        demand(encoded and encoded["validators"] and len(encoded["members_root"]) == 32, "a validator set is empty")
+        keys = [v["vote_key"] for v in encoded["validators"]]
+        demand(all(a < b for a, b in zip(keys, keys[1:])), "validators are out of order")
+        demand(all(0 < v["power"] <= 1 << 32 for v in encoded["validators"]), "a validator has no power, or too much")
+        self.power = {v["vote_key"]: v["power"] for v in encoded["validators"]}
+        self.hash = digest("validator-set", chain_id, encoded["raw"])
+        self.members_root, self.start, self.since = encoded["members_root"], start, since
 
-    def header(self, data, certificate):
-        """A header that more than 2/3 of the validators signed."""
-        header = decode("Header", data)
-        demand(header["chain_id"] == self.id, "a header is of another chain")
-        demand(header["validator_set_hash"] == self.set_hash, "other validators than those of genesis voted")
-        hashed = digest("header", self.id, data)
+    def certify(self, chain_id, data, certificate):
+        """A header that more than 2/3 of this set signed, and no more than are needed."""
+        header, hashed = decode("Header", data), digest("header", chain_id, data)
+        demand(header["protocol_version"] == 1 and header["height"] > 0, "a header is of another version, or of height 0")
+        demand(header["chain_id"] == chain_id, "a header is of another chain")
+        demand(header["validator_set_hash"] == self.hash, "other validators voted than those in force")
         demand(certificate, "a certificate is missing")
         demand(certificate["height"] == header["height"], "a certificate is for another height")
         demand(certificate["header_hash"] == hashed, "a certificate is for another header")
-        signed, last = 0, b""
+        powers, last = [0], b""
         for vote in certificate["signatures"]:
             address = vote["address"]
             demand(address > last, "signatures of a certificate are out of order")
             last = address
             demand(address in self.power, "somebody signed who is no validator")
-            message = framed("vote", self.id, precommit(header["height"], certificate["round"], hashed, address))
+            message = framed("vote", chain_id, precommit(header["height"], certificate["round"], hashed, address))
             demand(signed_by(address, vote["signature"], message), "a validator's signature does not verify")
-            signed += self.power[address]
-        demand(3 * signed > 2 * sum(self.power.values()), "not more than 2/3 of the validators signed")
+            powers.append(self.power[address])
+        signed, total = sum(powers), sum(self.power.values())
+        demand(3 * signed > 2 * total, "not more than 2/3 of the validators signed")
+        demand(3 * (signed - min(powers[1:])) <= 2 * total, "a certificate has more signatures than are needed")
         return header
+
+
+class Chain:
+    """What the genesis hash vouches for: the validators of each height, and the members' keys."""
+
+    def __init__(self, anchor, expected):
+        demand(anchor and anchor["genesis"], "no anchor that starts at genesis")
+        start = anchor["genesis"]
+        genesis = decode("Genesis", start["genesis"])
+        self.id = genesis["chain_id"]
+        demand(len(self.id.encode()) <= 32, "the chain id is too long")
+        demand(digest("genesis", self.id, start["genesis"]) == expected, "the genesis hash is another one")
+        demand(genesis["protocol_version"] == 1, "this program knows protocol version 1")
+        demand(len(start["changes"]) <= 4096, "more than 4096 changes of validators")
+        self.sets = [Validators(self.id, genesis["validators"], 1, 0)]
+        for change in start["changes"]:
+            current = self.sets[-1]
+            header = current.certify(self.id, change["header"], change["certificate"])
+            demand(header["height"] >= current.start, "changes of validators are out of order")
+            if header["height"] == 1:
+                demand(header["previous_header_hash"] == expected, "the first header follows another genesis")
+            following = Validators(self.id, change["next"], header["height"] + 1, header["time_ms"])
+            demand(header["next_validator_set_hash"] == following.hash, "a header names other validators than those that follow")
+            demand(following.hash != current.hash, "a change of validators changes nothing")
+            self.sets.append(following)
+        self.tip = self.header(anchor["header"], start["certificate"])
+        demand(self.tip["height"] >= self.sets[-1].start, "the header is older than the validators that are shown for it")
+
+    def place(self, height):
+        """Which set votes at a height."""
+        return max((n for n, found in enumerate(self.sets) if found.start <= height), default=0)
+
+    def header(self, data, certificate):
+        return self.sets[self.place(decode("Header", data)["height"])].certify(self.id, data, certificate)
+
+    def key(self, id_, proof, event, header):
+        """A recipient's entry key that counted when the event was decided."""
+        demand(event["height"] < header["height"], "an access was decided after a block that is not before its own")
+        place = self.place(event["height"] + 1)
+        if not event["late"] and place + 1 < len(self.sets) and self.sets[place + 1].start <= header["height"]:
+            age = header["time_ms"] - self.sets[place + 1].since
+            demand(age <= MAX_KEY_AGE_MS, "an access was recorded more than an hour after the keys of its decision were replaced")
+        demand(proof and proof["member"] and proof["path"], "a proof of a recipient's keys is missing")
+        member, path = proof["member"], proof["path"]
+        demand(member["id"] == id_, "keys of another organization are shown")
+        siblings, left = path["siblings"], path["left"]
+        demand(len(siblings) <= 64 and not left >> len(siblings), "a path is too long, or has a side too many")
+        node = sha256(b"\0", member["raw"])
+        for step, sibling in enumerate(siblings):
+            demand(len(sibling) == 32, "a path has a hash of the wrong length")
+            node = sha256(b"\1", sibling, node) if left >> step & 1 else sha256(b"\1", node, sibling)
+        demand(node == self.sets[place].members_root, "keys are shown that did not count when the access was decided")
+        return member["entry_key"]
 
 
 def precommit(height, round_, header_hash, address):
@@ -303,49 +355,48 @@ def precommit(height, round_, header_hash, address):
     return numbers + b"\x22\x20" + header_hash + b"\x2a\x20" + address
 
 
-def verify_request(chain, event):
+def verify_request(chain, event, proof, header):
     """The request of an access, signed by the organization that asked."""
     signed = decode("Signed", event["request"])
     request = decode("DataRequest", signed["body"])
     demand(request["chain_id"] == chain.id, "a request is for another chain")
     demand(request["custodian"] == event["custodian"], "a request is for another custodian")
     demand(request["recipient"] == signed["organization"], "a request is signed by another organization")
-    demand(request["recipient"] in chain.keys, "a recipient is not among the organizations of genesis")
+    key = chain.key(request["recipient"], proof, event, header)
     message = framed("request", chain.id, signed["organization"].encode(), signed["body"])
-    demand(signed_by(chain.keys[request["recipient"]], signed["signature"], message), "a recipient's signature does not verify")
+    demand(signed_by(key, signed["signature"], message), "a recipient's signature does not verify")
     return request
 
 
-def verify_access(chain, history, receipt, n, head):
+def verify_access(chain, history, shown, n, head):
     """Access number n: event, commitment, entry, log, header, certificate; and the head of the chain after it."""
-    demand(receipt["genesis"] == b"", "a receipt inside a history carries its own genesis")
-    header = chain.header(receipt["header"], receipt["certificate"])
-    inclusion = receipt["inclusion"]
+    claim = shown["access"]
+    demand(claim, "an access is missing")
+    header = chain.header(shown["header"], shown["certificate"])
+    inclusion = claim["inclusion"]
     demand(inclusion and inclusion["size"] == header["log_size"], "no inclusion proof for the header's log")
     demand(all(len(node) == 32 for node in inclusion["path"]), "an inclusion proof has a hash of the wrong length")
-    leaf = sha256(b"\0\1", receipt["entry"])
+    leaf = sha256(b"\0\1", claim["entry"])
     root = included(leaf, inclusion["index"], inclusion["size"], inclusion["path"])
     demand(root == header["log_root"], "an entry is not in the log")
-    entry = decode("EntryBody", decode("Entry", receipt["entry"])["body"])
-    demand(receipt["operation"] < len(entry["operations"]), "an entry has no such operation")
-    operation = decode("Operation", entry["operations"][receipt["operation"]])["record_access"]
+    entry = decode("EntryBody", decode("Entry", claim["entry"])["body"])
+    demand(claim["operation"] < len(entry["operations"]), "an entry has no such operation")
+    operation = decode("Operation", entry["operations"][claim["operation"]])["record_access"]
     demand(operation, "an operation records no access")
-    event = decode("AccessEvent", receipt["event"])
-    demand(len(receipt["salt"]) == 32, "a salt is not 32 bytes")
-    commitment = digest("commitment/access", chain.id, receipt["salt"], receipt["event"])
+    event = decode("AccessEvent", claim["event"])
+    demand(len(claim["salt"]) == 32, "a salt is not 32 bytes")
+    commitment = digest("commitment/access", chain.id, claim["salt"], claim["event"])
     demand(operation["commitment"] == commitment, "an access event is not what the ledger commits to")
     custodians = {entry["author"], operation["custodian"], event["custodian"], history["custodian"]}
     demand(len(custodians) == 1 and entry["chain_id"] == chain.id, "an access is another custodian's, or of another chain")
     demand(operation["handle"] == event["handle"] == history["handle"], "an access is another patient's")
-    request = verify_request(chain, event)
+    request = verify_request(chain, event, claim["recipient"], header)
     decided, recorded = (event["consent_seq"], event["policy_seq"]), sequences(operation)
     if event["late"]:
         demand(event["outcome"] == "PERMIT_OVERRIDE" and request["break_glass_reason"].strip(), "an access must not be late")
         demand(decided[0] <= recorded[0] and decided[1] <= recorded[1], "an access was decided under later consents")
     else:
         demand(decided == recorded, "an access was decided under other consents than it was recorded under")
-    demand(receipt["access_seq"] == n, "accesses are not numbered from 1 without a gap")
-    demand(receipt["previous_access_head"] == head, "the head before an access is another one")
     return event, request, header, digest("access-head", chain.id, head, number(n), commitment)
 
 
@@ -387,17 +438,17 @@ def verify(file, genesis_hash):
     demand(file[:8] == MAGIC, "not a patient pack")
     pack = decode("PatientPack", file[8:])
     history = decode("AccessHistory", pack["history"])
-    chain = Chain(history["genesis"], genesis_hash)
-    header = chain.header(history["header"], history["certificate"])
+    chain = Chain(history["anchor"], genesis_hash)
+    header = chain.tip
     slot = history["slot"]
     demand(slot and len(history["handle"]) == 32, "no slot, or no handle")
     key = digest("state/slot", chain.id, history["custodian"].encode(), history["handle"])
     demand(state_root(history["state_proof"], key, slot["raw"]) == header["state_root"], "the slot is not in the state")
-    demand(slot["access_seq"] == len(history["receipts"]), "not as many accesses as the slot counts")
-    demand(len(pack["reasons"]) == len(history["receipts"]), "not as many reasons as accesses")
+    demand(slot["access_seq"] == len(history["accesses"]), "not as many accesses as the slot counts")
+    demand(len(pack["reasons"]) == len(history["accesses"]), "not as many reasons as accesses")
     head, accesses = b"", []
-    for n, receipt in enumerate(history["receipts"], 1):
-        event, request, at, head = verify_access(chain, history, receipt, n, head)
+    for n, shown in enumerate(history["accesses"], 1):
+        event, request, at, head = verify_access(chain, history, shown, n, head)
         accesses.append((event, request, at, verify_reasons(chain, event, pack["reasons"][n - 1])))
     demand((slot["access_head"] or b"") == head, "the accesses do not lead to the slot's access head")
     return chain, history, header, accesses, verify_consents(chain, history, pack)
@@ -410,6 +461,7 @@ def when(ms):
 def report(chain, history, header, accesses, consents):
     yield f"holds: {history['custodian']}, handle {history['handle'].hex()}, chain {chain.id}"
     yield f"as of height {header['height']}, {when(header['time_ms'])}" + (", withdrawn" if history["slot"]["frozen"] else "")
+    yield f"from genesis, over {len(chain.sets) - 1} changes of validators"
     yield f"{len(consents)} consents, all that the slot commits to:"
     for body in consents:
         yield f"  {ascii(body['id'])} revision {body['revision']}, {STATES[body['state']]}"
@@ -417,7 +469,7 @@ def report(chain, history, header, accesses, consents):
     for n, (_, request, at, reasons) in enumerate(accesses, 1):
         said = [request[name] for name in ("purpose", "recipient", "actor")] + reasons
         yield f"  {n} {when(at['time_ms'])} " + " ".join(map(ascii, said))
-    yield "checked: genesis hash, certificates, state proof, inclusion proofs, access heads, commitments, requests' signatures"
+    yield "checked: genesis hash, chain of validators, certificates, members' keys, state proof, inclusion proofs, access heads, commitments, requests' signatures"
     yield "not checked: what a consent means (FHIR), whether there are newer blocks, what happened outside the ledger"
 
 

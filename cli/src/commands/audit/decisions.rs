@@ -7,7 +7,7 @@ use assent_ledger::decisions::{
     decode_openings, replay, Opened, Records, SlotHistory, DECISIONS_MAGIC, MAX_DECISIONS_BYTES,
 };
 use assent_ledger::late::LATE_MAGIC;
-use assent_ledger::receipt::{BUNDLE_MAGIC, MAX_BUNDLE_BYTES};
+use assent_ledger::receipts::{BUNDLE_MAGIC, MAX_BUNDLE_BYTES};
 use assent_proto::ledger::v1::{DecisionOpenings, LateBundle, RecordBundle};
 use prost::Message;
 use serde_json::json;

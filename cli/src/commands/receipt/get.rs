@@ -10,10 +10,11 @@ use assent_proto::v1::{
     GetAccessReceiptRequest, GetDecisionReceiptRequest, GetSlotReceiptRequest, Patient, Query, SlotName,
 };
 
-use super::show::{judge, Given};
+use super::show::judge;
 use crate::commands::check::QueryArgs;
 use crate::commands::checkpoint::PinArgs;
 use crate::commands::recoveries::{RecoveryArgs, NOT_ACCEPTED};
+use crate::commands::trust::Against;
 use crate::commands::wallet::{ControlKey, Wallet};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
@@ -40,9 +41,9 @@ pub struct CommonArgs {
 
 impl CommonArgs {
     /// What the receipt is verified against.
-    fn given(&self, profile: &Profile) -> Result<Given, Failure> {
-        let (anchor, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
-        Ok(Given { anchor, accepted, pin: self.pin.read()?, digests: None })
+    fn against(&self, profile: &Profile) -> Result<Against, Failure> {
+        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
+        Ok(Against { given, accepted, pin: self.pin.read()? })
     }
 }
 
@@ -169,7 +170,7 @@ impl WhoArgs {
 /// Writes what holds and is what was asked for.
 fn keep(
     out: &std::path::Path,
-    given: &Given,
+    against: &Against,
     body: &[u8],
     asked: impl Fn(&Verified) -> bool,
 ) -> Result<Report, Failure> {
@@ -177,7 +178,7 @@ fn keep(
         Failure::verification("BAD_RECEIPT", format!("the receipt that the node sent does not hold: {why}"))
             .help("do not rely on it; ask again, or another node")
     };
-    let (verified, report) = judge(given, body).map_err(|failure| match failure.reason.as_str() {
+    let (verified, report) = judge(against, None, body).map_err(|failure| match failure.reason.as_str() {
         NOT_ACCEPTED => failure,
         _ => lie(&failure.what),
     })?;
@@ -195,7 +196,7 @@ fn client(node: &Node) -> ReceiptServiceClient<tonic::transport::Channel> {
 impl SlotArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let given = self.common.given(profile)?;
+        let against = self.common.against(profile)?;
         let custodian = self.whose.custodian.as_str();
         text::id("--custodian", custodian)?;
         files::refuse_existing(&self.common.out)?;
@@ -221,7 +222,7 @@ impl SlotArgs {
         let request = GetSlotReceiptRequest {
             subject: Some(subject),
             opening,
-            checkpoint_size: given.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
+            checkpoint_size: against.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
         };
         let body = connect::run(async {
             let node = match asker {
@@ -230,7 +231,7 @@ impl SlotArgs {
             };
             Ok(node.answer(client(&node).get_slot_receipt(request)).await?.receipt)
         })?;
-        keep(&self.common.out, &given, &body, |verified| match &verified.claim {
+        keep(&self.common.out, &against, &body, |verified| match &verified.claim {
             Claim::Slot(slot) => {
                 slot.custodian == custodian && handle.is_none_or(|handle| handle == slot.handle)
             }
@@ -242,7 +243,7 @@ impl SlotArgs {
 impl AccessArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let given = self.common.given(profile)?;
+        let against = self.common.against(profile)?;
         files::refuse_existing(&self.common.out)?;
         let custodian = self.whose.custodian.as_deref();
         let asker = match custodian {
@@ -266,7 +267,7 @@ impl AccessArgs {
         let request = GetAccessReceiptRequest {
             access: Some(access),
             access_seq: self.number.unwrap_or_default(),
-            checkpoint_size: given.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
+            checkpoint_size: against.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
         };
         let body = connect::run(async {
             let node = match asker {
@@ -275,7 +276,7 @@ impl AccessArgs {
             };
             Ok(node.answer(client(&node).get_access_receipt(request)).await?.receipt)
         })?;
-        keep(&self.common.out, &given, &body, |verified| match &verified.claim {
+        keep(&self.common.out, &against, &body, |verified| match &verified.claim {
             Claim::Access(access) => {
                 custodian.is_none_or(|custodian| custodian == access.event.custodian)
                     && handle.is_none_or(|handle| handle.as_slice() == access.event.handle)
@@ -289,15 +290,15 @@ impl DecisionArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
-        let (anchor, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
-        let given = Given { anchor, accepted, ..Default::default() };
+        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
+        let against = Against { given, accepted, pin: None };
         files::refuse_existing(&self.out)?;
         let request = GetDecisionReceiptRequest { query: Some(query.clone()) };
         let body = connect::run(async {
             let node = self.node.connect(profile).await?;
             Ok(node.answer(client(&node).get_decision_receipt(request)).await?.receipt)
         })?;
-        keep(&self.out, &given, &body, |verified| match &verified.claim {
+        keep(&self.out, &against, &body, |verified| match &verified.claim {
             Claim::Decision(decision) => answers(&decision.request, &query),
             _ => false,
         })

@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::output::Report;
 use crate::profile::Profile;
 
-pub use show::{read_digests, verify_file, Given};
+pub use show::{read_digests, verify_file};
 
 /// Receipts.
 #[derive(Debug, clap::Subcommand)]

@@ -1,21 +1,18 @@
 //! `assent verify` of a receipt: what it shows, and what it does not.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use assent_ledger::commitment::root_of_digests;
 use assent_ledger::receipts::{
-    genesis_hash_of, verify, AnchoredAt, Claim, Consents, ReceiptFault, Start, Trust, Verified,
-    VerifiedDecision, VerifiedSlot,
+    genesis_hash_of, verify, AnchoredAt, Claim, Consents, Start, Verified, VerifiedDecision, VerifiedSlot,
 };
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessEvent, Slot};
 use serde_json::{json, Value};
 
-use crate::commands::checkpoint::Pinned;
-use crate::commands::recoveries;
-use crate::commands::verify::{access_fields, access_json, does_not_hold, verdict};
-use crate::exit::{printable, Exit, Failure};
+use crate::commands::trust::{refused, way, Against};
+use crate::commands::verify::{access_fields, access_json};
+use crate::exit::{printable, Failure};
 use crate::files;
 use crate::output::{fields, time, Report};
 
@@ -48,38 +45,19 @@ pub fn read_digests(path: &Path) -> Result<Vec<Hash>, Failure> {
     text.lines().enumerate().map(digest).collect()
 }
 
-/// What a reader trusts, and knows.
-#[derive(Default)]
-pub struct Given {
-    /// Genesis hash.
-    pub anchor: Option<Hash>,
-    /// Plans of recoveries that are accepted.
-    pub accepted: BTreeSet<Hash>,
-    /// A checkpoint that a known key signed.
-    pub pin: Option<Pinned>,
-    /// Digests of the records of an access.
-    pub digests: Option<Vec<Hash>>,
-}
-
 /// Verifies a receipt file behind its magic.
-pub fn verify_file(given: &Given, body: &[u8]) -> Result<Report, Failure> {
-    judge(given, body).map(|(_, report)| report)
+pub fn verify_file(against: &Against, digests: Option<Vec<Hash>>, body: &[u8]) -> Result<Report, Failure> {
+    judge(against, digests, body).map(|(_, report)| report)
 }
 
-/// Verifies a receipt against whichever anchor it starts at. One that starts elsewhere than at what is given is undecided.
-pub fn judge(given: &Given, body: &[u8]) -> Result<(Verified, Report), Failure> {
-    let Given { anchor, accepted, pin, digests } = given;
+/// Verifies a receipt against whichever anchor it starts at.
+pub fn judge(
+    against: &Against,
+    digests: Option<Vec<Hash>>,
+    body: &[u8],
+) -> Result<(Verified, Report), Failure> {
     let own = genesis_hash_of(body).map_err(refused)?;
-    let trust = match pin {
-        Some(Pinned { checkpoint, .. }) => Trust::Checkpoint {
-            origin: checkpoint.origin.clone(),
-            size: checkpoint.size,
-            root: checkpoint.root,
-        },
-        // Without an anchor its own genesis shows that it is consistent, and no more.
-        None => Trust::Genesis { hash: anchor.or(own).unwrap_or_default(), accepted: accepted.clone() },
-    };
-    let verified = verify(&trust, body).map_err(refused)?;
+    let verified = verify(&against.trust(own), body).map_err(refused)?;
     let mut shown = match &verified.claim {
         Claim::Slot(slot) => slot_shown(slot),
         Claim::Decision(decision) => decision_shown(decision),
@@ -96,7 +74,7 @@ pub fn judge(given: &Given, body: &[u8]) -> Result<(Verified, Report), Failure> 
             let what = "--digests goes with a receipt of an access, and this is none";
             return Err(Failure::usage("NO_RECORDS", what));
         };
-        check_digests(&access.event, digests)?;
+        check_digests(&access.event, &digests)?;
         shown
             .rows
             .push(("records", format!("{}: these digests are those that were released", digests.len())));
@@ -108,22 +86,8 @@ pub fn judge(given: &Given, body: &[u8]) -> Result<(Verified, Report), Failure> 
             shown.not.push("that those whom a recovery left out agreed to it: you accepted its plan");
         }
     }
-    let report = report(&verified.at, shown, anchor.is_some(), pin.as_ref());
+    let report = report(against, &verified.at, shown);
     Ok((verified, report))
-}
-
-fn refused(fault: ReceiptFault) -> Failure {
-    match fault {
-        ReceiptFault::OtherAnchor(why) => {
-            Failure::new(Exit::Undecided, "OTHER_ANCHOR", format!("not decided: {}", printable(&why)))
-                .help("ask for a receipt that starts at what you trust")
-        }
-        ReceiptFault::Sets(error) => match error.not_accepted() {
-            Some(recovered) => recoveries::not_accepted(recovered),
-            None => does_not_hold(error),
-        },
-        fault => does_not_hold(fault),
-    }
 }
 
 fn check_digests(event: &AccessEvent, digests: &[Hash]) -> Result<(), Failure> {
@@ -140,24 +104,13 @@ fn check_digests(event: &AccessEvent, digests: &[Hash]) -> Result<(), Failure> {
     Err(Failure::verification("OTHER_RECORDS", what).help("list all records of the release, in its order"))
 }
 
-fn report(at: &AnchoredAt, mut shown: Shown, anchored: bool, pin: Option<&Pinned>) -> Report {
+fn report(against: &Against, at: &AnchoredAt, mut shown: Shown) -> Report {
     let header = &at.header;
     let (height, when) = (header.height, time(header.time_ms));
-    let way = match &at.start {
-        Start::Genesis { set_changes, .. } => {
-            format!("from genesis, over {set_changes} changes of validators")
-        }
-        Start::Checkpoint { size } => format!("in the checkpoint of {size} leaves"),
-    };
     shown.rows.push(("as of", format!("height {height}, {when}")));
-    shown.rows.push(("header", format!("{}, {way}", hex::encode(at.hash))));
+    shown.rows.push(("header", format!("{}, {}", hex::encode(at.hash), way(&at.start))));
     let not: String = shown.not.iter().map(|not| format!("\n- {not}")).collect();
-    let over = match &at.start {
-        Start::Genesis { recoveries, .. } => recoveries.as_slice(),
-        Start::Checkpoint { .. } => &[],
-    };
-    let over: String = over.iter().map(|recovered| recoveries::text("stands on a ", recovered)).collect();
-    let text = format!("{}\n{}{over}\nIt does not show:{not}", shown.what, fields(&shown.rows));
+    let text = format!("{}\n{}\nIt does not show:{not}", shown.what, fields(&shown.rows));
     let mut json = shown.json;
     json["kind"] = "receipt".into();
     json["claim"] = shown.kind.into();
@@ -168,20 +121,7 @@ fn report(at: &AnchoredAt, mut shown: Shown, anchored: bool, pin: Option<&Pinned
     json["time_ms"] = header.time_ms.into();
     json["time"] = when.into();
     json["header_hash"] = hex::encode(at.hash).into();
-    match (&at.start, pin) {
-        (Start::Genesis { hash, set_changes, recoveries }, _) => {
-            json["set_changes"] = (*set_changes).into();
-            json["recoveries"] = recoveries.iter().map(recoveries::json).collect();
-            verdict(anchored, hash, text, json)
-        }
-        (Start::Checkpoint { size }, pin) => {
-            let signed_by = pin.map(|pin| pin.signed_by.clone()).unwrap_or_default();
-            json["ok"] = true.into();
-            json["anchored"] = true.into();
-            json["checkpoint"] = json!({ "size": size, "signed_by": signed_by });
-            Report::ok(format!("holds: {text}"), json)
-        }
-    }
+    against.verdict(&at.start, text, json)
 }
 
 fn slot_json(slot: &Slot) -> Value {

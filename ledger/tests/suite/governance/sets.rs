@@ -1,14 +1,12 @@
-//! Auditors follow the validators through changes; what knows genesis only refuses what came after a change.
+//! Auditors follow the validators through changes.
 
 use assent_ledger::audit::{verify_export, verify_export_at, Level};
 use assent_ledger::certificate::validator_set_hash;
-use assent_ledger::receipt::verify_receipt;
 use assent_proto::ledger::v1::govern::Step;
 use assent_proto::ledger::v1::KeyPurpose;
 
-use super::{add_organization, four, record, remove_validator, rotate, step};
+use super::{add_organization, record, remove_validator, rotate, step};
 use crate::chain::{export, key, CHAIN};
-use crate::records::{lone_receipt, op, patient, set_consent, with_key, Access};
 
 #[test]
 fn an_auditor_is_told_how_each_set_followed() {
@@ -39,22 +37,4 @@ fn an_auditor_is_told_how_each_set_followed() {
     let without = export(&chain.file, &chain.blocks, &chain.certificate);
     let fault = verify_export(&without, Some(chain.genesis.hash), |_| {}).1.unwrap_err();
     assert_eq!((fault.height, fault.kind), (added - 1, "record-order"));
-}
-
-#[test]
-fn a_receipt_after_a_change_is_refused_by_whoever_knows_genesis_only() {
-    let mut chain = four();
-    let consent = chain.entry("cedar", vec![op(with_key(set_consent("cedar", 0, 1), &patient()))]);
-    chain.commit(vec![consent]);
-    let verdict = |chain: &mut crate::chain::Chain, nonce| {
-        let access = Access::new(chain, "birch", nonce, 1);
-        let entry = chain.entry("cedar", vec![access.operation()]);
-        chain.commit(vec![entry]);
-        verify_receipt(&chain.genesis.hash, &lone_receipt(chain, &access)).map(|_| ())
-    };
-    assert_eq!(verdict(&mut chain, 1), Ok(()));
-    let effective = chain.decide(&["birch", "cedar", "dogwood"], add_organization(&record("fir")));
-    chain.until(effective - 1);
-    let refused = verdict(&mut chain, 2).unwrap_err();
-    assert!(refused.to_string().contains("validator set of the header"), "{refused}");
 }

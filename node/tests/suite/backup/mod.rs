@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use assent_ledger::receipt::verify_history;
+use assent_ledger::receipts::{verify_history, VerifiedHistory};
 use assent_node::backup::{create, restore, BackupError, How};
 use assent_node::chain::Store;
 use assent_node::vault::Vault;
@@ -187,7 +187,7 @@ async fn a_validator_that_comes_back_from_an_old_backup_signs_nothing_twice_and_
 
     // What was in the backup works as before: history and its proof, a check, a release.
     let kept = history(net.client(cedar, "portal"), "mrn-1").await.unwrap();
-    let (_, slot, accesses) = verify_history(&net.genesis.hash, &kept).unwrap();
+    let VerifiedHistory { slot, accesses, .. } = verify_history(&trust(&net), &kept).unwrap();
     assert_eq!((slot.access_seq, accesses.len()), (1, 1));
     check(net.client(birch, "crm"), "mrn-2", "TREAT").await.unwrap();
     request(net.client(birch, "crm"), "r-2", "mrn-2").await.unwrap();

@@ -89,7 +89,7 @@ async fn oversized_messages_documents_and_bundles_are_refused() {
     assert_eq!(metadata(&error, "message"), "2");
     malformed(error, "resources");
 
-    let bundle = RecordBundle { receipt: None, resources: vec![vec![0; MAX_LARGE_MESSAGE_BYTES]] };
+    let bundle = RecordBundle { proof: None, resources: vec![vec![0; MAX_LARGE_MESSAGE_BYTES]] };
     let request = VerifyRecordsRequest { bundle: Some(bundle) };
     too_large(ExchangeServiceClient::new(net.client(0, "crm")).verify_records(request).await.unwrap_err());
 

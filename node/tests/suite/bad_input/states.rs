@@ -189,7 +189,7 @@ async fn one_request_id_from_100_threads_is_one_commit_and_one_answer() {
     assert_eq!((seq, entries(&net).await), (1, 3));
     let bundle = from_100_threads(move || {
         let crm = crm.clone();
-        async move { request(crm, "r-1", "mrn-1").await.map(|bundle| encoded(&bundle)) }
+        async move { request(crm, "r-1", "mrn-1").await.map(|bundle| bundle.encode_to_vec()) }
     })
     .await;
     let bundle = assent_proto::ledger::v1::RecordBundle::decode(bundle.as_slice()).unwrap();

@@ -208,6 +208,6 @@ async fn what_is_recorded_beside_the_consent_is_read_back() {
     // It is a Part 2 consent for every decision: its obligation goes along.
     let crm = desk.net.client(0, "crm");
     let bundle = request(crm, "r-1", "mrn-1").await.unwrap();
-    let event = bundle.receipt.unwrap().event;
+    let event = claim_of(bundle.proof.as_ref().unwrap()).event.clone();
     assert!(event.windows(9).any(|w| w == b"NORDSCLCD"));
 }

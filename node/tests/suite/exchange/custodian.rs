@@ -9,7 +9,7 @@ use assent_ledger::receipt::request_hash;
 use assent_node::chain::now_ms;
 use assent_node::exchange::{sealed, Proof, Say, Why};
 use assent_node::peers::{PeerStream, Protocol};
-use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, Acknowledgement, DataRequest, Reasons, Signed};
+use assent_proto::ledger::v1::{AccessEvent, Acknowledgement, DataRequest, Reasons, Receipt, Signed};
 use assent_proto::v1::node_service_client::NodeServiceClient;
 use assent_proto::v1::GetStatusRequest;
 use prost::Message;
@@ -31,7 +31,7 @@ pub async fn without_birch() -> Net {
 }
 
 /// Asks, and takes receipt and chunks.
-async fn receive(birch: &Fake, request: &Signed) -> (PeerStream, AccessReceipt, Vec<Vec<u8>>) {
+async fn receive(birch: &Fake, request: &Signed) -> (PeerStream, Receipt, Vec<Vec<u8>>) {
     let mut stream = birch.peers.open("cedar", Protocol::Exchange).await.unwrap();
     say(&mut stream, Say::Request(request.clone())).await;
     let Some(Say::Receipt(receipt)) = hear(&mut stream).await else { panic!("no receipt") };
@@ -39,16 +39,16 @@ async fn receive(birch: &Fake, request: &Signed) -> (PeerStream, AccessReceipt, 
     loop {
         match hear(&mut stream).await {
             Some(Say::Chunk(chunk)) => chunks.push(chunk),
-            Some(Say::End(_)) => return (stream, receipt, chunks),
+            Some(Say::End(_)) => return (stream, *receipt, chunks),
             other => panic!("{other:?}"),
         }
     }
 }
 
-fn acknowledgement(net: &Net, request: &Signed, receipt: &AccessReceipt, chunks: &[Vec<u8>]) -> Signed {
+fn acknowledgement(net: &Net, request: &Signed, receipt: &Receipt, chunks: &[Vec<u8>]) -> Signed {
     let acknowledgement = Acknowledgement {
         request_hash: request_hash(CHAIN, &request.body).to_vec(),
-        header_hash: header_hash(CHAIN, &receipt.header).to_vec(),
+        header_hash: header_hash(CHAIN, &receipt.anchor.as_ref().unwrap().header).to_vec(),
         ciphertext_sha256: sealed::digest(chunks).to_vec(),
     };
     signed(net, Context::Acknowledgement, "birch", acknowledgement.encode_to_vec())
@@ -199,7 +199,7 @@ async fn a_consent_that_ends_between_decision_and_key_releases_nothing() {
     assert!(custodian.still_stands(&released).unwrap());
     // Why it was permitted stays in the vault, under the commitment that the event carries.
     let Proof::Receipt(receipt) = &released.proof else { panic!("released without a receipt") };
-    let event = AccessEvent::decode(receipt.event.as_slice()).unwrap();
+    let event = AccessEvent::decode(claim_of(receipt).event.as_slice()).unwrap();
     let why = running.app.parts.vault.access(&event.reasons.clone().try_into().unwrap()).unwrap().unwrap();
     assert_eq!(commit(Context::ReasonsCommitment, CHAIN, &why.salt, &why.event).to_vec(), event.reasons);
     assert_eq!(Reasons::decode(why.event.as_slice()).unwrap().decided_by, ["c-1/0"]);

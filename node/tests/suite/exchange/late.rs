@@ -6,7 +6,7 @@ use assent_ledger::receipt::request_hash;
 use assent_node::exchange::client::{ask_receipt, Answered};
 use assent_node::exchange::{sealed, Say, Why};
 use assent_node::peers::Protocol;
-use assent_proto::ledger::v1::{AccessEvent, DataRequest, LateAccess, NotReleased, Signed};
+use assent_proto::ledger::v1::{AccessEvent, DataRequest, LateAccess, LateProof, NotReleased, Signed};
 use prost::Message;
 
 use super::custodian::without_birch;
@@ -41,7 +41,14 @@ fn promise(played: &Played, organization: &str, context: Context, event: &Access
         event: event.encode_to_vec(),
         salt: vec![6; 32],
     };
-    Say::Late(signed(&played.net, context, organization, late.encode_to_vec()))
+    let late_access = Some(signed(&played.net, context, organization, late.encode_to_vec()));
+    Say::Late(Box::new(LateProof { late_access, ..played.keys.clone() }))
+}
+
+fn unproven(honest: &Say, edit: impl Fn(&mut LateProof)) -> Say {
+    let Say::Late(mut proof) = honest.clone() else { unreachable!() };
+    edit(&mut proof);
+    Say::Late(proof)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -62,7 +69,7 @@ async fn a_recipient_takes_only_the_custodians_own_word_for_its_own_request() {
     let Ok(Answered::ReleasedLate(kept, resources)) = heard.outcome else {
         panic!("an honest one was refused")
     };
-    assert_eq!((Say::Late(*kept), &resources), (honest.clone(), &played.resources));
+    assert_eq!((Say::Late(kept), &resources), (honest.clone(), &played.resources));
 
     let of = |event: AccessEvent| promise(&played, "cedar", Context::LateAccess, &event);
     // Refused before anything is acknowledged.
@@ -70,12 +77,19 @@ async fn a_recipient_takes_only_the_custodians_own_word_for_its_own_request() {
         ("another request", vec![of(event(&played, &other))]),
         ("a request that breaks no glass", vec![of(event(&played, &ordinary))]),
         ("an ordinary permit", vec![of(AccessEvent { outcome: "PERMIT".into(), ..good.clone() })]),
+        ("decided behind the header", vec![of(AccessEvent { height: 99, ..good.clone() })]),
         ("in time", vec![of(AccessEvent { late: false, ..good.clone() })]),
         ("of another custodian", vec![of(AccessEvent { custodian: "elm".into(), ..good.clone() })]),
         ("signed by another", vec![promise(&played, "elm", Context::LateAccess, &good)]),
         ("signed for another purpose", vec![promise(&played, "cedar", Context::Decision, &good)]),
+        ("without keys", vec![unproven(&honest, |proof| proof.custodian = None)]),
+        (
+            "with the recipient's keys",
+            vec![unproven(&honest, |proof| proof.custodian.clone_from(&proof.recipient))],
+        ),
+        ("without an anchor", vec![unproven(&honest, |proof| proof.anchor = None)]),
         ("twice", vec![honest.clone(), honest.clone()]),
-        ("before a receipt", vec![honest.clone(), Say::Receipt(played.receipt.clone())]),
+        ("before a receipt", vec![honest.clone(), Say::Receipt(Box::new(played.receipt.clone()))]),
     ];
     for (what, first) in lies {
         let heard = played.conversation(release(first), Some(Say::Key(key.to_vec()))).await;
@@ -95,7 +109,7 @@ async fn a_recipient_takes_only_the_custodians_own_word_for_its_own_request() {
         Say::NotReleased(signed(&played.net, Context::NotReleased, "cedar", body))
     };
     let answers = [
-        (Say::Receipt(played.receipt.clone()), Err("BAD_ANSWER")),
+        (Say::Receipt(Box::new(played.receipt.clone())), Err("BAD_ANSWER")),
         (refusal(vec![7; 32]), Err("BAD_ANSWER")),
         (Say::Key(vec![0; 32]), Err("BAD_ANSWER")),
         (

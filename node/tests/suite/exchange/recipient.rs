@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use assent_ledger::commitment::{commit, digests_root};
 use assent_ledger::hash::Context;
-use assent_ledger::receipt::{lone_receipt, request_hash, sign_message};
+use assent_ledger::receipt::{request_hash, sign_message};
 use assent_ledger::Hash;
 use assent_node::chain::now_ms;
+use assent_node::chain::receipts::StartAt;
 use assent_node::exchange::client::{ask, Answered};
 use assent_node::exchange::{sealed, Frame, Say, Why};
 use assent_node::node::Running;
 use assent_node::peers::{Inbound, Protocol};
 use assent_node::refusal::Refusal;
-use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, Decision, NotReleased, Signed};
+use assent_node::vault::Access;
+use assent_proto::ledger::v1::{receipt, AccessEvent, Decision, LateProof, NotReleased, Receipt, Signed};
 use assent_proto::v1::node_service_client::NodeServiceClient;
 use assent_proto::v1::GetStatusRequest;
 use prost::Message;
@@ -29,9 +31,11 @@ pub struct Played {
     pub birch: Running,
     pub cedar: Fake,
     pub request: Signed,
-    pub receipt: AccessReceipt,
-    other_receipt: AccessReceipt,
+    pub receipt: Receipt,
+    other_receipt: Receipt,
     pub resources: Vec<Vec<u8>>,
+    /// What proves the keys of a late access.
+    pub keys: LateProof,
 }
 
 /// What Cedar was told, beside Birch's conclusion.
@@ -59,6 +63,7 @@ pub async fn played() -> Played {
             resources: resources.len() as u64,
             digests_root: digests_root(resources.iter().map(Vec::as_slice)).to_vec(),
             time_ms: now_ms(),
+            height: n,
             ..Default::default()
         }
         .encode_to_vec();
@@ -70,16 +75,27 @@ pub async fn played() -> Played {
         ledger.block();
         let view = ledger.store.view().unwrap();
         let place = view.access_place("cedar", &handle, n).unwrap().unwrap();
-        let receipt = view.receipt(&place, n, event, salt).unwrap();
-        receipts.push(lone_receipt(&ledger.net.genesis, receipt));
+        let genesis = &ledger.net.genesis;
+        let recipient = view.member_proof(genesis, n + 1, "birch").unwrap().encode_to_vec();
+        receipts
+            .push(view.prove_access(genesis, &place, Access { handle, salt, event, recipient }).unwrap().0);
     }
+    let keys = {
+        let (genesis, view) = (&ledger.net.genesis, ledger.store.view().unwrap());
+        LateProof {
+            late_access: None,
+            anchor: Some(view.anchor(genesis, view.tip.height, StartAt::Genesis).unwrap()),
+            custodian: Some(view.member_proof(genesis, view.tip.height + 1, "cedar").unwrap()),
+            recipient: Some(view.member_proof(genesis, 1, "birch").unwrap()),
+        }
+    };
     let Ledger { net, .. } = ledger;
     let birch = net.try_start(net.index("birch")).await.unwrap();
     let cedar = fake(&net, "cedar", "birch").await;
     let [request, _] = requests;
     let other_receipt = receipts.pop().unwrap();
     let receipt = receipts.pop().unwrap();
-    Played { net, birch, cedar, request, receipt, other_receipt, resources }
+    Played { net, birch, cedar, request, receipt, other_receipt, resources, keys }
 }
 
 impl Played {
@@ -111,9 +127,9 @@ impl Played {
         Heard { outcome, acknowledged }
     }
 
-    fn release(&self, receipt: &AccessReceipt, chunks: Vec<Vec<u8>>) -> Vec<Say> {
+    fn release(&self, receipt: &Receipt, chunks: Vec<Vec<u8>>) -> Vec<Say> {
         let chunks = chunks.into_iter().map(Say::Chunk);
-        [Say::Receipt(receipt.clone())].into_iter().chain(chunks).chain([Say::End(true)]).collect()
+        [Say::Receipt(Box::new(receipt.clone()))].into_iter().chain(chunks).chain([Say::End(true)]).collect()
     }
 }
 
@@ -167,7 +183,8 @@ async fn a_recipient_takes_only_what_the_receipt_for_its_own_request_covers() {
     let frames = played.release(&played.other_receipt, chunks.clone());
     bad(played.conversation(frames, Some(Say::Key(key.to_vec()))).await, false, "another request's receipt");
     let mut damaged = played.receipt.clone();
-    damaged.event[60] ^= 1;
+    let Some(receipt::Claim::Access(claim)) = &mut damaged.claim else { unreachable!() };
+    claim.event[60] ^= 1;
     let frames = played.release(&damaged, chunks.clone());
     bad(played.conversation(frames, None).await, false, "a damaged receipt");
     // Frames out of order, or without end.
@@ -176,7 +193,8 @@ async fn a_recipient_takes_only_what_the_receipt_for_its_own_request_covers() {
     bad(played.conversation(vec![Say::Key(key.to_vec())], None).await, false, "a key at once");
     let endless = played.release(&played.receipt, vec![Vec::new(); 2000]);
     bad(played.conversation(endless, None).await, false, "chunks of nothing");
-    let twice = vec![Say::Receipt(played.receipt.clone()), Say::Receipt(played.receipt.clone())];
+    let twice =
+        vec![Say::Receipt(Box::new(played.receipt.clone())), Say::Receipt(Box::new(played.receipt.clone()))];
     bad(played.conversation(twice, None).await, false, "two receipts");
 
     // Answers that are not for this request, or not by the custodian.

@@ -51,7 +51,7 @@ fn who_joins_has_the_same_state_log_and_own_history_and_goes_on() {
         let place = view.access_place("cedar", &CEDARS, n).unwrap();
         assert_eq!(place, whole.access_place("cedar", &CEDARS, n).unwrap());
         let receipt = |view: &assent_node::chain::View<'_>| {
-            view.receipt(place.as_ref().unwrap(), n, Vec::new(), [0; 32]).unwrap()
+            view.access_claim(place.as_ref().unwrap(), opened()).unwrap()
         };
         assert_eq!(receipt(&view), receipt(&whole));
     }

@@ -15,6 +15,7 @@ use assent_node::chain::import::{Expected, Import, ImportError};
 use assent_node::chain::Store;
 use assent_node::order::Replica;
 use assent_node::snapshot::CHUNK_BYTES;
+use assent_node::vault::Access;
 
 use crate::ledger::{key, record_access, set_consent, withdrawal, Ledger};
 
@@ -23,6 +24,11 @@ const CEDARS: Hash = [1; 32];
 const BIRCHS: Hash = [2; 32];
 /// Blocks of [`ledger`].
 const BLOCKS: u64 = 12;
+
+/// Of an access nothing but its place.
+fn opened() -> Access {
+    Access { handle: [0; 32], salt: [0; 32], event: Vec::new(), recipient: Vec::new() }
+}
 
 /// The next block of what waits, in the first round whose turn is this node's: the rounds before are missed turns.
 fn block(ledger: &mut Ledger, organization: &str) {

@@ -23,7 +23,7 @@ fn what_proofs_need_stays_and_only_others_entries_go() {
     let receipt = |n: u64| {
         let view = store.view().unwrap();
         let place = view.access_place("cedar", &CEDARS, n).unwrap().unwrap();
-        view.receipt(&place, n, Vec::new(), [0; 32]).unwrap()
+        view.access_claim(&place, opened()).unwrap()
     };
     let receipts: Vec<_> = (1..=4).map(receipt).collect();
     assert_eq!(ledger.replica.history_min(), 1);

@@ -1,6 +1,6 @@
 //! Step 9: the patient asks Cedar's node who looked, and checks that nothing was left out.
 
-use assent_ledger::receipt::{verify_history, VerifiedAccess, HISTORY_MAGIC};
+use assent_ledger::receipts::{verify_history, Trust, VerifiedAccess, HISTORY_MAGIC};
 use serde_json::Value;
 
 use crate::demo::observed::{AccessSeen, HistoryObserved};
@@ -18,8 +18,8 @@ pub async fn observe(
     let slot = stage.patient.slot(stage.network(), CUSTODIAN).await?;
     let bytes = std::fs::read(&file).during(|| format!("reading {}", file.display()))?;
     let body = bytes.strip_prefix(HISTORY_MAGIC.as_slice()).unwrap_or_default();
-    let verified = verify_history(&stage.genesis.hash, body);
-    let accesses: &[VerifiedAccess] = verified.as_ref().map_or(&[], |(_, _, accesses)| accesses);
+    let verified = verify_history(&Trust::genesis(stage.genesis.hash), body);
+    let accesses: &[VerifiedAccess] = verified.as_ref().map_or(&[], |shown| &shown.accesses);
     let now = now_ms();
     Ok(HistoryObserved {
         exit: ran.exit,

@@ -1,6 +1,6 @@
 //! Step 5: `assent verify`, with the file and the genesis hash and nothing else.
 
-use assent_ledger::receipt::BUNDLE_MAGIC;
+use assent_ledger::receipts::BUNDLE_MAGIC;
 use assent_proto::ledger::v1::RecordBundle;
 use prost::Message;
 

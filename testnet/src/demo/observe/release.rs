@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use assent_ledger::receipt::verify_receipt;
-use assent_proto::ledger::v1::{AccessEvent, AccessReceipt, RecordBundle};
+use assent_ledger::receipts::{verify_receipt, Trust};
+use assent_proto::ledger::v1::{receipt, AccessClaim, AccessEvent, Header, Receipt, RecordBundle};
 use assent_proto::v1::exchange_service_client::ExchangeServiceClient;
 use assent_proto::v1::{RequestRecordsRequest, VerifyRecordsRequest};
 use prost::Message;
@@ -31,7 +31,7 @@ const WITNESS_POLL: Duration = Duration::from_millis(20);
 /// What came for one request.
 pub struct Received {
     /// The receipt.
-    pub receipt: AccessReceipt,
+    pub receipt: Receipt,
     /// The resources.
     pub resources: Vec<Vec<u8>>,
     /// Everything that came beside the resources.
@@ -45,7 +45,7 @@ pub async fn observe(stage: &Stage) -> Result<(ReleaseObserved, RecordBundle, Ve
     let channel = client::connect(stage.network(), RECIPIENT, "crm").await?;
     let mut client = ExchangeServiceClient::new(channel);
     let whole = request(stage, &mut client, "release-1", ACTOR, &[]).await?;
-    let bundle = RecordBundle { receipt: Some(whole.receipt.clone()), resources: whole.resources.clone() };
+    let bundle = RecordBundle { proof: Some(whole.receipt.clone()), resources: whole.resources.clone() };
     let verified = verify(&mut client, bundle.clone()).await?;
     let mut altered = bundle.clone();
     match altered.resources.last_mut().and_then(|resource| resource.last_mut()) {
@@ -67,9 +67,9 @@ pub async fn observe(stage: &Stage) -> Result<(ReleaseObserved, RecordBundle, Ve
         hints: of_patient()
             .filter(|r| r.sensitivities.contains("PSY") && contains(&whole.envelope, r.id.as_bytes()))
             .count() as u64,
-        receipt_resources: AccessEvent::decode(whole.receipt.event.as_slice())
+        receipt_resources: AccessEvent::decode(claim(&whole.receipt).event.as_slice())
             .map_or(0, |event| event.resources),
-        receipt_holds: verify_receipt(&stage.genesis.hash, &whole.receipt).is_ok(),
+        receipt_holds: verify_receipt(&Trust::genesis(stage.genesis.hash), &whole.receipt).is_ok(),
         access_height: access_height(&whole.receipt),
         first_message_height: whole.first_message_height,
         committed_elsewhere: whole.committed_elsewhere,
@@ -103,11 +103,11 @@ async fn request(
     let Some(mut message) = stream.message().await.map_err(refused)? else {
         return failed("RequestRecords ended without a message");
     };
-    let Some(receipt) = message.receipt.take() else {
+    let Some(receipt) = message.proof.take() else {
         return failed("RequestRecords: the first message holds no receipt");
     };
     let height = access_height(&receipt);
-    let committed_elsewhere = shows(&mut witness, height, &receipt.entry).await;
+    let committed_elsewhere = shows(&mut witness, height, &claim(&receipt).entry).await;
     let mut received = Received {
         first_message_height: message.answer.as_ref().map_or(0, |answer| answer.height),
         envelope: receipt.encode_to_vec(),
@@ -143,8 +143,16 @@ async fn verify(client: &mut ExchangeServiceClient<Channel>, bundle: RecordBundl
     Ok(answer.into_inner().holds)
 }
 
-fn access_height(receipt: &AccessReceipt) -> u64 {
-    assent_proto::ledger::v1::Header::decode(receipt.header.as_slice()).map_or(0, |header| header.height)
+fn access_height(receipt: &Receipt) -> u64 {
+    let header = receipt.anchor.as_ref().map(|anchor| anchor.header.as_slice()).unwrap_or_default();
+    Header::decode(header).map_or(0, |header| header.height)
+}
+
+fn claim(receipt: &Receipt) -> AccessClaim {
+    match &receipt.claim {
+        Some(receipt::Claim::Access(claim)) => claim.clone(),
+        _ => AccessClaim::default(),
+    }
 }
 
 fn bears_psy(resource: &[u8]) -> bool {

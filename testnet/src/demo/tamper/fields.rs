@@ -44,7 +44,7 @@ const REPEATED: i32 = 3;
 /// Fields of bytes that are encodings themselves.
 const ENCODINGS: [(&str, &str); 8] = [
     ("history", "AccessHistory"),
-    ("genesis", "GenesisFile"),
+    ("genesis", "Genesis"),
     ("header", "Header"),
     ("entry", "Entry"),
     ("event", "AccessEvent"),
@@ -53,7 +53,7 @@ const ENCODINGS: [(&str, &str); 8] = [
     ("organizations", "OrganizationList"),
 ];
 
-/// Names of fields from the outermost in, such as `history.receipts[1].entry`.
+/// Names of fields from the outermost in, such as `history.accesses[1].access.entry`.
 pub struct Formats(Vec<MessageOf>);
 
 impl Formats {
@@ -113,22 +113,25 @@ fn inner(field: &FieldOf) -> String {
 
 #[cfg(test)]
 mod tests {
-    use assent_proto::ledger::v1::{AccessHistory, AccessReceipt, OpenedReasons, PatientPack};
+    use assent_proto::ledger::v1::{AccessClaim, AccessHistory, HistoryAccess, OpenedReasons, PatientPack};
 
     use super::*;
 
     #[test]
     fn each_byte_has_the_field_that_it_lies_in() {
-        let receipt = |salt: u8| AccessReceipt { salt: vec![salt; 4], access_seq: 300, ..Default::default() };
-        let history = AccessHistory { receipts: vec![receipt(0xA1), receipt(0xA2)], ..Default::default() };
+        let access = |salt: u8| HistoryAccess {
+            access: Some(AccessClaim { salt: vec![salt; 4], operation: 300, ..Default::default() }),
+            ..Default::default()
+        };
+        let history = AccessHistory { accesses: vec![access(0xA1), access(0xA2)], ..Default::default() };
         let reasons = OpenedReasons { salt: vec![0xA3; 4], reasons: vec![] };
         let pack =
             PatientPack { history: history.encode_to_vec(), reasons: vec![reasons], ..Default::default() };
         let bytes = pack.encode_to_vec();
         let formats = Formats::new();
         for (byte, field) in [
-            (0xA1, "history.receipts[0].salt"),
-            (0xA2, "history.receipts[1].salt"),
+            (0xA1, "history.accesses[0].access.salt"),
+            (0xA2, "history.accesses[1].access.salt"),
             (0xA3, "reasons[0].salt"),
         ] {
             let places = (0..bytes.len()).filter(|at| bytes[*at] == byte);
@@ -137,7 +140,7 @@ mod tests {
         }
         assert_eq!(formats.field_at("PatientPack", &bytes, 0), "history");
         let at = bytes.windows(2).position(|two| two == [0xAC, 0x02]).unwrap();
-        assert_eq!(formats.field_at("PatientPack", &bytes, at), "history.receipts[0].access_seq");
+        assert_eq!(formats.field_at("PatientPack", &bytes, at), "history.accesses[0].access.operation");
         assert_eq!(formats.field_at("PatientPack", b"\xff", 0), "PatientPack itself");
     }
 }
