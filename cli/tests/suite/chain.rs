@@ -27,9 +27,9 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
     receipt, AccessClaim, AccessEvent, AccessHistory, Anchor, Block, Certificate, CommitSignature,
-    DataRequest, EntryBody, HistoryAccess, InclusionProof, LateAccess, LateProof, MemberProof, Operation,
-    Organization, Receipt, RecordAccess, RecordBundle, ReportEvidence, SetConsent, Signed, SlotClaim,
-    Validator, ValidatorSet,
+    DataRequest, EntryBody, Header, HistoryAccess, InclusionProof, LateAccess, LateProof, MemberProof,
+    Operation, Organization, Receipt, RecordAccess, RecordBundle, ReportEvidence, SetChange, SetConsent,
+    Signed, SlotClaim, Validator, ValidatorSet,
 };
 use assent_proto::v1::{Answer, GetBlockResponse};
 use prost::Message;
@@ -373,7 +373,10 @@ impl Chain {
 
     fn anchor(&self, place: usize) -> Anchor {
         let block = &self.blocks[place];
-        from_genesis(&self.genesis, &[], block.header.clone(), &block.certificate).unwrap()
+        let height = |header: &[u8]| Header::decode(header).unwrap().height;
+        let before = |change: &&SetChange| height(&change.header) < height(&block.header);
+        let changes: Vec<SetChange> = self.sets.changes().iter().filter(before).cloned().collect();
+        from_genesis(&self.genesis, &changes, block.header.clone(), &block.certificate).unwrap()
     }
 
     fn claim(&self, n: usize) -> AccessClaim {
