@@ -174,6 +174,7 @@ max_staleness_seconds = 30
 min_free_mib = 128               # of data_dir's disk: with less, no permits and no start
 keep_blocks = 0                  # heights whose blocks stay whole; 0: all, at least 100 else
 snapshot_lag_heights = 10000     # a new node further behind joins from a snapshot; 0: never
+accept_recoveries = []           # hashes of recoveries of a lost quorum that such a snapshot may hold
 
 [grpc]
 listen = "{grpc}"
