@@ -12,7 +12,9 @@ targets=("${@:2}")
 if [ "${#targets[@]}" -eq 0 ]; then targets=(consent entry export genesis note pack proof receipt); fi
 
 export CARGO_TARGET_DIR=$CARGO_TARGET_DIR/fuzz RUSTC_WRAPPER=$PWD/rustc.sh
-cargo build --release --locked
+host=$(rustc -vV | sed -n 's/^host: //p')
+# With a target said, what runs at build time is built apart: rustc.sh leaves that alone.
+cargo build --release --locked --target "$host"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -31,7 +33,7 @@ seeds() {
 # Limits: bytes and seconds of an input, megabytes of memory that is used, and kilobytes that may be asked for.
 run() (
     ulimit -v $((512 << 10))
-    exec "$CARGO_TARGET_DIR/release/$1" -max_len=4096 -timeout=10 -rss_limit_mb=256 "-artifact_prefix=found/$1-" "${@:2}"
+    exec "$CARGO_TARGET_DIR/$host/release/$1" -max_len=4096 -timeout=10 -rss_limit_mb=256 "-artifact_prefix=found/$1-" "${@:2}"
 )
 
 status=0
