@@ -70,18 +70,10 @@ pub fn verify_set_chain(
     accepted: &BTreeSet<Hash>,
     changes: &[SetChange],
 ) -> Result<Vec<SetFrom>, SetError> {
-    verify_sets_from(&FirstSet::of(genesis, accepted), changes)
+    walk_sets(&FirstSet::of(genesis, accepted), changes).map(|walked| walked.sets)
 }
 
-/// [`verify_set_chain`] for who has genesis, but not the file with all its organizations.
-pub(crate) fn verify_sets_from(
-    first: &FirstSet<'_>,
-    changes: &[SetChange],
-) -> Result<Vec<SetFrom>, SetError> {
-    walk_sets(first, changes).map(|walked| walked.sets)
-}
-
-/// The same, with the recoveries on the way.
+/// [`verify_set_chain`] for who has genesis, but not the file with all its organizations; with the recoveries on the way.
 pub(crate) fn walk_sets(first: &FirstSet<'_>, changes: &[SetChange]) -> Result<Walked, SetError> {
     if changes.len() > MAX_SET_CHANGES {
         return Err(SetError::TooMany { found: changes.len() });
