@@ -1,7 +1,6 @@
 //! Packs, histories, bundles and late bundles: the files that hold health data. And evidence files, which convict.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use assent_ledger::conviction::verify_evidence_file;
@@ -24,29 +23,24 @@ static GOOD: LazyLock<Vec<&[u8]>> = LazyLock::new(|| {
 static GENESIS: LazyLock<Hash> = LazyLock::new(|| check_genesis_file(genesis::GOOD[0]).unwrap().hash);
 static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust::genesis(*GENESIS));
 
-/// A file that holds is the good one: every byte is covered. Of evidence only set changes that nobody needs might be left out.
+/// A file that holds is the good one: every byte is covered.
 pub fn pack(input: &[u8]) {
     let Some(given) = given(input, Form::Message, &GOOD) else { return };
     let (bytes, good) = (given.bytes.as_slice(), given.good);
     if let Ok(pack) = decode_pack(bytes) {
         drop(history_of(&pack));
     }
-    shows_the_same(0, bytes, good, |bytes| verify_pack(&TRUST, bytes).ok());
-    shows_the_same(1, bytes, good, |bytes| verify_history(&TRUST, bytes).ok());
-    shows_the_same(2, bytes, good, |bytes| {
+    only_as_it_was(0, bytes, good, |bytes| verify_pack(&TRUST, bytes).ok());
+    only_as_it_was(1, bytes, good, |bytes| verify_history(&TRUST, bytes).ok());
+    only_as_it_was(2, bytes, good, |bytes| {
         let (at, access, bundle) = verify_bundle(&TRUST, bytes).ok()?;
         Some((at, access, bundle.resources))
     });
-    shows_the_same(3, bytes, good, |bytes| verify_late_bundle(&TRUST, bytes).ok());
-    shows_the_same(4, bytes, good, |bytes| verify_evidence_file(&GENESIS, &BTreeSet::new(), bytes).ok());
+    only_as_it_was(3, bytes, good, |bytes| verify_late_bundle(&TRUST, bytes).ok());
+    only_as_it_was(4, bytes, good, |bytes| verify_evidence_file(&GENESIS, &BTreeSet::new(), bytes).ok());
 }
 
-fn shows_the_same<T: PartialEq + Debug>(
-    number: usize,
-    bytes: &[u8],
-    good: Option<usize>,
-    show: impl Fn(&[u8]) -> Option<T>,
-) {
+fn only_as_it_was<T>(number: usize, bytes: &[u8], good: Option<usize>, show: impl Fn(&[u8]) -> Option<T>) {
     if good.is_some_and(|good| good != number) {
         return;
     }
@@ -54,9 +48,6 @@ fn shows_the_same<T: PartialEq + Debug>(
     match show(bytes) {
         None => assert_ne!(bytes, whole, "a good file is refused"),
         Some(_) if bytes == whole => {}
-        shown => {
-            assert_eq!(shown, show(whole), "a lie holds");
-            assert!(bytes.len() < whole.len(), "a byte that counts for nothing was changed");
-        }
+        Some(_) => panic!("a changed file holds"),
     }
 }
