@@ -68,14 +68,43 @@ impl StateTree for MemoryTree {
     type Update = MemoryUpdate;
 
     fn update(&self, _: u64, changes: &BTreeMap<Hash, Vec<u8>>) -> Result<(Hash, MemoryUpdate), ReadError> {
-        let mut work = Work { tree: self, made: Vec::new(), gone: Vec::new() };
         let leaves: Vec<Leaf> = changes.iter().map(|(key, value)| (*key, leaf_hash(key, value))).collect();
+        let replaced = self.on_ways(&leaves);
+        let mut work =
+            Work { tree: self, made: Vec::with_capacity(replaced), gone: Vec::with_capacity(replaced) };
         let root = work.put(self.root, 0, &leaves);
         Ok((root.hash, MemoryUpdate { made: work.made, gone: work.gone, root }))
     }
 }
 
 impl MemoryTree {
+    /// How many nodes lie on the ways to some keys, one on several ways counted for each.
+    ///
+    /// It goes down all ways at once, level by level. So the nodes that the update needs come from memory many at a time; one way
+    /// after the other would wait for each of them.
+    fn on_ways(&self, leaves: &[Leaf]) -> usize {
+        let mut ways: Vec<(Place, &Hash)> = leaves.iter().map(|(key, _)| (self.root.place, key)).collect();
+        let mut nodes = 0;
+        for depth in 0..8 * size_of::<Hash>() {
+            ways.retain_mut(|(place, key)| match self.node(*place) {
+                Some(Node::Inner { left, right }) => {
+                    *place = if bit(key, depth) { right.place } else { left.place };
+                    true
+                }
+                Some(Node::Leaf { .. }) | None => false,
+            });
+            nodes += ways.len();
+            if ways.is_empty() {
+                break;
+            }
+        }
+        nodes
+    }
+
+    fn node(&self, place: Place) -> Option<&Node> {
+        self.nodes.get((place as usize).checked_sub(1)?)
+    }
+
     /// Takes over an update that was made for it.
     pub fn apply(&mut self, update: MemoryUpdate) {
         let before = self.nodes.len() as Place;
@@ -120,7 +149,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// A node of the tree as it was: an update visits no place twice, so never one that it made.
     fn node(&self, place: Place) -> Option<Node> {
-        self.tree.nodes.get((place as usize).checked_sub(1)?).copied()
+        self.tree.node(place).copied()
     }
 
     fn make(&mut self, node: Node, hash: Hash) -> Subtree {
@@ -187,6 +216,9 @@ fn leaf_hash(key: &Hash, value: &[u8]) -> Hash {
 
 /// Those whose bit at a depth is 0, and those whose is 1.
 fn split(depth: usize, leaves: &[Leaf]) -> (&[Leaf], &[Leaf]) {
-    let bit = |key: &Hash| key[depth / 8] & (0x80 >> (depth % 8)) != 0;
-    leaves.split_at(leaves.partition_point(|(key, _)| !bit(key)))
+    leaves.split_at(leaves.partition_point(|(key, _)| !bit(key, depth)))
+}
+
+fn bit(key: &Hash, depth: usize) -> bool {
+    key[depth / 8] & (0x80 >> (depth % 8)) != 0
 }
