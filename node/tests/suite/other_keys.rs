@@ -38,6 +38,12 @@ async fn who_runs_under_another_consensus_peer_id_than_the_others_ledger_says_so
     let change = replace("elm", KeyPurpose::ConsensusPeer, &old, &new);
     world.change(1, change, &[1, 2], 1).await;
     world.write(1).await;
+    // An engine hears of the new key after the block: until then it would let elm in under the old one, and give it the blocks.
+    let high = world.height().await;
+    for i in 0..elm {
+        world.until(i, "the others have the block", |s| s.answer.as_ref().unwrap().height >= high).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
     world.submitters.push(world.net.start_with(elm).await);
     let said =
