@@ -54,6 +54,12 @@ impl Bench {
         turn(&self.proposers(set, height), height, round).copied()
     }
 
+    /// True when the turn of round 0 is one's that sat on the bench and has not proposed since: it is waited for less long.
+    pub fn tries_again(&self, set: &ValidatorSet, height: u64) -> bool {
+        let first = self.proposer(set, height, 0);
+        first.is_some_and(|a| self.0.get(&a).is_some_and(|absence| absence.until > 0))
+    }
+
     fn is_benched(&self, address: &Hash, height: u64) -> bool {
         self.0.get(address).is_some_and(|a| a.until >= height)
     }
@@ -152,6 +158,18 @@ mod tests {
         assert_eq!(bench.0.values().filter(|a| a.until > 400).count(), 1);
         // Alone there is nobody to bench.
         assert_eq!(lost_rounds(1, &[], 100), (0, Bench::default()));
+    }
+
+    #[test]
+    fn who_comes_from_the_bench_tries_again_until_it_has_proposed() {
+        let set = set(4);
+        let tries = |until, height| {
+            let bench = Bench(BTreeMap::from([([1; 32], Absence { missed: 2, until })]));
+            bench.tries_again(&set, height)
+        };
+        // The turn of 1 is at 5. One that missed and never sat is waited for as any other; nor are others hurried.
+        assert_eq!([tries(4, 5), tries(0, 5), tries(4, 6), tries(9, 5)], [true, false, false, false]);
+        assert!(!Bench::default().tries_again(&set, 5));
     }
 
     #[test]

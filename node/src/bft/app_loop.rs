@@ -41,6 +41,9 @@ use crate::order::{Candidate, Fatal, Replica};
 
 /// `has_work` is asked at least this often while idle.
 const POLL: Duration = Duration::from_millis(250);
+/// Who comes from the bench has this part of the usual time to propose: most often it is still away, and two of them may have their
+/// turns one after the other.
+const TRIAL_SHARE: u32 = 2;
 /// Whether its own keys are still the right ones is looked at this often, and at every block.
 const LOOK_AT_KEYS: Duration = Duration::from_secs(1);
 /// The engine's actors have this long to stop.
@@ -323,7 +326,11 @@ impl<R: Replica> App<R> {
     }
 
     pub(super) fn params(&self) -> Result<HeightParams<BftContext>, Fatal> {
-        Ok(HeightParams::new(self.validators()?, self.engine.timeouts, None))
+        let mut timeouts = self.engine.timeouts;
+        if self.replica.tries_again() {
+            timeouts.propose /= TRIAL_SHARE;
+        }
+        Ok(HeightParams::new(self.validators()?, timeouts, None))
     }
 }
 

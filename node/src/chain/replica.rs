@@ -160,6 +160,10 @@ impl Replica for LedgerReplica {
         self.tip.bench.proposers(&self.tip.validators, self.tip.height + 1)
     }
 
+    fn tries_again(&self) -> bool {
+        self.tip.bench.tries_again(&self.tip.validators, self.tip.height + 1)
+    }
+
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal> {
         if height != self.tip.height + 1 {
             return Err(Fatal::Engine(format!("asked to build height {height} on tip {}", self.tip.height)));

@@ -69,6 +69,10 @@ pub trait Replica: Send + 'static {
     fn validators(&self) -> ValidatorSet;
     /// Addresses of those that propose at tip + 1, in order of turn ([`assent_ledger::bench`]): never empty.
     fn proposers(&self) -> Vec<Hash>;
+    /// True when the first turn at tip + 1 is one's that comes from the bench.
+    fn tries_again(&self) -> bool {
+        false
+    }
     /// The block that this node proposes at (height, round): the stored one if it built one for these before (also
     /// before a crash), else a new one, which is on disk before this returns.
     fn build(&mut self, height: u64, round: u32) -> Result<Candidate, Fatal>;
