@@ -154,9 +154,21 @@ async fn metrics(State(app): State<App>) -> String {
         let holds = u8::from(reasons.iter().any(|reason| reason.condition == condition));
         text += &format!("{name}{{reason=\"{}\"}} {holds}\n", condition.word());
     }
+    text += &memory(&app);
     text += &doors(&app);
     if app.parts.ordering == "malachite" {
         text += &crate::bft::metrics_text();
+    }
+    text
+}
+
+fn memory(app: &App) -> String {
+    let name = "assent_store_memory_bytes";
+    let mut text = format!("# HELP {name} What a store holds in memory.\n# TYPE {name} gauge\n");
+    for (store, held) in [("ledger", app.parts.store.memory_use()), ("vault", app.parts.vault.memory_use())] {
+        for (part, bytes) in held.parts() {
+            text += &format!("{name}{{store=\"{store}\",part=\"{part}\"}} {bytes}\n");
+        }
     }
     text
 }

@@ -35,6 +35,7 @@ pub mod grpc;
 pub mod health;
 pub mod limits;
 pub mod members;
+pub mod memory_use;
 pub mod node;
 pub mod order;
 pub mod own_keys;

@@ -11,7 +11,8 @@ use assent_proto::ledger::v1::{operation::Kind, Slot};
 use prost::Message;
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
-use super::store::{access_key as sequence_key, Store};
+use super::layout::access_key as sequence_key;
+use super::store::Store;
 use super::view::View;
 use crate::order::Fatal;
 

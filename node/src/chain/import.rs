@@ -25,10 +25,11 @@ use prost::Message;
 use rocksdb::{WriteBatch, WriteOptions};
 
 use super::headers::{Headers, Refused};
+use super::layout::{height_key, log_key, FAMILIES};
 use super::own_history::OwnHistory;
 use super::prune::{concerns, Heights};
 use super::snapshot::{SnapshotBlock, SnapshotTip, HEAD_BYTES, MAX_RECORD_BYTES};
-use super::store::{height_key, log_key, storage, Store, FAMILIES, FORMAT};
+use super::store::{storage, Store, FORMAT};
 use super::stored::{KeptEntry, StoredPruned, StoredTip};
 use crate::order::Fatal;
 

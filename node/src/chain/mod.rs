@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod headers;
 pub mod import;
+mod layout;
 pub mod mempool;
 pub mod own_history;
 pub mod prune;

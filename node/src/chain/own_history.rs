@@ -15,8 +15,9 @@ use rocksdb::WriteBatch;
 use super::changes::{changed, Change};
 use super::headers::Refused;
 use super::import::ImportError;
+use super::layout::access_key;
 use super::prune::Heights;
-use super::store::{access_key, Store};
+use super::store::Store;
 use super::stored::{AccessPlace, EntryPlace};
 use crate::order::Fatal;
 

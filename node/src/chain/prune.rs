@@ -12,7 +12,8 @@ use assent_proto::ledger::v1::{operation::Kind, Block, Certificate, Entry, Entry
 use prost::Message;
 use rocksdb::{WriteBatch, WriteOptions};
 
-use super::store::{height_key, storage, Store};
+use super::layout::height_key;
+use super::store::{storage, Store};
 use super::stored::{KeptEntry, StoredPruned};
 use super::view::View;
 use crate::order::Fatal;

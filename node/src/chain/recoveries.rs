@@ -11,7 +11,8 @@ use assent_proto::ledger::v1::Recover;
 use prost::Message;
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
-use super::store::{height_key, Store};
+use super::layout::height_key;
+use super::store::Store;
 use super::view::View;
 use crate::order::Fatal;
 

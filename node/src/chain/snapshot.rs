@@ -14,8 +14,8 @@ use assent_proto::ledger::v1::Recover;
 use prost::Message;
 use rocksdb::IteratorMode;
 
+use super::layout::height_key;
 use super::prune::{concerning, decode_block, missing};
-use super::store::height_key;
 use super::stored::{KeptEntry, StoredTip};
 use super::view::View;
 use crate::order::Fatal;

@@ -1,23 +1,4 @@
-//! The ledger on disk: RocksDB, one synced write batch per committed block.
-//!
-//! | column family | key | value |
-//! |---|---|---|
-//! | meta | "genesis", "tip", "format" | GenesisFile, StoredTip, number |
-//! | meta | "whole-from", "own-gap" | see [`super::prune`] |
-//! | meta | "recovery/" height | Recover without signatures: the plan that the block above that height carried out |
-//! | meta | "recovery-entry" | Entry: first of the next block while the tip says that a recovery is agreed to |
-//! | sets | height | hash of the validator set of the next height, where it is another |
-//! | validators | validator-set hash | ValidatorSet: each that ever was |
-//! | blocks, certificates | height | Block, Certificate |
-//! | pruned | height | StoredPruned, in place of the block |
-//! | entries | entry hash | height, leaf index |
-//! | state | state key | Slot, PolicySlot, OrganizationState |
-//! | nodes | jmt node key | jmt node |
-//! | log | level, index | hash of a complete subtree |
-//! | accesses | slot key, access sequence | AccessPlace |
-//! | changes | own slot key or policy key, sequence | Change |
-//! | undecided | height, round, hash | StoredCandidate |
-//! | built | height, round | hash |
+//! The ledger on disk: RocksDB, one synced write batch per committed block. What lies where: [`super::layout`].
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -32,46 +13,25 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::{operation::Kind, Certificate, Header, Membership, ValidatorSet};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel, Options,
-    WriteBatch, WriteOptions, DB,
-};
+use rocksdb::{Cache, InfoLogger, LogLevel, Options, WriteBatch, DB};
 
+use super::layout::{
+    access_key, built_key, candidate_key, height_key, layout, log_key, synced, Layout, WRITE_BUFFER_BYTES,
+};
 use super::stored::{AccessPlace, EntryPlace, StoredCandidate, StoredTip};
 use super::view::View;
 use super::{changes, receipts};
 use crate::fault;
 use crate::health::Health;
 use crate::members::Members;
+use crate::memory_use::MemoryUse;
 use crate::order::{Candidate, Fatal};
 
 /// What this program reads and writes. A folder of a later one is refused.
 pub const FORMAT: u64 = 1;
 
-pub(super) const FAMILIES: [&str; 14] = [
-    "meta",
-    "validators",
-    "sets",
-    "blocks",
-    "pruned",
-    "certificates",
-    "entries",
-    "state",
-    "nodes",
-    "log",
-    "accesses",
-    "changes",
-    "undecided",
-    "built",
-];
-
 /// A tip's stored form, and the tip.
 type Decoded = (Vec<u8>, Arc<Tip>);
-
-/// Blocks of its files in memory, over all families.
-const CACHE_BYTES: usize = 64 << 20;
-/// Newest writes of one family in memory.
-const WRITE_BUFFER_BYTES: usize = 16 << 20;
 
 /// A store that is about to be closed.
 pub struct Closing(Weak<DB>);
@@ -88,6 +48,8 @@ impl Closing {
 pub struct Store {
     pub(super) db: Arc<DB>,
     options: Arc<Options>,
+    /// Kept for its figures.
+    cache: Cache,
     /// The newest tip that was read, with its stored form: most views are of the same one.
     decoded: Arc<Mutex<Option<Decoded>>>,
     /// Told of corruption, whoever reads: a call's own error would reach its client alone.
@@ -100,59 +62,6 @@ pub(super) fn storage(error: rocksdb::Error) -> Fatal {
         rocksdb::ErrorKind::Corruption => Fatal::Corrupt(error.to_string()),
         _ => Fatal::Storage(error.to_string()),
     }
-}
-
-/// How the database is laid out: its options, and its families with theirs.
-fn layout(write_buffer_bytes: usize) -> (Options, Vec<ColumnFamilyDescriptor>) {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_paranoid_checks(true);
-    options.set_compression_type(DBCompressionType::Lz4);
-    options.enable_statistics();
-    options.set_keep_log_file_num(2);
-    options.set_max_total_wal_size(64 << 20);
-    // Statistics are served as metrics; dumps of them would be most of what an idle node writes.
-    options.set_stats_dump_period_sec(0);
-    let cache = Cache::new_lru_cache(CACHE_BYTES);
-    // RocksDB's own family is empty; with its default buffer of 64 MiB as much would be preallocated for each log file.
-    let families = FAMILIES.iter().chain(&["default"]).map(|name| {
-        let mut options = Options::default();
-        options.set_compression_type(DBCompressionType::Lz4);
-        options.set_write_buffer_size(write_buffer_bytes);
-        // Most looks are for what is not there: a new entry, a new slot.
-        let mut table = BlockBasedOptions::default();
-        table.set_bloom_filter(10.0, false);
-        table.set_block_cache(&cache);
-        options.set_block_based_table_factory(&table);
-        options.set_memtable_whole_key_filtering(true);
-        options.set_memtable_prefix_bloom_ratio(0.1);
-        ColumnFamilyDescriptor::new(*name, options)
-    });
-    (options, families.collect())
-}
-
-fn synced() -> WriteOptions {
-    let mut options = WriteOptions::default();
-    options.set_sync(true);
-    options
-}
-
-pub(super) fn height_key(height: u64) -> [u8; 8] {
-    height.to_be_bytes()
-}
-
-pub(super) fn log_key(level: u8, index: u64) -> [u8; 9] {
-    let mut key = [level; 9];
-    key[1..].copy_from_slice(&index.to_be_bytes());
-    key
-}
-
-pub(super) fn access_key(slot: &Hash, access_seq: u64) -> [u8; 40] {
-    let mut key = [0; 40];
-    key[..32].copy_from_slice(slot);
-    key[32..].copy_from_slice(&access_seq.to_be_bytes());
-    key
 }
 
 /// Why what a folder's metadata says is not for this node.
@@ -177,14 +86,6 @@ fn contradicts(
         )),
         Some(_) => None,
     }
-}
-
-fn built_key(height: u64, round: u32) -> Vec<u8> {
-    [&height.to_be_bytes()[..], &round.to_be_bytes()].concat()
-}
-
-fn candidate_key(height: u64, round: u32, hash: &Hash) -> Vec<u8> {
-    [&height.to_be_bytes()[..], &round.to_be_bytes(), hash].concat()
 }
 
 impl Store {
@@ -232,7 +133,7 @@ impl Store {
 
     /// The database as it is: without genesis if it is new.
     pub(super) fn database(path: &Path, write_buffer_bytes: usize) -> Result<Self, Fatal> {
-        let (options, families) = layout(write_buffer_bytes);
+        let Layout { options, families, cache } = layout(write_buffer_bytes);
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| match storage(error) {
             Fatal::Storage(text) if text.contains("LOCK") => Fatal::Storage(format!(
                 "{}: another process has it open; stop the assentd that runs on this folder first",
@@ -242,16 +143,17 @@ impl Store {
         })?;
         let (options, members) = (Arc::new(options), Members::new(Membership::default(), 0));
         let health = Health::default();
-        Ok(Self { db: Arc::new(db), options, decoded: Arc::default(), health, members })
+        Ok(Self { db: Arc::new(db), options, cache, decoded: Arc::default(), health, members })
     }
 
     /// Opens a copy that nobody writes to, without changing a byte of it; a copy of another genesis is refused.
     pub fn open_copy(path: &Path, genesis_file: &[u8]) -> Result<Self, Fatal> {
-        let (options, families) = layout(WRITE_BUFFER_BYTES);
+        let Layout { options, families, cache } = layout(WRITE_BUFFER_BYTES);
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false).map_err(storage)?;
         let store = Self {
             db: Arc::new(db),
             options: Arc::new(options),
+            cache,
             decoded: Arc::default(),
             health: Health::default(),
             members: Members::new(Membership::default(), 0),
@@ -577,5 +479,10 @@ impl Store {
     /// Number of write-ahead-log syncs since open (RocksDB's own ticker).
     pub fn syncs(&self) -> u64 {
         self.options.get_ticker_count(rocksdb::statistics::Ticker::WalFileSynced)
+    }
+
+    /// What it holds in memory.
+    pub fn memory_use(&self) -> MemoryUse {
+        MemoryUse::of(&self.db, &self.cache)
     }
 }

@@ -13,7 +13,8 @@ use assent_proto::ledger::v1::{
 use prost::Message;
 use rocksdb::{DBIteratorWithThreadMode, Direction, IteratorMode, SnapshotWithThreadMode, DB};
 
-use super::store::{access_key, height_key, log_key, Store};
+use super::layout::{access_key, height_key, log_key};
+use super::store::Store;
 use super::stored::{AccessPlace, EntryPlace};
 use crate::order::Fatal;
 use crate::vault::Access;

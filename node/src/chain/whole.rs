@@ -51,7 +51,7 @@ impl<I: Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>> Leaves<
     fn expect(&mut self, hash: &Hash) -> Result<(), Fatal> {
         let missing = || corrupt(format!("leaf {} of the log is not stored", self.1));
         let (key, stored) = self.0.next().ok_or_else(missing)?.map_err(|e| Fatal::Storage(e.to_string()))?;
-        let place = super::store::log_key(0, self.1);
+        let place = super::layout::log_key(0, self.1);
         if *key != place || *stored != hash[..] {
             return Err(corrupt(format!("leaf {} of the log is not the block's", self.1)));
         }
@@ -125,7 +125,7 @@ fn follow(
 /// Header and leaf hashes of a block: of its entries, or of what is left of it when they were pruned.
 fn outline(view: &View<'_>, height: u64) -> Result<(Vec<u8>, Vec<Hash>), Fatal> {
     let wrong = |what: &str| corrupt(format!("block {height} {what}"));
-    if let Some(bytes) = view.get("blocks", &super::store::height_key(height))? {
+    if let Some(bytes) = view.get("blocks", &super::layout::height_key(height))? {
         let block = Block::decode(bytes.as_slice()).map_err(|_| wrong("does not decode"))?;
         let hashes = block.entries.iter().map(|entry| tagged_leaf_hash(LEAF_ENTRY, entry));
         return Ok((block.header, hashes.collect()));

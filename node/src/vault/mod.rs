@@ -60,6 +60,8 @@ use seal::{Sealer, Table};
 use staging::Staging;
 use sync::Syncer;
 
+use crate::memory_use::MemoryUse;
+
 /// Result of the vault's calls.
 pub type Result<T, E = VaultError> = std::result::Result<T, E>;
 
@@ -70,9 +72,9 @@ pub const MAX_VALUE_BYTES: usize = 256 * 1024 * 1024;
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Blocks of its files in memory.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 /// Newest writes in memory. With RocksDB's 64 MiB a node that writes little would go on growing for half an hour.
-const WRITE_BUFFER_BYTES: usize = 16 << 20;
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
 
 /// Subjects share these: a change of one's records counts for its whole bucket.
 const RECORD_BUCKETS: usize = 16_384;
@@ -90,8 +92,9 @@ struct Inner {
     /// Before the database: its thread ends first.
     syncer: Syncer,
     db: Arc<DB>,
-    /// Kept for its statistics.
+    /// Kept for their figures.
     options: Options,
+    cache: Cache,
     sealer: Sealer,
     /// One writer at a time: most writes look before they write.
     writing: Mutex<()>,
@@ -113,21 +116,21 @@ impl Vault {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| VaultError::Storage {
             what: format!("can't make the folder {}: {error}", dir.display()),
         })?;
-        let options = options();
+        let (options, cache) = options();
         let db = DB::open(&options, dir).map_err(|error| VaultError::from_store("open", error))?;
-        Self::over(db, options, secret)
+        Self::over(db, options, cache, secret)
     }
 
     /// Opens a copy that nobody writes to, without changing a byte of it.
     pub fn open_copy(dir: &Path, secret: &[u8; 32]) -> Result<Self> {
-        let mut options = options();
+        let (mut options, cache) = options();
         options.create_if_missing(false);
         let db = DB::open_cf_for_read_only(&options, dir, ["default"], false)
             .map_err(|error| VaultError::from_store("open", error))?;
-        Self::over(db, options, secret)
+        Self::over(db, options, cache, secret)
     }
 
-    fn over(db: DB, options: Options, secret: &[u8; 32]) -> Result<Self> {
+    fn over(db: DB, options: Options, cache: Cache, secret: &[u8; 32]) -> Result<Self> {
         let db = Arc::new(db);
         let (sealer, syncer) = (Sealer::new(secret), Syncer::start(db.clone())?);
         let vault = Self {
@@ -135,6 +138,7 @@ impl Vault {
                 syncer,
                 db,
                 options,
+                cache,
                 sealer,
                 writing: Mutex::new(()),
                 decoy: OnceLock::new(),
@@ -155,6 +159,11 @@ impl Vault {
     /// How often the store has synced its write-ahead log since it was opened.
     pub fn log_syncs(&self) -> u64 {
         self.inner.options.get_ticker_count(Ticker::WalFileSynced)
+    }
+
+    /// What it holds in memory.
+    pub fn memory_use(&self) -> MemoryUse {
+        MemoryUse::of(&self.inner.db, &self.inner.cache)
     }
 
     /// Waits until everything that was written so far is on disk, whoever wrote it.
@@ -253,14 +262,17 @@ impl Inner {
     }
 }
 
-fn options() -> Options {
+fn options() -> (Options, Cache) {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_paranoid_checks(true);
     let mut table = BlockBasedOptions::default();
     // Keys are hashes, so that a look reads one file and not one of every level.
     table.set_bloom_filter(10.0, false);
-    table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    table.set_block_cache(&cache);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     // Sealed values don't compress.
@@ -271,7 +283,7 @@ fn options() -> Options {
     options.set_keep_log_file_num(4);
     options.enable_statistics();
     options.set_stats_dump_period_sec(0);
-    options
+    (options, cache)
 }
 
 fn decode<M: Message + Default>(plain: &[u8]) -> Result<M> {
