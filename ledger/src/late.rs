@@ -50,21 +50,17 @@ pub(crate) fn may_be_late(event: &AccessEvent, request: &DataRequest) -> bool {
     event.outcome == LATE_OUTCOME && !request.break_glass_reason.trim().is_empty()
 }
 
-fn rule(why: &'static str) -> ReceiptFault {
-    ReceiptFault::Rule(why)
-}
-
 /// Verifies a late access: both signatures, by keys of the header that it shows.
 pub fn verify_late(trust: &Trust, proof: &LateProof) -> Result<VerifiedLate, ReceiptFault> {
-    let signed = proof.late_access.as_ref().ok_or(rule("the late access is missing"))?;
-    let anchor = proof.anchor.as_ref().ok_or(rule("the late access has no anchor"))?;
+    let signed = proof.late_access.as_ref().ok_or(ReceiptFault::Rule("the late access is missing"))?;
+    let anchor = proof.anchor.as_ref().ok_or(ReceiptFault::Rule("the late access has no anchor"))?;
     let (chain, at) = SetChain::verify(trust, anchor, 1)?;
     // Without quorum the chain stands still: keys that were to change at the next height have changed.
     chain.must_reach_next(&at.header)?;
     let chain_id = at.header.chain_id.as_str();
     let key = at.next_entry_key(&signed.organization, proof.custodian.as_ref())?;
     if !verify_message(Context::LateAccess, chain_id, &key, signed) {
-        return Err(rule("the custodian's signature over the late access does not verify"));
+        return Err(ReceiptFault::Rule("the custodian's signature over the late access does not verify"));
     }
     let late: LateAccess = decode("LateAccess", &signed.body, 2 * MAX_ENTRY_BYTES)?;
     let salt = array("LateAccess", "salt", &late.salt)?;
@@ -73,13 +69,13 @@ pub fn verify_late(trust: &Trust, proof: &LateProof) -> Result<VerifiedLate, Rec
     array::<32>("AccessEvent", "reasons", &event.reasons)?;
     same_text("custodian", &signed.organization, &event.custodian)?;
     if event.height > at.header.height {
-        return Err(rule("the event was decided after a block that is behind the header"));
+        return Err(ReceiptFault::Rule("the event was decided after a block that is behind the header"));
     }
     let key_of = |id: &str| at.entry_key_when(event.height, true, id, proof.recipient.as_ref());
     let (signed_request, request) = verified_request(chain_id, key_of, &event)?;
     same("request hash", &late.request_hash, &request_hash(chain_id, &signed_request.body))?;
     if !event.late || !may_be_late(&event, &request) {
-        return Err(rule("the event is not a late one under break-glass with a reason"));
+        return Err(ReceiptFault::Rule("the event is not a late one under break-glass with a reason"));
     }
     let commitment = commit(Context::AccessCommitment, chain_id, &salt, &late.event);
     let hash = late_hash(chain_id, &signed.body);
@@ -96,7 +92,8 @@ pub fn decode_late_bundle(bytes: &[u8]) -> Result<LateBundle, EncodingError> {
 /// Decodes and verifies a late release (without its magic): signatures, and every digest. Every byte of it is covered.
 pub fn verify_late_bundle(trust: &Trust, bytes: &[u8]) -> Result<(VerifiedLate, LateBundle), ReceiptFault> {
     let bundle = decode_late_bundle(bytes)?;
-    let late = verify_late(trust, bundle.proof.as_ref().ok_or(rule("the late access is missing"))?)?;
+    let late =
+        verify_late(trust, bundle.proof.as_ref().ok_or(ReceiptFault::Rule("the late access is missing"))?)?;
     verify_digests(&late.event, &bundle.resources)?;
     Ok((late, bundle))
 }

@@ -10,7 +10,7 @@ use assent_proto::ledger::v1::{Block, Recover, ValidatorSet};
 use crate::entry::check_entry;
 use crate::execute::ExecuteError;
 use crate::hash::Hash;
-use crate::recovery::{check_recover, check_tip, left_out, new_set, plan_hash};
+use crate::recovery::{check_recover, check_tip, left_out, new_set, plan_hash, RecoveryError};
 
 /// A recovery in a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,9 @@ pub fn describe(
     plan: &Recover,
 ) -> Result<Recovered, ExecuteError> {
     check_recover(plan)?;
+    if height == 0 {
+        return Err(RecoveryError::NoBlock.into());
+    }
     check_tip(height, header_hash, plan)?;
     let set = new_set(plan)?;
     let removed = left_out(before, &set)?;

@@ -35,6 +35,8 @@ const MAX_SET_BYTES: usize = 32 << 10;
 /// Why a recovery has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryError {
+    #[error("no block was committed yet, so nothing is lost: those who remain make a new genesis")]
+    NoBlock,
     #[error(
         "a recovery counts only where the operators agreed to its plan, as the first entry of the next block"
     )]
@@ -63,6 +65,7 @@ impl RecoveryError {
     /// One machine-readable reason.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::NoBlock => "RECOVERY_NO_BLOCK",
             Self::NotAgreed => "RECOVERY_NOT_AGREED",
             Self::Missing => "RECOVERY_MISSING",
             Self::OtherPlan { .. } => "RECOVERY_OTHER_PLAN",

@@ -8,7 +8,7 @@
 //! show: who has to know the set of one height needs a header of that height, which names the hash of its set.
 //!
 //! Behind a recovery ([`crate::recovery`]) nothing is certified by those before it: the reader trusts the plan's hash, which it was
-//! told some other way. A recovery before block 1 has no link: such a network begins with another genesis.
+//! told some other way. Before block 1 there is none: such a network begins with another genesis.
 
 use std::collections::BTreeSet;
 

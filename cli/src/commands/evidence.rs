@@ -21,6 +21,7 @@ use crate::commands::fork;
 use crate::commands::pieces::{files_text, offence_json, piece_json, piece_text, write, Piece};
 use crate::commands::reader::Ledger;
 use crate::commands::recoveries::{self, RecoveryArgs};
+use crate::commands::trust::Against;
 use crate::commands::verify::{anchor_of, does_not_hold, verdict};
 use crate::connect::{self, NodeArgs};
 use crate::exit::{Exit, Failure};
@@ -103,7 +104,7 @@ fn list(
     let mut pieces = Vec::new();
     if let (Some(genesis), None) = (&ledger.genesis, &fault) {
         for (evidence, at) in found {
-            pieces.push(Piece::new(genesis, accepted, ledger.sets(), &evidence, Some(at))?);
+            pieces.push(Piece::new(genesis, accepted, ledger.sets(), &[], &evidence, Some(at))?);
         }
     }
     let files = write(out, &pieces)?;
@@ -149,19 +150,19 @@ fn reported(ledger: &Ledger, payload: &[u8]) -> Vec<(ReportEvidence, (u64, Strin
 }
 
 /// `assent verify` of an evidence file.
-pub fn verify(given: Option<Hash>, accepted: &BTreeSet<Hash>, body: &[u8]) -> Result<Report, Failure> {
-    let anchor = anchor_of(given, &genesis_of(body).map_err(does_not_hold)?)?;
-    let who = verify_evidence_file(&anchor, accepted, body).map_err(|error| match &error {
+pub fn verify(against: &Against, body: &[u8]) -> Result<Report, Failure> {
+    let anchor = anchor_of(against.given, &genesis_of(body).map_err(does_not_hold)?)?;
+    let who = verify_evidence_file(&anchor, &against.accepted, body).map_err(|error| match &error {
         ConvictionError::Sets(sets) => {
             sets.not_accepted().map_or_else(|| does_not_hold(&error), recoveries::not_accepted)
         }
         error => does_not_hold(error),
     })?;
-    let Conviction { chain_id, organization, voted_from, offence } = &who;
+    let Conviction { chain_id, organization, voted_from, offence, one_set } = &who;
     let Offence { validator, kind, height, round, first, second } = offence;
     let shown = |hash: &Option<Hash>| hash.map_or("nil, for no block".to_owned(), hex::encode);
     let kind = kind.word();
-    let text =
+    let mut text =
         format!("the validator of {organization} signed two {kind} of block {height}, round {round}\n")
             + &fields(&[
                 ("chain", chain_id.clone()),
@@ -171,15 +172,20 @@ pub fn verify(given: Option<Hash>, accepted: &BTreeSet<Hash>, body: &[u8]) -> Re
                 ("key of", format!("{organization}, from height {voted_from} on")),
             ])
             + "An honest validator signs one of each kind in a round. Whether its operators, a\n\
-           thief of the key or a second copy of the node did it, no signature tells.\n\
-           Not so at the first height after a recovery of a lost quorum: there it may sign\n\
-           in the old set, and again in the new one. This file can't rule that out:\n\
-           `assent audit verify` of an export lists the recoveries.";
+           thief of the key or a second copy of the node did it, no signature tells.";
+    if !one_set {
+        text += &format!(
+            "\nNot so if a recovery of a lost quorum lies right before block {height}: there it may\n\
+             sign in the old set, and again in the new one, and this file does not show in\n\
+             which set it did. `assent audit verify` of an export lists the recoveries."
+        );
+    }
     let mut json = offence_json(offence);
     json["kind"] = "evidence".into();
     json["offence"] = kind.into();
     json["chain_id"] = chain_id.clone().into();
     json["organization"] = organization.clone().into();
     json["key_from"] = (*voted_from).into();
-    Ok(verdict(given.is_some(), &anchor, text, json))
+    json["one_set"] = (*one_set).into();
+    Ok(verdict(against.given.is_some(), &anchor, text, json))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use assent_ledger::audit::{Fault, RecordKind};
-use assent_ledger::block::MAX_BLOCK_BYTES;
+use assent_ledger::block::{Tip, MAX_BLOCK_BYTES};
 use assent_ledger::certificate::verify_certificate;
 use assent_ledger::encoding::decode;
 use assent_ledger::entry::MAX_ENTRY_BYTES;
@@ -25,6 +25,7 @@ use crate::output::{fields, progress, Report};
 struct Certified {
     height: u64,
     header_hash: Hash,
+    header: Vec<u8>,
     voters: ValidatorSet,
     certificate: Certificate,
 }
@@ -32,8 +33,8 @@ struct Certified {
 /// One of the two exports.
 struct Side {
     ledger: Ledger,
-    /// The last block: its certificate stands in the next record.
-    last: Option<(u64, Hash, ValidatorSet)>,
+    /// The last block, with an empty certificate: its own stands in the next record.
+    last: Option<Certified>,
     /// What ended it, once the block before was given out.
     fault: Option<Fault>,
 }
@@ -56,29 +57,30 @@ impl Side {
                 Err(stopped) => return Err(stopped),
             };
             // Both were decoded before, when they were verified.
-            let certificate = match kind {
+            let (certificate, header) = match kind {
                 RecordKind::Genesis | RecordKind::ValidatorSet => continue,
                 RecordKind::Pruned => {
-                    decode::<PrunedBlock>("PrunedBlock", payload, MAX_BLOCK_BYTES)
-                        .unwrap_or_default()
-                        .previous_certificate
+                    let block: PrunedBlock =
+                        decode("PrunedBlock", payload, MAX_BLOCK_BYTES).unwrap_or_default();
+                    (block.previous_certificate, Some(block.header))
                 }
                 RecordKind::Block => {
-                    decode::<Block>("Block", payload, MAX_BLOCK_BYTES)
-                        .unwrap_or_default()
-                        .previous_certificate
+                    let block: Block = decode("Block", payload, MAX_BLOCK_BYTES).unwrap_or_default();
+                    (block.previous_certificate, Some(block.header))
                 }
-                RecordKind::Certificate => payload.to_vec(),
+                RecordKind::Certificate => (payload.to_vec(), None),
             };
-            let before = self.last.take();
-            if let Some(tip) =
-                self.ledger.verifier.tip().filter(|_| matches!(kind, RecordKind::Block | RecordKind::Pruned))
-            {
-                self.last = Some((tip.height, tip.header_hash, tip.voters.clone()));
-            }
-            if let Some((height, header_hash, voters)) = before {
+            let last = |(tip, header): (&Tip, Vec<u8>)| Certified {
+                height: tip.height,
+                header_hash: tip.header_hash,
+                header,
+                voters: tip.voters.clone(),
+                certificate: Certificate::default(),
+            };
+            let now = self.ledger.verifier.tip().zip(header).map(last);
+            if let Some(before) = std::mem::replace(&mut self.last, now) {
                 let certificate = decode("Certificate", &certificate, MAX_ENTRY_BYTES).unwrap_or_default();
-                return Ok(Some(Certified { height, header_hash, voters, certificate }));
+                return Ok(Some(Certified { certificate, ..before }));
             }
         }
     }
@@ -89,18 +91,19 @@ impl Side {
     fn salvaged(&mut self, fault: Fault) -> Result<Certified, Stopped> {
         let chain_id =
             self.ledger.genesis.as_ref().map(|genesis| genesis.chain_id.clone()).unwrap_or_default();
-        let (Some((height, header_hash, voters)), Ok(block)) =
+        let (Some(last), Ok(block)) =
             (self.last.take(), decode::<Block>("Block", self.ledger.payload(), MAX_BLOCK_BYTES))
         else {
             return Err(fault.into());
         };
         let certificate = decode("Certificate", &block.previous_certificate, MAX_ENTRY_BYTES);
+        let Certified { height, header_hash, voters, .. } = &last;
         match certificate {
             Ok(certificate)
-                if verify_certificate(&chain_id, &voters, height, &header_hash, &certificate).is_ok() =>
+                if verify_certificate(&chain_id, voters, *height, header_hash, &certificate).is_ok() =>
             {
                 self.fault = Some(fault);
-                Ok(Certified { height, header_hash, voters, certificate })
+                Ok(Certified { certificate, ..last })
             }
             _ => Err(fault.into()),
         }
@@ -157,6 +160,7 @@ impl Fork {
             self.recovered |= one.height == self.height;
             return Ok(());
         }
+        let headers = [one.header.clone(), other.header.clone()];
         for found in signed_both(&one.certificate, &other.certificate).map_err(does_not_hold)? {
             let Some(evidence) = found.evidence.filter(|_| !self.pieces.contains_key(&found.validator))
             else {
@@ -164,7 +168,7 @@ impl Fork {
             };
             for side in sides {
                 let Some(genesis) = &side.ledger.genesis else { continue };
-                let piece = Piece::new(genesis, accepted, side.ledger.sets(), &evidence, None)?;
+                let piece = Piece::new(genesis, accepted, side.ledger.sets(), &headers, &evidence, None)?;
                 if piece.file.is_some() {
                     self.pieces.insert(found.validator, piece);
                     break;

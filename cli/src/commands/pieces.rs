@@ -25,17 +25,19 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// A piece that verifies by itself; whose key it is, genesis and the changes of the set tell.
+    /// A piece that verifies by itself; whose key it is, genesis and the changes of the set tell. In which set it was signed, the headers
+    /// tell that it names.
     pub fn new(
         genesis: &CheckedGenesis,
         accepted: &BTreeSet<Hash>,
         sets: &[SetChange],
+        headers: &[Vec<u8>],
         evidence: &ReportEvidence,
         reported: Option<(u64, String)>,
     ) -> Result<Self, Failure> {
         let offence = verify_evidence(&genesis.chain_id, evidence).map_err(does_not_hold)?;
-        let file =
-            make_evidence_file(genesis, accepted, sets, evidence).ok().map(|(bytes, who)| (who, bytes));
+        let file = make_evidence_file(genesis, accepted, sets, headers, evidence);
+        let file = file.ok().map(|(bytes, who)| (who, bytes));
         Ok(Self { offence, file, reported })
     }
 

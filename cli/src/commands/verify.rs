@@ -74,7 +74,7 @@ impl VerifyArgs {
                 let what = "evidence (ASSENTE1, ASSENTV1) is not verified against a checkpoint";
                 Err(Failure::new(Exit::Undecided, "OTHER_ANCHOR", what).help("leave out --checkpoint"))
             }
-            magic if magic == EVIDENCE_MAGIC => evidence::verify(against.given, &against.accepted, body),
+            magic if magic == EVIDENCE_MAGIC => evidence::verify(&against, body),
             _ => Err(fault("neither a receipt nor a bundle nor a history nor a patient pack")),
         }
     }

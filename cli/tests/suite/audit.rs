@@ -2,6 +2,7 @@
 
 use assent_ledger::audit::{write_record, RecordKind};
 use assent_ledger::log::{tagged_leaf_hash, LEAF_ENTRY};
+use assent_ledger::recovered::{plan_of, without_signatures};
 use assent_proto::ledger::v1::{Block, PrunedBlock};
 use prost::Message;
 
@@ -173,12 +174,13 @@ fn an_export_without_entries_is_not_called_fully_verified() {
 }
 
 /// The export with leaf hashes in place of one block's entries.
-fn without_entries(export: &[u8], span: &Span) -> Vec<u8> {
+pub fn without_entries(export: &[u8], span: &Span) -> Vec<u8> {
     let block = Block::decode(&export[span.bytes.start + 5..span.bytes.end]).unwrap();
     let pruned = PrunedBlock {
-        header: block.header,
-        previous_certificate: block.previous_certificate,
+        header: block.header.clone(),
+        previous_certificate: block.previous_certificate.clone(),
         leaf_hashes: block.entries.iter().map(|e| tagged_leaf_hash(LEAF_ENTRY, e).to_vec()).collect(),
+        recovery: plan_of(CHAIN, &block).as_ref().map(without_signatures),
     };
     let mut out = export[..span.bytes.start].to_vec();
     write_record(&mut out, RecordKind::Pruned, &pruned.encode_to_vec());

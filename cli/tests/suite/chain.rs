@@ -261,9 +261,15 @@ impl Chain {
 
     /// A file of it.
     pub fn evidence_file(&self, organization: usize, height: u64) -> Vec<u8> {
-        make_evidence_file(&self.genesis, &Default::default(), &[], &self.contradiction(organization, height))
-            .unwrap()
-            .0
+        make_evidence_file(
+            &self.genesis,
+            &Default::default(),
+            &[],
+            &[],
+            &self.contradiction(organization, height),
+        )
+        .unwrap()
+        .0
     }
 
     /// One more block, with evidence as Cedar reports it; false when this ledger does not execute that.

@@ -133,7 +133,9 @@ fn two_that_sign_both_sides_of_a_fork_are_convicted() {
     assert!(run.out.contains("cedar signed two precommits of block 5, round 0"), "{run:?}");
     for who in ["cedar", "dogwood"] {
         let file = PathBuf::from(&out).join(format!("{who}-5-0-precommits.evidence"));
+        // Both headers are shown, of one set: that convicts whether there was a recovery or not.
         let run = assent(&["verify", file.to_str().unwrap(), "--genesis-hash", &hash]).exits(0);
+        assert!(!run.out.contains("recovery"), "{run:?}");
         assert!(
             run.out.contains(&format!("the validator of {who} signed two precommits of block 5")),
             "{run:?}"

@@ -1,5 +1,6 @@
 //! A ledger that went through a recovery of a lost quorum: undecided until its reader says the plan's hash.
 
+use crate::audit::without_entries;
 use crate::chain::Chain;
 use crate::node::Node;
 use crate::program::assent;
@@ -59,6 +60,27 @@ fn an_audit_waits_for_the_readers_word() {
     }
     let run = verify(&["--accept-recovery", "00"]).exits(2);
     assert!(run.err.contains("not the hash of a plan: 64 hex digits"), "{run:?}");
+}
+
+#[test]
+fn an_export_without_its_entries_is_audited_by_its_plan() {
+    let (folder, chain, plan) = recovered();
+    let (export, spans) = chain.export();
+    let span = spans.iter().find(|span| span.height == 5).unwrap();
+    let (file, hash) = (folder.write("export", &without_entries(&export, span)), chain.genesis_hash());
+    let verify = |more: &[&str]| {
+        let asked = ["audit", "verify", &file, "--genesis-hash", &hash, "--output", "json"];
+        assent(&[&asked[..], more].concat())
+    };
+    for level in ["full", "structural"] {
+        let json = verify(&["--level", level]).exits(4).json();
+        assert_eq!((&json["to"], &json["fault"]["kind"]), (&4.into(), &"recovery".into()), "{level}");
+    }
+    let accepted = ["--accept-recovery", &plan, "--level"];
+    let json = verify(&[&accepted[..], &["structural"]].concat()).exits(0).json();
+    assert_eq!((&json["to"], &json["recoveries"][0]["plan"]), (&7.into(), &plan.as_str().into()));
+    let json = verify(&[&accepted[..], &["full"]].concat()).exits(4).json();
+    assert_eq!((&json["fault"], &json["level"]), (&serde_json::Value::Null, &"structural".into()));
 }
 
 #[test]
@@ -144,7 +166,7 @@ fn evidence_is_looked_for_behind_it_and_those_who_remain_are_not_convicted() {
     // A key of genesis: its file needs no recovery. What it can't rule out it says.
     let piece = format!("{out}/birch-6-3-precommits.evidence");
     let run = assent(&["verify", &piece, "--genesis-hash", &hash]).exits(0);
-    assert!(run.out.contains("Not so at the first height after a recovery"), "{run:?}");
+    assert!(run.out.contains("Not so if a recovery of a lost quorum lies right before block 6"), "{run:?}");
     // The old set's own block of that height, in the same round: all four signed it, two of them again.
     let mut other = Chain::new(1, [3; 32], None);
     other.branch("Dr Elder", &[0, 1, 2, 3], 0);
@@ -162,4 +184,20 @@ fn evidence_is_looked_for_behind_it_and_those_who_remain_are_not_convicted() {
         }
         assert!(!run.out.contains("signed two"), "{run:?}");
     }
+}
+
+/// Birch voted at the recovered height in both sets, as the plan asked of it. Whoever makes a file by hand leaves the recovery out:
+/// the two signatures are there, what they mean depends on it.
+#[test]
+fn a_file_that_leaves_the_recovery_out_says_on_what_it_depends() {
+    let (folder, chain, _) = recovered();
+    let hash = chain.genesis_hash();
+    let file = folder.write("handmade", &chain.evidence_file(0, 5));
+    let verify = |more: &[&str]| assent(&[&["verify", &file, "--genesis-hash", &hash], more].concat());
+    let run = verify(&[]).exits(0);
+    for part in ["birch signed two precommits of block 5", "Not so if a recovery", "right before block 5"] {
+        assert!(run.out.contains(part), "{part}: {run:?}");
+    }
+    let json = verify(&["--output", "json"]).exits(0).json();
+    assert_eq!((&json["one_set"], &json["organization"]), (&false.into(), &"birch".into()));
 }

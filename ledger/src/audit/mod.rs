@@ -4,7 +4,8 @@
 //! ```text
 //! G  GenesisFile         height 0
 //! B  Block               heights 1, 2, 3 ... without a gap
-//! P  PrunedBlock         in place of a block whose entries the node no longer has: their leaf hashes
+//! P  PrunedBlock         in place of a block whose entries the node no longer has: their leaf hashes, and the plan
+//!                        of a recovery of a lost quorum
 //! S  ValidatorSet        behind a block after which others vote; belongs to its height
 //! C  Certificate         over the last block; belongs to its height
 //! ```
@@ -60,9 +61,17 @@ pub fn verify_export_at(
     level: Level,
     bytes: &[u8],
     expected_genesis: Option<Hash>,
+    progress: impl FnMut(u64),
+) -> (ChainVerifier, Result<(), Fault>) {
+    verify_export_by(ChainVerifier::new(level, expected_genesis), bytes, progress)
+}
+
+/// The same by a verifier that has not begun.
+pub fn verify_export_by(
+    mut verifier: ChainVerifier,
+    bytes: &[u8],
     mut progress: impl FnMut(u64),
 ) -> (ChainVerifier, Result<(), Fault>) {
-    let mut verifier = ChainVerifier::new(level, expected_genesis);
     let outcome = verify_records(bytes, &mut verifier, &mut progress);
     (verifier, outcome)
 }

@@ -10,7 +10,9 @@ use crate::block::{
 use crate::encoding::{array, decode};
 use crate::entry::MAX_ENTRY_BYTES;
 use crate::hash::Hash;
+
 use crate::log::{tagged_leaf_hash, LEAF_ENTRY, LEAF_HEADER};
+use crate::recovered::plan_of;
 
 /// A block, as far as it is looked at.
 struct Outline<'a> {
@@ -24,10 +26,9 @@ impl ChainVerifier {
     pub(super) fn whole_block(&mut self, payload: &[u8], verify: Verify<'_>) -> Result<(), Fault> {
         let block: Block = decode("Block", payload, MAX_BLOCK_BYTES)
             .map_err(|e| self.fault("malformed", "a block", e.to_string()))?;
-        let recovered = self.tip.as_ref().map(|tip| self.recovered(tip, payload, verify)).transpose()?;
-        if let Some((agreed, recovered)) = recovered.flatten() {
-            self.note_recovery(&agreed, recovered);
-            self.tip = Some(Tip { recovery: None, ..agreed });
+        let chain_id = self.tip.as_ref().map(|tip| tip.chain_id.as_str()).unwrap_or_default();
+        if let Some(plan) = plan_of(chain_id, &block) {
+            self.recover(&plan)?;
         }
         let leaves = block.entries.iter().map(|entry| tagged_leaf_hash(LEAF_ENTRY, entry)).collect();
         let outline =
@@ -42,6 +43,13 @@ impl ChainVerifier {
             decode("PrunedBlock", payload, MAX_BLOCK_BYTES).map_err(|e| malformed(self, e.to_string()))?;
         let leaves = block.leaf_hashes.iter().map(|leaf| array("PrunedBlock", "leaf_hashes", leaf));
         let leaves = leaves.collect::<Result<_, _>>().map_err(|e| malformed(self, e.to_string()))?;
+        if let Some(plan) = &block.recovery {
+            // Its hash does not cover them: nobody could tell which are the ones in the ledger.
+            if !plan.signatures.is_empty() {
+                return Err(malformed(self, "the plan of its recovery has signatures".into()));
+            }
+            self.recover(plan)?;
+        }
         let outline =
             Outline { header: &block.header, previous_certificate: &block.previous_certificate, leaves };
         self.outlined(&outline, verify)?;

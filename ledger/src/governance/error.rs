@@ -74,12 +74,11 @@ pub enum GovernanceError {
 }
 
 impl GovernanceError {
-    /// True when no later block can make it go away: heights, approvals and evidence only grow.
+    /// True when no later block can make it go away: heights and evidence only grow. Approvals don't: a suspension drops them.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
             Self::EffectiveTooLow { .. }
-                | Self::ApprovedAlready { .. }
                 | Self::OrganizationExists(_)
                 | Self::Evidence(_)
                 | Self::EvidenceKnown(_)

@@ -192,7 +192,7 @@ fn a_key_of_small_order_is_nobody() {
 fn an_evidence_file_verifies_with_the_genesis_hash_alone() {
     let chain = Chain::new();
     for (kind, evidence) in samples() {
-        let (file, made) = make_evidence_file(&chain.genesis, &NONE, &[], &evidence).unwrap();
+        let (file, made) = make_evidence_file(&chain.genesis, &NONE, &[], &[], &evidence).unwrap();
         let body = file.strip_prefix(EVIDENCE_MAGIC.as_slice()).unwrap();
         let conviction = verify_evidence_file(&chain.genesis.hash, &NONE, body).unwrap();
         assert_eq!(conviction, made);
@@ -212,7 +212,7 @@ fn an_evidence_file_verifies_with_the_genesis_hash_alone() {
         let found = verify_evidence_file(&other.hash, &NONE, body);
         assert!(matches!(found, Err(ConvictionError::GenesisHash { .. })), "{found:?}");
         // Whose key it is, another network doesn't say.
-        let found = make_evidence_file(&other, &NONE, &[], &evidence);
+        let found = make_evidence_file(&other, &NONE, &[], &[], &evidence);
         assert!(matches!(found, Err(ConvictionError::Stranger { .. })), "{found:?}");
     }
 }
@@ -221,9 +221,14 @@ fn an_evidence_file_verifies_with_the_genesis_hash_alone() {
 fn an_evidence_file_is_bounded() {
     let chain = Chain::new();
     let evidence = Some(samples().remove(0).1);
-    let file = |sets| EvidenceFile { genesis: chain.file.clone(), evidence: evidence.clone(), sets };
+    let file = |sets| EvidenceFile {
+        genesis: chain.file.clone(),
+        evidence: evidence.clone(),
+        sets,
+        headers: Vec::new(),
+    };
     // Two bytes each: a hundred times that in memory.
-    let many = file(vec![SetChange::default(); 4097]).encode_to_vec();
+    let many = file(vec![SetChange::default(); 4099]).encode_to_vec();
     let found = verify_evidence_file(&chain.genesis.hash, &NONE, &many).unwrap_err().to_string();
     assert!(found.contains("too many parts"), "{found}");
     let long = vec![0; MAX_EVIDENCE_BYTES + 1];
@@ -236,6 +241,27 @@ fn an_evidence_file_is_bounded() {
 /// A chain that three of the four certified, from its newest block on.
 fn closed(chain: &Chain, signers: [&str; 3]) -> Certificate {
     chain.certify(chain.tip.height, &chain.tip.header_hash, &signers)
+}
+
+fn every_part_of_its_headers_counts(genesis: &Hash, body: &[u8]) {
+    let headers = EvidenceFile::decode(body).unwrap().headers;
+    let with = |headers: &[&Vec<u8>]| {
+        let headers = headers.iter().map(|bytes| bytes.to_vec()).collect();
+        let file = EvidenceFile { headers, ..EvidenceFile::decode(body).unwrap() };
+        verify_evidence_file(genesis, &NONE, &file.encode_to_vec())
+    };
+    let [first, second] = &headers[..] else { panic!() };
+    assert!(with(&[first, second]).unwrap().one_set);
+    assert!(!with(&[]).unwrap().one_set);
+    assert_eq!(with(&[first]), Err(ConvictionError::Headers(1)));
+    assert_eq!(with(&[first, second, second]), Err(ConvictionError::Headers(3)));
+    assert_eq!(with(&[second, first]), Err(ConvictionError::OtherHeader("first")));
+    assert_eq!(with(&[first, first]), Err(ConvictionError::OtherHeader("second")));
+    for at in 0..first.len() {
+        let mut bad = first.clone();
+        bad[at] ^= 1 << (at % 8);
+        assert_eq!(with(&[&bad, second]), Err(ConvictionError::OtherHeader("first")), "byte {at}");
+    }
 }
 
 /// Two of four sign both branches of a fork: each branch verifies, and both together convict the two.
@@ -260,11 +286,15 @@ fn two_that_collude_are_named_by_any_two_exports() {
     }
     let both = signed_both(&one, &other).unwrap();
     let mut named = Vec::new();
+    let headers = [right.headers[1].clone(), left.headers[1].clone()];
     for found in &both {
-        let (_, conviction) =
-            make_evidence_file(&left.genesis, &NONE, &[], found.evidence.as_ref().unwrap()).unwrap();
+        let (file, conviction) =
+            make_evidence_file(&left.genesis, &NONE, &[], &headers, found.evidence.as_ref().unwrap())
+                .unwrap();
         let Offence { kind, height, round, .. } = conviction.offence;
         assert_eq!((kind, height, round), (OffenceKind::Precommits, 2, 0));
+        assert!(conviction.one_set);
+        every_part_of_its_headers_counts(&left.genesis.hash, &file[EVIDENCE_MAGIC.len()..]);
         named.push(conviction.organization);
     }
     named.sort();

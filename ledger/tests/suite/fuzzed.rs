@@ -16,7 +16,7 @@ use assent_ledger::tree;
 use assent_proto::ledger::v1::govern::Step;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
-    Block, CancelReplacement, KeyPurpose, Operation, PrunedBlock, SetConsent, VoteType,
+    Block, CancelReplacement, KeyPurpose, Operation, PrunedBlock, Recover, SetConsent, VoteType,
 };
 use prost::Message;
 
@@ -75,7 +75,7 @@ fn good_files() -> Files {
     let (chain, plan) = recovered();
     add(&mut files, "export", "governed", world.chain.export());
     add(&mut files, "export", "three-accesses", plain.export());
-    add(&mut files, "export", "pruned", pruned(&plain));
+    add(&mut files, "export", "pruned", pruned(&plain, |_| None));
     add(&mut files, "export", "recovered", chain.export());
     add(&mut files, "export", "recovered.plan", plan);
     add(&mut files, "export", "further", further.export());
@@ -173,17 +173,18 @@ fn evidence_file(chain: &Chain) -> Vec<u8> {
     let Some(Kind::ReportEvidence(report)) = evidence::votes(CHAIN, &elm, &vote(1), &vote(2)).kind else {
         unreachable!("another operation")
     };
-    let (file, _) = make_evidence_file(&chain.genesis, &Default::default(), &[], &report).unwrap();
+    let (file, _) = make_evidence_file(&chain.genesis, &Default::default(), &[], &[], &report).unwrap();
     file.strip_prefix(EVIDENCE_MAGIC).unwrap().to_vec()
 }
 
-fn pruned(chain: &Chain) -> Vec<u8> {
+/// An export of a node that has no entries any more, with these plans of recoveries.
+pub fn pruned(chain: &Chain, recovery: impl Fn(u64) -> Option<Recover>) -> Vec<u8> {
     let mut out = EXPORT_MAGIC.to_vec();
     write_record(&mut out, RecordKind::Genesis, &chain.file);
-    for block in &chain.blocks {
+    for (height, block) in (1..).zip(&chain.blocks) {
         let Block { header, previous_certificate, entries } = Block::decode(block.as_slice()).unwrap();
         let leaf_hashes = entries.iter().map(|entry| tagged_leaf_hash(LEAF_ENTRY, entry).to_vec()).collect();
-        let block = PrunedBlock { header, previous_certificate, leaf_hashes };
+        let block = PrunedBlock { header, previous_certificate, leaf_hashes, recovery: recovery(height) };
         write_record(&mut out, RecordKind::Pruned, &block.encode_to_vec());
     }
     write_record(&mut out, RecordKind::Certificate, &chain.certificate);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use assent_ledger::block::header_hash;
-use assent_ledger::certificate::validator_set_hash;
+use assent_ledger::certificate::{precommit, validator_set_hash, vote_sign_bytes};
 use assent_ledger::conviction::{make_evidence_file, verify_evidence_file, ConvictionError, EVIDENCE_MAGIC};
-use assent_ledger::evidence::conflicting_votes;
+use assent_ledger::evidence::{conflicting_votes, verify_evidence};
 use assent_ledger::keys::{sign, SigningKey};
 use assent_ledger::receipts::{from_genesis, verify, ReceiptFault, Start, Trust};
 use assent_ledger::recovered::Recovered;
@@ -15,8 +15,8 @@ use assent_ledger::state::slot_key;
 use assent_ledger::voters::{FirstSet, StepError, Voters};
 use assent_ledger::{tree, Hash};
 use assent_proto::ledger::v1::{
-    anchor, receipt, Certificate, GenesisStart, Header, Receipt, Recover, ReportEvidence, SetChange,
-    SlotClaim, ValidatorSet, VoteType,
+    anchor, receipt, Certificate, EvidenceFile, GenesisStart, Header, Receipt, Recover, ReportEvidence,
+    SetChange, SlotClaim, ValidatorSet, VoteType,
 };
 use prost::Message;
 
@@ -297,8 +297,9 @@ fn who_voted_in_both_sets_at_the_recovered_height_is_not_convicted() {
     chain.step(vec![("cedar", precommits(5))]);
     // Nor does who has the ledger make a file of it.
     let accepted = accepting(&[plan]);
-    let make =
-        |key: &SigningKey, height| make_evidence_file(&chain.genesis, &accepted, &links, &two(key, height));
+    let make = |key: &SigningKey, height| {
+        make_evidence_file(&chain.genesis, &accepted, &links, &[], &two(key, height))
+    };
     assert_eq!(make(&birch, 4).unwrap_err(), ConvictionError::Recovered { height: 4 });
     make(&birch, 3).unwrap();
     make(&birch, 5).unwrap();
@@ -308,4 +309,51 @@ fn who_voted_in_both_sets_at_the_recovered_height_is_not_convicted() {
     let body = &file[EVIDENCE_MAGIC.len()..];
     let error = verify_evidence_file(&chain.genesis.hash, &BTreeSet::new(), body).unwrap_err();
     assert!(matches!(&error, ConvictionError::Sets(error) if error.not_accepted().is_some()), "{error}");
+}
+
+/// A file that leaves the recovery out: by itself it can only convict whom two headers of one set convict.
+#[test]
+fn a_handmade_file_can_not_make_two_sets_into_one() {
+    let (chain, plan, links) = world();
+    let (birch, genesis) = (chain.vote_key("birch"), &chain.genesis);
+    let new = chain.headers[3].clone();
+    // Blocks of the old set at that height: birch had voted for one of them.
+    let of_old = |time_ms| {
+        let validator_set_hash = validator_set_hash(CHAIN, &genesis.validators).to_vec();
+        Header { time_ms, validator_set_hash, ..Header::decode(new.as_slice()).unwrap() }.encode_to_vec()
+    };
+    let both = |headers: &[Vec<u8>; 2]| {
+        let voted = headers.each_ref().map(|header| {
+            let hash = header_hash(CHAIN, header);
+            let vote = precommit(4, 0, &hash, &public(&birch));
+            let signature = sign(&birch, &vote_sign_bytes(CHAIN, &vote));
+            (vote, signature)
+        });
+        conflicting_votes((&voted[0].0, &voted[0].1), (&voted[1].0, &voted[1].1))
+    };
+    let handmade = |evidence: &ReportEvidence, mut headers: Vec<Vec<u8>>| {
+        let first = verify_evidence(CHAIN, evidence).unwrap().first;
+        headers.sort_by_key(|header| Some(header_hash(CHAIN, header)) != first);
+        let file = EvidenceFile {
+            genesis: chain.file.clone(),
+            evidence: Some(evidence.clone()),
+            headers,
+            ..Default::default()
+        };
+        verify_evidence_file(&genesis.hash, &BTreeSet::new(), &file.encode_to_vec())
+    };
+    let accepted = accepting(&[plan]);
+    // Once in each set, as the plan asks: with the headers it is refused, without them conditional.
+    let honest = [of_old(1), new.clone()];
+    let evidence = both(&honest);
+    assert_eq!(handmade(&evidence, honest.to_vec()), Err(ConvictionError::TwoSets));
+    assert!(!handmade(&evidence, Vec::new()).unwrap().one_set);
+    let made = make_evidence_file(genesis, &accepted, &links, &honest, &evidence);
+    assert_eq!(made.unwrap_err(), ConvictionError::Recovered { height: 4 });
+    // Twice in the old one: no recovery excuses that.
+    let twice = [of_old(1), of_old(2)];
+    let evidence = both(&twice);
+    assert!(handmade(&evidence, twice.to_vec()).unwrap().one_set);
+    let (_, conviction) = make_evidence_file(genesis, &accepted, &links, &twice, &evidence).unwrap();
+    assert!(conviction.one_set && conviction.organization == "birch");
 }

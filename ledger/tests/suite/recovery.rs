@@ -1,17 +1,19 @@
 //! Four validators, two of them gone for ever: the other two go on, and everybody can see it.
 
-use assent_ledger::audit::{ChainVerifier, Fault, Level, RECOVERY};
+use assent_ledger::audit::{verify_export_by, ChainVerifier, Fault, Level, PRUNED, RECOVERY};
 use assent_ledger::block::{apply_block, build_block, BlockError};
-use assent_ledger::entry::CheckedEntry;
+use assent_ledger::entry::{check_entry, CheckedEntry};
 use assent_ledger::execute::Signatures;
 use assent_ledger::hash::Hash;
 use assent_ledger::keys::verify_batch;
 use assent_ledger::membership::membership;
+use assent_ledger::recovered::without_signatures;
 use assent_ledger::recovery::{agree, check_plan, make_plan, new_set, plan_hash, sign_plan};
 use assent_proto::ledger::v1::{Block, EntryBody, Header, Recover, SetConsent, ValidatorSet};
 use prost::Message;
 
 use crate::chain::{key, public, Chain, CHAIN};
+use crate::fuzzed::pruned;
 use crate::governance::{approve, four, members, propose, remove_validator, voters};
 use crate::records::{op, patient, set_consent, with_key, withdraw};
 
@@ -93,20 +95,17 @@ pub fn recovered() -> (Chain, Hash) {
 }
 
 fn audit(chain: &Chain, level: Level, accepted: &[Hash]) -> (ChainVerifier, Result<(), Fault>) {
-    use assent_ledger::audit::{parse_head, EXPORT_MAGIC};
-    let bytes = chain.export();
-    let mut verifier =
-        ChainVerifier::new(level, Some(chain.genesis.hash)).accepting(accepted.iter().copied());
-    let mut rest = &bytes[EXPORT_MAGIC.len()..];
-    while !rest.is_empty() {
-        let (kind, len) = parse_head(rest[..5].try_into().unwrap()).unwrap();
-        if let Err(fault) = verifier.record(kind, &rest[5..5 + len]) {
-            return (verifier, Err(fault));
-        }
-        rest = &rest[5 + len..];
-    }
-    let outcome = verifier.finish();
-    (verifier, outcome)
+    audited(&chain.export(), chain, level, accepted)
+}
+
+fn audited(
+    export: &[u8],
+    chain: &Chain,
+    level: Level,
+    accepted: &[Hash],
+) -> (ChainVerifier, Result<(), Fault>) {
+    let verifier = ChainVerifier::new(level, Some(chain.genesis.hash)).accepting(accepted.iter().copied());
+    verify_export_by(verifier, export, |_| {})
 }
 
 #[test]
@@ -177,6 +176,46 @@ fn an_auditor_has_to_accept_it_and_then_sees_it() {
         assert_eq!((tip.header_hash, &tip.validators), (chain.tip.header_hash, &chain.tip.validators));
         assert_eq!(verifier.sets.last().unwrap().height, 4);
     }
+}
+
+/// Where the entries are gone the plan is still there: what the auditor accepts is its hash.
+#[test]
+fn a_recovery_whose_entries_were_pruned_is_audited_by_its_plan() {
+    let (mut chain, plan) = recovered();
+    chain.until(6);
+    let entry = Block::decode(chain.blocks[3].as_slice()).unwrap().entries[0].clone();
+    let whole = check_entry(CHAIN, &entry).unwrap().recovery().unwrap().clone();
+    let unsigned = without_signatures(&whole);
+    let audited = |level, recovery: Option<&Recover>, accepted: &[Hash]| {
+        let export = pruned(&chain, |height| recovery.filter(|_| height == 4).cloned());
+        audited(&export, &chain, level, accepted)
+    };
+    let kind = |recovery: Option<&Recover>, accepted: &[Hash]| {
+        let fault = audited(Level::Structural, recovery, accepted).1.unwrap_err();
+        assert_eq!(fault.height, 4, "{fault:?}");
+        fault.kind
+    };
+    let (verifier, outcome) = audited(Level::Structural, Some(&unsigned), &[plan]);
+    assert_eq!(outcome, Ok(()));
+    assert_eq!((verifier.recoveries[0].height, verifier.recoveries[0].plan), (4, plan));
+    assert_eq!(
+        (verifier.tip().unwrap().header_hash, &verifier.pruned[..]),
+        (chain.tip.header_hash, &[(1, 6)][..])
+    );
+    assert_eq!(audited(Level::Full, Some(&unsigned), &[plan]).1.unwrap_err().kind, PRUNED);
+    for accepted in [&[][..], &[[9; 32]]] {
+        assert_eq!(kind(Some(&unsigned), accepted), RECOVERY);
+    }
+    // A hash is accepted for its plan, which has one form, and for its place.
+    let other = Recover { reason: "another".into(), ..unsigned.clone() };
+    assert_eq!(kind(Some(&other), &[plan]), RECOVERY);
+    assert_eq!(kind(Some(&whole), &[plan]), "malformed");
+    assert_ne!(kind(None, &[plan]), RECOVERY);
+    let export = pruned(&chain, |height| (height == 5).then(|| unsigned.clone()));
+    assert_eq!(self::audited(&export, &chain, Level::Structural, &[plan]).1.unwrap_err().height, 4);
+    // What the header names has to be the plan's validators.
+    let all = make_plan(&before().tip, &["birch".to_owned()], WHY);
+    assert_ne!(kind(Some(&all), &[plan_hash(CHAIN, &all)]), RECOVERY);
 }
 
 #[test]
@@ -287,6 +326,26 @@ fn every_part_of_the_plan_is_checked() {
     let mut later = plan(&chain);
     later.reason = "signed for another reason".into();
     assert_eq!(refused(&chain, &later), "BAD_RECOVERY_SIGNATURE");
+}
+
+#[test]
+fn before_the_first_block_there_is_nothing_to_recover() {
+    let chain = four();
+    let plan = plan(&chain);
+    assert_eq!((plan.height, refused(&chain, &plan)), (0, "RECOVERY_NO_BLOCK"));
+    let error = check_plan(&chain.tip, &chain.store, &plan, &mut Signatures::Immediate).unwrap_err();
+    assert!(error.to_string().contains("make a new genesis"), "{error}");
+    // Nor is it any auditor's to accept.
+    let mut recovered = chain.clone();
+    recovered.tip = agree(&chain.tip, &plan).unwrap();
+    let entry = entry(&chain, "cedar", &plan);
+    let header = Header { height: 1, chain_id: CHAIN.into(), ..Default::default() }.encode_to_vec();
+    recovered.blocks =
+        vec![Block { header, entries: vec![entry.bytes.clone()], ..Default::default() }.encode_to_vec()];
+    for level in [Level::Full, Level::Structural] {
+        let fault = audit(&recovered, level, &[plan_hash(CHAIN, &plan)]).1.unwrap_err();
+        assert!(fault.found.contains("no block was committed yet"), "{fault:?}");
+    }
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn evidence_against_a_later_key_brings_the_sets_along() {
         let signatures = votes.clone().map(|vote| sign(&key, &vote_sign_bytes(CHAIN, &vote)));
         conflicting_votes((&votes[0], &signatures[0]), (&votes[1], &signatures[1]))
     };
-    let (file, fir) = make_evidence_file(&genesis, &NONE, &chain, &evidence("fir")).unwrap();
+    let (file, fir) = make_evidence_file(&genesis, &NONE, &chain, &[], &evidence("fir")).unwrap();
     assert_eq!((fir.organization.as_str(), fir.voted_from), ("fir", 11));
     let body = &file[EVIDENCE_MAGIC.len()..];
     let decoded = EvidenceFile::decode(body).unwrap();
@@ -192,7 +192,7 @@ fn evidence_against_a_later_key_brings_the_sets_along() {
         verify_evidence_file(&genesis.hash, &NONE, &bad).expect_err(&format!("byte {at}"));
     }
     // Birch is in genesis, and has left since: the file needs no sets.
-    let (file, birch) = make_evidence_file(&genesis, &NONE, &chain, &evidence("birch")).unwrap();
+    let (file, birch) = make_evidence_file(&genesis, &NONE, &chain, &[], &evidence("birch")).unwrap();
     assert_eq!((birch.organization.as_str(), birch.voted_from), ("birch", 1));
     assert!(EvidenceFile::decode(&file[EVIDENCE_MAGIC.len()..]).unwrap().sets.is_empty());
     // Links that nobody needs are surplus; without the one that shows the key it is a stranger's.

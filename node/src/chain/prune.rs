@@ -1,5 +1,5 @@
 //! Forgetting entries: below a height a block keeps its header, the certificates and the leaf hashes, so that every proof that
-//! anybody keeps still verifies; and the entries that concern this node's own organization, so that its receipts and histories
+//! anybody keeps still verifies; the plan, where it recovered a lost quorum ([`super::recoveries`]); and the entries that concern this node's own organization, so that its receipts and histories
 //! can still be made.
 //!
 //! | meta | says |
@@ -147,7 +147,8 @@ impl View<'_> {
         let Some(stored) = self.stored_pruned(height)? else { return Ok(None) };
         let leaf_hashes = self.leaf_hashes(height, &stored.header, stored.entries)?;
         let StoredPruned { header, previous_certificate, .. } = stored;
-        Ok(Some(PrunedBlock { header, previous_certificate, leaf_hashes }))
+        let recovery = self.recovery_behind(height.saturating_sub(1))?;
+        Ok(Some(PrunedBlock { header, previous_certificate, leaf_hashes, recovery }))
     }
 
     /// Leaf hashes of a block's entries.

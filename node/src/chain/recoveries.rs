@@ -28,6 +28,12 @@ impl Store {
 }
 
 impl View<'_> {
+    /// The plan that follows a height, without signatures.
+    pub(super) fn recovery_behind(&self, height: u64) -> Result<Option<Recover>, Fatal> {
+        let found = self.get("meta", &[PREFIX, &height_key(height)].concat())?;
+        found.map(|plan| self.decode("the plan of a recovery", &plan)).transpose()
+    }
+
     /// Their plans without signatures, in the order of their heights.
     pub fn recoveries(&self) -> Result<Vec<Recover>, Fatal> {
         let mut found = Vec::new();

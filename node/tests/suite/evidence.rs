@@ -234,7 +234,8 @@ async fn a_validator_that_votes_twice_stands_in_the_ledger_once() {
     let export = net.export(honest[1]).await;
     assert_eq!(verify_export(&export, Some(net.genesis.hash), |_| {}).1, Ok(()));
     assert_eq!(reported_and_height(&export).0, [evidence(&votes)]);
-    let (file, _) = make_evidence_file(&net.genesis, &Default::default(), &[], &evidence(&votes)).unwrap();
+    let (file, _) =
+        make_evidence_file(&net.genesis, &Default::default(), &[], &[], &evidence(&votes)).unwrap();
     let conviction =
         verify_evidence_file(&net.genesis.hash, &Default::default(), &file[EVIDENCE_MAGIC.len()..]).unwrap();
     assert_eq!(conviction.organization, "elm");

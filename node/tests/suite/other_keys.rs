@@ -74,3 +74,49 @@ async fn who_runs_under_another_consensus_peer_id_than_the_others_ledger_says_so
     let high = world.height().await;
     world.until(elm, "elm has all blocks again", |s| s.answer.as_ref().unwrap().height >= high).await;
 }
+
+/// Both peer keys of elm are replaced by the others while it is down: under the keys that it knows nobody talks to it, so nobody can tell
+/// it. Its operator puts the files in place by hand, as operations.md says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_peer_keys_that_were_replaced_meanwhile_are_put_in_place_by_hand() {
+    let mut world = World::new().await;
+    let (elm, dir) = (3, world.net.members[3].dir.clone());
+    world.write(elm).await;
+    world.submitters.pop();
+    world.net.stop(elm).await.unwrap();
+    let both = [("consensus-peer", KeyPurpose::ConsensusPeer), ("exchange-peer", KeyPurpose::ExchangePeer)];
+    let file = |name: &str, end: &str| dir.join(format!("keys/{name}{end}.pem"));
+    for (number, (name, purpose)) in (1..).zip(both) {
+        let (old, new) = (key(&dir, name), SigningKey::from_bytes(&rand::random()));
+        std::fs::write(file(name, ".next"), to_pem(&new).unwrap()).unwrap();
+        world.change(number, replace("elm", purpose, &old, &new), &[1, 2], 1).await;
+    }
+
+    // By itself it does not come back.
+    let high = world.height().await;
+    world.submitters.push(world.net.start_with(elm).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(world.status(elm).await.answer.unwrap().height < high);
+    let readyz = world.net.readyz(elm).await;
+    eprintln!("says {readyz}");
+    assert!(readyz.contains("not ready"), "{readyz}");
+    world.submitters.pop();
+    world.net.stop(elm).await.unwrap();
+
+    for (name, _) in both {
+        std::fs::rename(file(name, ""), file(name, ".old")).unwrap();
+        std::fs::rename(file(name, ".next"), file(name, "")).unwrap();
+    }
+    world.submitters.push(world.net.start_with(elm).await);
+    world.net.ready(elm).await;
+    assert!(world.status(elm).await.answer.unwrap().height >= high);
+    world.write(elm).await;
+    world.until(0, "elm votes", signed("elm")).await;
+    world.until(0, "birch is connected with elm", |s| s.connected.contains(&"elm".to_owned())).await;
+    // And once more, with what is on its disk now.
+    world.submitters.pop();
+    world.net.stop(elm).await.unwrap();
+    world.submitters.push(world.net.start_with(elm).await);
+    world.net.ready(elm).await;
+    world.write(elm).await;
+}

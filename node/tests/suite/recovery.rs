@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use std::collections::BTreeSet;
 
-use assent_ledger::audit::{parse_head, ChainVerifier, Fault, Level, EXPORT_MAGIC, RECOVERY};
+use assent_ledger::audit::{verify_export_by, ChainVerifier, Fault, Level, RECOVERY};
 use assent_ledger::receipts::{verify, Start, Trust};
+use assent_ledger::recovery::plan_hash;
 use assent_ledger::Hash;
 use assent_node::chain::import::{Expected, Import, ImportError};
 use assent_node::chain::{whole, Store};
@@ -16,7 +17,7 @@ use assent_proto::v1::receipt_service_client::ReceiptServiceClient;
 use assent_proto::v1::{GetSlotReceiptRequest, GetStatusRequest, SlotName};
 
 use crate::kill::set_policy;
-use crate::net::Net;
+use crate::net::{Net, CHAIN};
 
 /// Longest that anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,17 +41,7 @@ async fn write(net: &Net, i: usize, n: u64) {
 }
 
 fn audit(export: &[u8], accepted: Option<Hash>) -> (ChainVerifier, Result<(), Fault>) {
-    let mut verifier = ChainVerifier::new(Level::Full, None).accepting(accepted);
-    let mut rest = &export[EXPORT_MAGIC.len()..];
-    while !rest.is_empty() {
-        let (kind, len) = parse_head(rest[..5].try_into().unwrap()).unwrap();
-        if let Err(fault) = verifier.record(kind, &rest[5..5 + len]) {
-            return (verifier, Err(fault));
-        }
-        rest = &rest[5 + len..];
-    }
-    let outcome = verifier.finish();
-    (verifier, outcome)
+    verify_export_by(ChainVerifier::new(Level::Full, None).accepting(accepted), export, |_| {})
 }
 
 fn reason(outcome: Result<String, RecoverError>) -> &'static str {
@@ -148,6 +139,25 @@ async fn two_of_four_recover_with_every_committed_entry_and_go_on() {
     whole_and_joined(&net, &names[2], hash);
 }
 
+/// Three of four never came: nothing is lost, and there is nothing to go on from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_first_block_a_plan_is_refused_and_says_what_to_do() {
+    let mut net = Net::new(4);
+    net.start(0).await;
+    net.says(0, "not ready", PATIENCE).await;
+    net.stop(0).await.unwrap();
+    assert_eq!(height_of(&net, 0), 0);
+    let (dir, keep) = (net.members[0].dir.clone(), [net.members[0].id.clone()]);
+    let file = dir.join("recovery.plan");
+    match plan(&dir, &keep, "fire", &file) {
+        Err(RecoverError::Refused { reason: "RECOVERY_NO_BLOCK", what }) => {
+            assert!(what.contains("make a new genesis"), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!file.exists());
+}
+
 /// That there is nothing under a handle, from genesis.
 async fn receipt(net: &Net, i: usize) -> Vec<u8> {
     let slot = SlotName { custodian: net.members[i].id.clone(), handle: vec![9; 32] };
@@ -203,6 +213,15 @@ fn whole_and_joined(net: &Net, joiner: &str, plan: Hash) {
     let anchor = view.anchor(&net.genesis, tip.height, start).unwrap();
     let Some(assent_proto::ledger::v1::anchor::Start::Genesis(start)) = anchor.start else { panic!() };
     assert_eq!(start.changes.len(), 1);
+    // Without its entries, too, the block says what it was.
+    let recovered = view.recoveries().unwrap()[0].height + 1;
+    store.prune(1, &net.members[0].id, u64::MAX).unwrap();
+    for store in [&store, &joined] {
+        let shown = store.view().unwrap().pruned(recovered).unwrap().unwrap().recovery.unwrap();
+        assert_eq!(plan_hash(CHAIN, &shown), plan);
+        assert!(shown.signatures.is_empty());
+        assert_eq!(store.view().unwrap().pruned(recovered - 1).unwrap().unwrap().recovery, None);
+    }
 }
 
 /// A stopped node's ledger.

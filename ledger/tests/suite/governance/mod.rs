@@ -10,7 +10,7 @@ mod walk;
 
 use assent_ledger::block::Proposal;
 use assent_ledger::entry::CheckedEntry;
-use assent_ledger::execute::{execute_entry, Moment, Signatures};
+use assent_ledger::execute::{execute_entry, ExecuteError, Moment, Signatures};
 use assent_ledger::governance::{handover_sign_bytes, present_key, ready_sign_bytes};
 use assent_ledger::keys::{sign, SigningKey};
 use assent_ledger::membership;
@@ -189,10 +189,12 @@ impl Chain {
     }
 
     pub fn reason_of(&self, entry: &CheckedEntry) -> &'static str {
+        self.refusal(entry).map_or("", |error| error.reason())
+    }
+
+    /// Why the next block can't hold an entry; none when it can.
+    pub fn refusal(&self, entry: &CheckedEntry) -> Option<ExecuteError> {
         let at = Moment { chain_id: CHAIN, height: self.next(), time_ms: self.next_ms() };
-        match execute_entry(&mut Overlay::new(&self.store), at, entry, &mut Signatures::Immediate) {
-            Ok(()) => "",
-            Err(error) => error.reason(),
-        }
+        execute_entry(&mut Overlay::new(&self.store), at, entry, &mut Signatures::Immediate).err()
     }
 }

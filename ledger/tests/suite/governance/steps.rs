@@ -1,6 +1,7 @@
 //! Each step does what ARCHITECTURE.md says, at its height and not before.
 
 use assent_ledger::certificate::validator_set_hash;
+use assent_ledger::execute::ExecuteError;
 use assent_ledger::governance::POSTPONED_HEIGHTS;
 use assent_ledger::membership::members_root;
 use assent_ledger::state::organization;
@@ -203,6 +204,29 @@ fn votes_of_a_suspended_key_count_no_more() {
     assert!(members(&chain).scheduled.is_empty());
     chain.step(vec![("dogwood", approve(1))]);
     assert_eq!(members(&chain).scheduled[0].effective_height, at);
+}
+
+/// A suspension drops an approval; if the same key comes back, the entry that gave it a second time gives it again.
+#[test]
+fn an_approval_that_was_given_may_have_to_be_given_again() {
+    let mut chain = four();
+    let at = chain.next() + 20;
+    chain.step(vec![("birch", propose(at, add_organization(&record("fir"))))]);
+    chain.step(vec![("elm", approve(1))]);
+    let again = chain.entry("elm", vec![approve(1)]);
+    match chain.refusal(&again) {
+        Some(ExecuteError::Governance(error)) => {
+            assert_eq!((error.reason(), error.is_final()), ("ALREADY_APPROVED", false));
+        }
+        other => panic!("{other:?}"),
+    }
+    chain.step(vec![("birch", suspend("elm")), ("dogwood", suspend("elm"))]);
+    let same = replace_key(&chain, "elm", KeyPurpose::Entry, &chain.entry_key("elm"));
+    let effective = chain.decide(&THREE, same);
+    chain.until(effective - 1);
+    assert_eq!(members(&chain).proposals[0].approvals, ["birch"]);
+    chain.commit(vec![again]);
+    assert_eq!(members(&chain).proposals[0].approvals, ["birch", "elm"]);
 }
 
 #[test]

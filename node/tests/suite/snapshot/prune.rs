@@ -58,7 +58,7 @@ fn what_proofs_need_stays_and_only_others_entries_go() {
         assert!(store.block(height).unwrap().is_none() && view.committed(height).unwrap().is_none());
         let leaf_hashes = hashes.iter().map(|hash| hash.to_vec()).collect();
         let Block { header, previous_certificate, .. } = block.clone();
-        assert_eq!(pruned, Some(PrunedBlock { header, previous_certificate, leaf_hashes }));
+        assert_eq!(pruned, Some(PrunedBlock { header, previous_certificate, leaf_hashes, recovery: None }));
         let kept = view.own_entries(height).unwrap().unwrap();
         // Cedar's own entries alternate with Birch's; Elm's withdrawal concerns a slot of Cedar's.
         assert_eq!(kept.len(), usize::from(height % 2 == 1), "{height}");
