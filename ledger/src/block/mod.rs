@@ -2,23 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use assent_proto::ledger::v1::{Block, Certificate, Header, OrganizationState, ValidatorSet};
+use assent_proto::ledger::v1::{Block, Header, OrganizationState, ValidatorSet};
 use prost::Message;
 
+mod build;
+mod header;
+
+pub use build::{build_block, next_time, time_is_plausible, Built, Dropped, Proposal};
+pub use header::header_hash;
+pub(crate) use header::{check_shape, previous_certificate_checks};
+
+use self::header::{check_time, check_turn, compare_headers, expected_header, Expected};
 use crate::bench::Bench;
-use crate::certificate::{certificate_checks, certificate_hash, validator_set_hash, CertificateError};
-use crate::encoding::{decode, is_id, EncodingError};
+use crate::certificate::CertificateError;
+use crate::encoding::{decode, EncodingError};
 use crate::entry::{check_entry, CheckedEntry, MAX_ENTRY_BYTES};
 use crate::execute::{execute_entry, ExecuteError, Moment, Signatures};
-use crate::genesis::{CheckedGenesis, MAX_TIME_MS};
-use crate::hash::{hash, Context, Hash};
+use crate::genesis::CheckedGenesis;
+use crate::hash::Hash;
 use crate::keys::Check;
-use crate::log::{tagged_leaf_hash, Frontier, LEAF_ENTRY, LEAF_HEADER};
-use crate::membership::{genesis_membership, membership_key, settle, Settled};
+use crate::log::{tagged_leaf_hash, Frontier, LEAF_HEADER};
+use crate::membership::{genesis_membership, membership_key, settle};
 use crate::recovery::{execute_recovery, RecoveryError};
 use crate::state::{organization_key, Overlay, ReadError, StateRead};
 use crate::tree::{self, StateTree, TreeUpdate};
-use crate::PROTOCOL_VERSION;
 
 /// Largest sum of the entries' bytes in a block.
 pub const MAX_BLOCK_ENTRY_BYTES: usize = 1 << 20;
@@ -119,11 +126,6 @@ impl BlockError {
     }
 }
 
-/// Hash of a header: the name of its block, and the value that validators vote on.
-pub fn header_hash(chain_id: &str, header: &[u8]) -> Hash {
-    hash(Context::Header, chain_id, &[header])
-}
-
 /// What genesis makes: tip, values by state key, and tree nodes.
 pub type GenesisState = (Tip, BTreeMap<Hash, Vec<u8>>, TreeUpdate);
 
@@ -153,107 +155,9 @@ pub fn apply_genesis(genesis: &CheckedGenesis) -> Result<GenesisState, ReadError
     Ok((tip, changes, update))
 }
 
-/// Who builds a block, when, on what.
-#[derive(Debug, Clone)]
-pub struct Proposal {
-    /// Address of the proposer.
-    pub proposer: Hash,
-    /// Round that the block is for.
-    pub round: u32,
-    /// The proposer's clock in milliseconds since the Unix epoch.
-    pub now_ms: u64,
-    /// Encoded certificate of the block before; empty at height 1.
-    pub previous_certificate: Vec<u8>,
-}
-
-/// Block time: later than the block before, and the proposer's clock if that is later still.
-pub fn next_time(tip: &Tip, now_ms: u64) -> u64 {
-    now_ms.max(tip.time_ms + 1)
-}
-
-/// False when a *fresh* proposal's time lies too far ahead of this validator's clock. A time of exactly previous + 1 ms is
-/// always fine, and re-proposed, replayed and synced blocks are never judged by a clock.
-pub fn time_is_plausible(tip: &Tip, header_time_ms: u64, now_ms: u64) -> bool {
-    header_time_ms == tip.time_ms + 1 || header_time_ms <= now_ms.saturating_add(MAX_CLOCK_LEAD_MS)
-}
-
 /// Whether all of these signatures hold. An auditor passes [`crate::keys::verify_batch`]; a node that found some to hold before need not
 /// check those again. One that answers true for what does not hold accepts a block that others refuse.
 pub type Verify<'a> = &'a dyn Fn(&[Check]) -> bool;
-
-/// An entry that has no effect now, and why.
-pub type Dropped = (Hash, ExecuteError);
-
-/// A block as bytes, what it changes, and what was dropped.
-pub type Built<U> = (Vec<u8>, Applied<U>, Vec<Dropped>);
-
-/// Builds the next block from candidates, in order, withdrawals first; what fails is dropped and returned with its reason,
-/// what no longer fits is left out.
-pub fn build_block<S: StateRead + StateTree>(
-    tip: &Tip,
-    state: &S,
-    candidates: Vec<CheckedEntry>,
-    proposal: &Proposal,
-    verify: Verify<'_>,
-) -> Result<Built<S::Update>, BlockError> {
-    let time_ms = next_time(tip, proposal.now_ms);
-    check_time(tip, time_ms)?;
-    let at = moment(tip, time_ms);
-    let (withdrawals, others): (Vec<_>, Vec<_>) =
-        candidates.into_iter().partition(CheckedEntry::is_withdrawal);
-    let mut overlay = Overlay::new(state);
-    let (mut entries, mut dropped) = (Vec::new(), Vec::new());
-    let (mut bytes, mut operations, mut signatures) = (0, 0, 0);
-    let (recoveries, others): (Vec<_>, Vec<_>) = match tip.recovery {
-        Some(_) => others.into_iter().partition(|entry: &CheckedEntry| entry.recovery().is_some()),
-        None => (Vec::new(), others),
-    };
-    if tip.recovery.is_some() {
-        let entry = recoveries.into_iter().next().ok_or(RecoveryError::Missing).map_err(first_entry)?;
-        execute(&mut overlay, tip, time_ms, (0, &entry), &mut Signatures::Immediate)?;
-        bytes += entry.bytes.len();
-        operations += entry.body.operations.len();
-        signatures += 1;
-        entries.push(entry);
-    }
-    for entry in withdrawals.into_iter().chain(others) {
-        let fits = bytes + entry.bytes.len() <= MAX_BLOCK_ENTRY_BYTES
-            && operations + entry.body.operations.len() <= MAX_BLOCK_OPERATIONS;
-        if !fits {
-            continue;
-        }
-        let mut collected = Signatures::Collect(Vec::new());
-        let mut scratch = Overlay::new(&overlay);
-        let mut outcome = execute_entry(&mut scratch, at, &entry, &mut collected);
-        let mut changes = std::mem::take(&mut scratch.changes);
-        if outcome.is_ok() && !verify(&collected.into_checks()) {
-            let mut scratch = Overlay::new(&overlay);
-            outcome = execute_entry(&mut scratch, at, &entry, &mut Signatures::Immediate);
-            changes = std::mem::take(&mut scratch.changes);
-        }
-        match outcome {
-            Ok(()) => {
-                overlay.changes.extend(changes);
-                bytes += entry.bytes.len();
-                operations += entry.body.operations.len();
-                signatures += 1;
-                entries.push(entry);
-            }
-            Err(ExecuteError::Read(error)) => return Err(error.into()),
-            Err(error) => dropped.push((entry.hash, error)),
-        }
-    }
-    let settled = settle(&mut overlay, tip, entries.iter().any(CheckedEntry::governs))?;
-    let changes = std::mem::take(&mut overlay.changes);
-    let expected = expected_header(tip, state, &entries, &changes, proposal, time_ms, settled)?;
-    let block = Block {
-        header: expected.header.encode_to_vec(),
-        previous_certificate: proposal.previous_certificate.clone(),
-        entries: entries.iter().map(|e| e.bytes.clone()).collect(),
-    };
-    let applied = finish(tip, expected, entries, changes, signatures);
-    Ok((block.encode_to_vec(), applied, dropped))
-}
 
 /// Checks a block against the tip and the state, and says what it changes. Every rule of the ledger is in here.
 pub fn apply_block<S: StateRead + StateTree>(
@@ -314,70 +218,8 @@ fn first_entry(error: RecoveryError) -> BlockError {
     BlockError::Entry { index: 0, error: error.into() }
 }
 
-fn check_turn(tip: &Tip, header: &Header) -> Result<Hash, BlockError> {
-    let turn = tip.bench.proposer(&tip.validators, tip.height + 1, header.round).unwrap_or_default();
-    match header.proposer == turn {
-        true => Ok(turn),
-        false => Err(mismatch("proposer", hex::encode(turn), hex::encode(&header.proposer))),
-    }
-}
-
-/// All of a header that can be checked without looking into entries: everything but the state root and the next validator set.
-/// `log` holds the block's entries. The proposer.
-pub(crate) fn check_shape(
-    tip: &Tip,
-    header: &Header,
-    previous_certificate: &[u8],
-    log: &Frontier,
-) -> Result<Hash, BlockError> {
-    check_time(tip, header.time_ms)?;
-    let proposer = check_turn(tip, header)?;
-    let expected = Header {
-        log_size: log.size(),
-        log_root: log.root().to_vec(),
-        ..outline(tip, previous_certificate, header.clone())
-    };
-    compare_headers(&expected, header)?;
-    Ok(proposer)
-}
-
-/// A header with all that follows from the tip and the certificate put right.
-fn outline(tip: &Tip, previous_certificate: &[u8], header: Header) -> Header {
-    Header {
-        protocol_version: PROTOCOL_VERSION,
-        chain_id: tip.chain_id.clone(),
-        height: tip.height + 1,
-        previous_header_hash: tip.header_hash.to_vec(),
-        validator_set_hash: validator_set_hash(&tip.chain_id, &tip.validators).to_vec(),
-        previous_certificate_hash: certificate_hash(&tip.chain_id, previous_certificate).to_vec(),
-        ..header
-    }
-}
-
 fn moment(tip: &Tip, time_ms: u64) -> Moment<'_> {
     Moment { chain_id: &tip.chain_id, height: tip.height + 1, time_ms }
-}
-
-fn check_time(tip: &Tip, time_ms: u64) -> Result<(), BlockError> {
-    if time_ms > tip.time_ms && time_ms <= MAX_TIME_MS {
-        return Ok(());
-    }
-    Err(mismatch("time_ms", format!("more than {}, at most {MAX_TIME_MS}", tip.time_ms), time_ms.to_string()))
-}
-
-pub(crate) fn previous_certificate_checks(tip: &Tip, encoded: &[u8]) -> Result<Vec<Check>, BlockError> {
-    if tip.height == 0 {
-        if encoded.is_empty() {
-            return Ok(Vec::new());
-        }
-        return Err(mismatch(
-            "previous_certificate",
-            "nothing at height 1".into(),
-            format!("{} bytes", encoded.len()),
-        ));
-    }
-    let certificate: Certificate = decode("Certificate", encoded, MAX_ENTRY_BYTES)?;
-    Ok(certificate_checks(&tip.chain_id, &tip.voters, tip.height, &tip.header_hash, &certificate)?)
 }
 
 fn check_entries(tip: &Tip, encoded: &[Vec<u8>]) -> Result<Vec<CheckedEntry>, BlockError> {
@@ -435,47 +277,6 @@ fn bad_signature<S: StateRead>(
     }
 }
 
-struct Expected<U> {
-    header: Header,
-    log: Frontier,
-    log_nodes: Vec<(u8, u64, Hash)>,
-    /// The new root, and what has to be stored.
-    tree: Option<(Hash, U)>,
-    settled: Settled,
-}
-
-fn expected_header<S: StateTree>(
-    tip: &Tip,
-    state: &S,
-    entries: &[CheckedEntry],
-    changes: &BTreeMap<Hash, Vec<u8>>,
-    proposal: &Proposal,
-    time_ms: u64,
-    settled: Settled,
-) -> Result<Expected<S::Update>, BlockError> {
-    let mut log = tip.log.clone();
-    let mut log_nodes = Vec::new();
-    for entry in entries {
-        log.append(tagged_leaf_hash(LEAF_ENTRY, &entry.bytes), |l, i, h| log_nodes.push((l, i, h)));
-    }
-    let tree = match changes.is_empty() {
-        true => None,
-        false => Some(state.update(tip.state_version + 1, changes)?),
-    };
-    let own = Header {
-        time_ms,
-        log_size: log.size(),
-        log_root: log.root().to_vec(),
-        state_root: tree.as_ref().map_or(tip.state_root, |(root, _)| *root).to_vec(),
-        next_validator_set_hash: validator_set_hash(&tip.chain_id, &settled.validators).to_vec(),
-        proposer: proposal.proposer.to_vec(),
-        round: proposal.round,
-        ..Default::default()
-    };
-    let header = outline(tip, &proposal.previous_certificate, own);
-    Ok(Expected { header, log, log_nodes, tree, settled })
-}
-
 fn finish<U>(
     tip: &Tip,
     expected: Expected<U>,
@@ -505,40 +306,4 @@ fn finish<U>(
     };
     let tree = tree.map(|(_, update)| update);
     Applied { tip, header, header_bytes, entries, changes, tree, log_nodes, signatures }
-}
-
-fn mismatch(field: &'static str, expected: String, found: String) -> BlockError {
-    BlockError::Header { field, expected, found }
-}
-
-fn compare_headers(expected: &Header, found: &Header) -> Result<(), BlockError> {
-    let hex_pairs = [
-        ("previous_header_hash", &expected.previous_header_hash, &found.previous_header_hash),
-        ("previous_certificate_hash", &expected.previous_certificate_hash, &found.previous_certificate_hash),
-        ("validator_set_hash", &expected.validator_set_hash, &found.validator_set_hash),
-        ("next_validator_set_hash", &expected.next_validator_set_hash, &found.next_validator_set_hash),
-        ("log_root", &expected.log_root, &found.log_root),
-        ("state_root", &expected.state_root, &found.state_root),
-    ];
-    let numbers = [
-        ("protocol_version", u64::from(expected.protocol_version), u64::from(found.protocol_version)),
-        ("height", expected.height, found.height),
-        ("log_size", expected.log_size, found.log_size),
-    ];
-    if expected.chain_id != found.chain_id {
-        // A stranger's text does not go into messages as it is.
-        let found = if is_id(&found.chain_id) { found.chain_id.clone() } else { "no chain id".into() };
-        return Err(mismatch("chain_id", expected.chain_id.clone(), found));
-    }
-    for (field, expected, found) in numbers {
-        if expected != found {
-            return Err(mismatch(field, expected.to_string(), found.to_string()));
-        }
-    }
-    for (field, expected, found) in hex_pairs {
-        if expected != found {
-            return Err(mismatch(field, hex::encode(expected), hex::encode(found)));
-        }
-    }
-    Ok(())
 }
