@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 
 seconds=${1:-30}
 targets=("${@:2}")
-if [ "${#targets[@]}" -eq 0 ]; then targets=(consent entry export genesis note pack proof receipt); fi
+if [ "${#targets[@]}" -eq 0 ]; then targets=(consent decisions entry export genesis headers note pack proof receipt split); fi
 
 export CARGO_TARGET_DIR=$CARGO_TARGET_DIR/fuzz RUSTC_WRAPPER=$PWD/rustc.sh
 host=$(rustc -vV | sed -n 's/^host: //p')

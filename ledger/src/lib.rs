@@ -25,6 +25,7 @@
 //! pack              all consents and all accesses of one patient at one custodian, in one file
 //! receipts          files that stand without a node: receipts of a slot, a decision, an access; bundles, histories
 //! voters            who votes on which header: changes of the set, and recoveries that the reader accepts
+//! headers           all headers without their entries, as a node that joins gets them from a peer
 //! sets              from genesis' validators to later ones, each set certified by the one before
 //! evidence          equivocation, judged by itself; conviction: a file of it that names whose key it is
 //! split             two signed checkpoints that can't be of one log, in one file
@@ -49,6 +50,7 @@ pub mod execute;
 pub mod genesis;
 pub mod governance;
 pub mod hash;
+pub mod headers;
 pub mod keyfile;
 pub mod keys;
 pub mod late;

@@ -41,6 +41,8 @@ enum Command {
     /// Go on with the validators that remain when a quorum is lost for ever.
     #[command(subcommand)]
     Recover(crate::recover::Command),
+    /// Read all of ledger and vault, also while the node runs: finds damage where nobody looks.
+    Scrub(crate::scrub::ScrubArgs),
 }
 
 /// Runs the daemon until it is told to stop; the exit codes are those of INTERFACES.md.
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
     match arguments.command.take() {
         Some(Command::Backup(command)) => return backup::main(command),
         Some(Command::Recover(command)) => return crate::recover::main(&command),
+        Some(Command::Scrub(args)) => return crate::scrub::main(&args),
         None => {}
     }
     let filter = EnvFilter::try_from_env("ASSENTD_LOG")

@@ -45,6 +45,7 @@ pub mod recipient;
 pub mod recover;
 pub mod refusal;
 pub mod reports;
+pub mod scrub;
 pub mod snapshot;
 pub mod space;
 pub mod standing;

@@ -173,17 +173,20 @@ fn an_export_without_entries_is_not_called_fully_verified() {
     }
 }
 
+/// A block with leaf hashes in place of its entries.
+pub fn pruned(block: &[u8], chain_id: &str) -> Vec<u8> {
+    let block = Block::decode(block).unwrap();
+    let recovery = plan_of(chain_id, &block).as_ref().map(without_signatures);
+    let leaf_hashes = block.entries.iter().map(|e| tagged_leaf_hash(LEAF_ENTRY, e).to_vec()).collect();
+    let Block { header, previous_certificate, .. } = block;
+    PrunedBlock { header, previous_certificate, leaf_hashes, recovery }.encode_to_vec()
+}
+
 /// The export with leaf hashes in place of one block's entries.
 pub fn without_entries(export: &[u8], span: &Span) -> Vec<u8> {
-    let block = Block::decode(&export[span.bytes.start + 5..span.bytes.end]).unwrap();
-    let pruned = PrunedBlock {
-        header: block.header.clone(),
-        previous_certificate: block.previous_certificate.clone(),
-        leaf_hashes: block.entries.iter().map(|e| tagged_leaf_hash(LEAF_ENTRY, e).to_vec()).collect(),
-        recovery: plan_of(CHAIN, &block).as_ref().map(without_signatures),
-    };
+    let pruned = pruned(&export[span.bytes.start + 5..span.bytes.end], CHAIN);
     let mut out = export[..span.bytes.start].to_vec();
-    write_record(&mut out, RecordKind::Pruned, &pruned.encode_to_vec());
+    write_record(&mut out, RecordKind::Pruned, &pruned);
     out.extend(&export[span.bytes.end..]);
     out
 }

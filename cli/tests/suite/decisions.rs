@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use assent_ledger::audit::{parse_head, write_record, RecordKind, EXPORT_MAGIC};
 use assent_ledger::decisions::DECISIONS_MAGIC;
 use assent_ledger::hash::sha256;
 use assent_ledger::receipts::BUNDLE_MAGIC;
@@ -9,6 +10,7 @@ use assent_proto::ledger::v1::{DecisionOpenings, RecordBundle};
 use prost::Message;
 use serde_json::Value;
 
+use crate::audit;
 use crate::node::Node;
 use crate::program::{assent, Run};
 
@@ -23,6 +25,10 @@ const OPENINGS: &[u8] = kept!("good.decisions");
 const WRONG_EXPORT: &[u8] = kept!("wrong.export");
 const WRONG_OPENINGS: &[u8] = kept!("wrong.decisions");
 const GENESIS: &[u8] = kept!("genesis-hash.txt");
+const RECOVERED_EXPORT: &[u8] = kept!("recovered.export");
+const RECOVERED_OPENINGS: &[u8] = kept!("recovered.decisions");
+/// Genesis hash and plan.
+const RECOVERED: &str = include_str!("../../../ledger/tests/fixtures/decisions/recovered.txt");
 
 struct Folder(tempfile::TempDir);
 
@@ -192,6 +198,72 @@ fn malformed_openings_are_usage_errors_and_a_bad_export_decides_nothing() {
     assert!(run.out.contains("consistent, not anchored") && run.out.contains("--genesis-hash"), "{run:?}");
     fits_80_columns(&run);
     folder.bare(OPENINGS, EXPORT, &["--genesis-hash", &"1".repeat(64)]).exits(3);
+}
+
+/// The export with the entries of its first blocks gone, as a node gives it that keeps only newer ones.
+fn pruned(export: &[u8], blocks: usize) -> Vec<u8> {
+    let (mut out, mut rest, mut height) = (EXPORT_MAGIC.to_vec(), &export[EXPORT_MAGIC.len()..], 0);
+    while let Some((head, behind)) = rest.split_first_chunk::<5>() {
+        let (kind, len) = parse_head(*head).unwrap();
+        let (payload, behind) = behind.split_at(len);
+        height += usize::from(kind == RecordKind::Block);
+        if kind == RecordKind::Block && height <= blocks {
+            write_record(&mut out, RecordKind::Pruned, &audit::pruned(payload, "testnet-cedar-1"));
+        } else {
+            write_record(&mut out, kind, payload);
+        }
+        rest = behind;
+    }
+    out
+}
+
+#[test]
+fn a_pruned_export_decides_nothing_and_says_where_the_entries_are_missing() {
+    let folder = Folder::new();
+    assert_eq!(pruned(EXPORT, 0), EXPORT);
+    for blocks in [1, 5, 13] {
+        let export = pruned(EXPORT, blocks);
+        let run = folder.decisions(OPENINGS, &export, &[]).exits(4);
+        assert!(run.out.starts_with("can't be decided by") && run.out.contains("pruned"), "{run:?}");
+        fits_80_columns(&Run { out: run.out.replace(folder.0.path().to_str().unwrap(), "F"), ..run });
+        let json = folder.json(4, OPENINGS, &export, &[]);
+        assert_eq!((&json["ok"], &json["verdict"]), (&false.into(), &"undecided".into()));
+        assert_eq!((&json["fault"]["kind"], &json["fault"]["height"]), (&"pruned".into(), &1.into()));
+        assert!(json["accesses"].is_null(), "{json}");
+    }
+}
+
+#[test]
+fn behind_a_recovery_the_auditor_has_to_accept_its_plan() {
+    let folder = Folder::new();
+    let (genesis, plan) = RECOVERED.trim().split_once('\n').unwrap();
+    let run = |more: &[&str]| {
+        folder.bare(RECOVERED_OPENINGS, RECOVERED_EXPORT, &[more, &["--genesis-hash", genesis]].concat())
+    };
+    for more in [&[][..], &["--accept-recovery", genesis]] {
+        let undecided = run(more).exits(4);
+        for part in ["can't be decided by", "--accept-recovery", plan] {
+            assert!(undecided.out.replace('\n', " ").contains(part), "{part}: {undecided:?}");
+        }
+        let json = run(&[more, &["--output", "json"]].concat()).exits(4).json();
+        assert_eq!((&json["verdict"], &json["fault"]["kind"]), (&"undecided".into(), &"recovery".into()));
+    }
+    // What was decided wrongly behind it is found, and nothing else.
+    let accepted = run(&["--accept-recovery", plan]).exits(3);
+    for part in ["differs: 1 of 3 accesses", "access 3 differs: NOT_PERMITTED, Observation/phq9"] {
+        assert!(accepted.out.contains(part), "{part}: {accepted:?}");
+    }
+    assert!(
+        accepted.out.contains("RECOVERY of a lost quorum, NOT certified by the set before"),
+        "{accepted:?}"
+    );
+    fits_80_columns(&accepted);
+    let json = run(&["--accept-recovery", plan, "--output", "json"]).exits(3).json();
+    let verdicts: Vec<_> = json["accesses"].as_array().unwrap().iter().map(|a| &a["verdict"]).collect();
+    assert_eq!(verdicts, ["agrees", "agrees", "differs"]);
+    assert_eq!(json["recoveries"][0]["plan"], plan);
+    assert_eq!(json["recoveries"][0]["removed"], serde_json::json!(["dogwood", "elm"]));
+    assert_eq!(folder.json(0, OPENINGS, EXPORT, &[])["recoveries"], serde_json::json!([]));
 }
 
 #[test]

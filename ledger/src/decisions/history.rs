@@ -66,7 +66,7 @@ pub struct SlotHistory {
     pub accesses: Vec<RecordedAccess>,
     /// Block times by height; that of genesis first.
     times: Vec<u64>,
-    /// Entry keys of the recipients that the openings name, with the heights from which they count; none while suspended.
+    /// Entry keys of the recipients that the openings name, with the heights of the blocks after which they count; none while suspended.
     keys: BTreeMap<String, Vec<(u64, Option<PublicKey>)>>,
 }
 
@@ -207,22 +207,18 @@ impl SlotHistory {
         self.accesses.get(usize::try_from(access_seq.checked_sub(1)?).ok()?)
     }
 
-    /// Whether a block of these heights, first and last included, has this time.
-    pub(super) fn has_time(&self, first: u64, last: u64, time_ms: u64) -> bool {
-        let heights = first..=last;
-        heights.filter_map(|h| self.times.get(usize::try_from(h).ok()?)).any(|time| *time == time_ms)
-    }
-
     /// Time of a block.
     pub(super) fn time_of(&self, height: u64) -> u64 {
         usize::try_from(height).ok().and_then(|height| self.times.get(height)).copied().unwrap_or(u64::MAX)
     }
 
-    /// Keys that an organization could sign with at some height of these, first and last included.
-    pub(super) fn keys_of(&self, id: &str, first: u64, last: u64) -> Vec<PublicKey> {
+    /// The key that an organization signs with after the block at a height, and the block time at which another took its place, if one did
+    /// before the block at `until`.
+    pub(super) fn key_after(&self, id: &str, height: u64, until: u64) -> (Option<PublicKey>, Option<u64>) {
         let keys = self.keys.get(id).map(Vec::as_slice).unwrap_or_default();
-        let ends = keys.iter().skip(1).map(|(height, _)| *height).chain([u64::MAX]);
-        let counting = keys.iter().zip(ends).filter(|((from, _), end)| *from <= last && *end >= first);
-        counting.filter_map(|((_, key), _)| *key).collect()
+        let next = keys.partition_point(|(from, _)| *from <= height);
+        let key = next.checked_sub(1).and_then(|present| keys.get(present)).and_then(|(_, key)| *key);
+        let ended = keys.get(next).filter(|(from, _)| *from < until);
+        (key, ended.map(|(from, _)| self.time_of(*from)))
     }
 }

@@ -108,13 +108,19 @@ fn ascending(field: &'static str, numbers: impl Iterator<Item = u64>) -> Result<
     Ok(())
 }
 
-/// Every place is there, and every consent has a place that names it: no byte of the file goes unchecked.
+/// Every place is there, and every consent has a place that names it: no byte of the file goes unchecked. A set holds an id once.
 fn consents_named(file: &DecisionOpenings) -> Result<(), EncodingError> {
     let mut named = vec![false; file.consents.len()];
-    for place in file.sets.iter().flat_map(|set| &set.consents) {
-        match usize::try_from(*place).ok().and_then(|place| named.get_mut(place)) {
-            Some(named) => *named = true,
-            None => return Err(malformed("sets", "a consent is named that is not there")),
+    for set in &file.sets {
+        let mut last: Option<&str> = None;
+        for place in set.consents.iter().map(|place| *place as usize) {
+            let (Some(named), Some(consent)) = (named.get_mut(place), file.consents.get(place)) else {
+                return Err(malformed("sets", "a consent is named that is not there"));
+            };
+            if last.is_some_and(|last| last >= consent.id.as_str()) {
+                return Err(malformed("sets", "consents are not in strictly ascending order of id"));
+            }
+            (*named, last) = (true, Some(consent.id.as_str()));
         }
     }
     match named.iter().all(|named| *named) {

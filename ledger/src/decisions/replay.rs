@@ -11,7 +11,8 @@ use crate::consent::{
     asked, decide, Consent, DecisionInput, Outcome, ResourceDecision, ResourceDescriptor, Rules,
 };
 use crate::late::may_be_late;
-use crate::receipt::verified_request;
+use crate::receipt::{verified_request, ReceiptError};
+use crate::receipts::MAX_KEY_AGE_MS;
 
 /// Most differing records of one access that are named; the rest is counted.
 const MAX_NAMED: usize = 20;
@@ -139,27 +140,31 @@ impl Again<'_> {
         }
     }
 
-    /// The request, signed by a key that its recipient had then.
+    /// The request, signed by the key that its recipient had when it was decided: the rule of receipts ([`MAX_KEY_AGE_MS`]).
     fn request(&mut self, event: &AccessEvent) -> Option<DataRequest> {
-        let (history, recorded) = (self.history, &self.out.recorded);
-        // Decided before it was recorded; of a late one the slot's own step is the last height that is certain.
-        let first = history.consent(event.consent_seq).map_or(0, |step| step.height).min(recorded.height);
-        let chain_id = history.chain_id.as_str();
-        let mut why = "the recipient had no key".to_owned();
+        let (history, RecordedAccess { height, time_ms, .. }) = (self.history, &self.out.recorded);
         let recipient = recipient_of(event).unwrap_or_default();
-        for key in history.keys_of(&recipient, first, recorded.height) {
-            match verified_request(chain_id, |_| Ok(key), event) {
-                Ok((_, request)) => return Some(request),
-                Err(error) => why = error.to_string(),
+        let (key, ended_ms) = history.key_after(&recipient, event.height, *height);
+        let is_old = ended_ms.is_some_and(|ended| time_ms.saturating_sub(ended) > MAX_KEY_AGE_MS);
+        let key_of = |_: &str| match key {
+            None => Err(ReceiptError::Rule("the recipient had no key")),
+            Some(_) if is_old && !event.late => {
+                Err(ReceiptError::Rule("the recipient's key was replaced more than an hour before"))
+            }
+            Some(key) => Ok(key),
+        };
+        match verified_request(&history.chain_id, key_of, event) {
+            Ok((_, request)) => Some(request),
+            Err(why) => {
+                self.differs("REQUEST", "request", "one that its recipient signed for this custodian", why);
+                None
             }
         }
-        self.differs("REQUEST", "request", "one that its recipient signed for this custodian", why);
-        None
     }
 
-    /// Under the sequences that the operation names, at the time of a block in between.
+    /// Under the sequences that the operation names, while they counted.
     fn moment(&mut self, event: &AccessEvent, request: &DataRequest) {
-        let (history, recorded) = (self.history, self.out.recorded.clone());
+        let recorded = self.out.recorded.clone();
         let names = |consent: u64, policy: u64| format!("consent {consent}, policy {policy}");
         let (of_event, of_operation) =
             ((event.consent_seq, event.policy_seq), (recorded.consent_seq, recorded.policy_seq));
@@ -174,16 +179,26 @@ impl Again<'_> {
         if event.late && !may_be_late(event, request) {
             self.differs("NOT_LATE", "release without quorum", "break-glass with a reason", &event.outcome);
         }
-        let consent = history.consent(event.consent_seq).map_or(0, |step| step.height);
-        let policy = history.policy(event.policy_seq).map_or(0, |step| step.height);
-        let (first, last) = (consent.max(policy), recorded.height.saturating_sub(1));
-        let is_then = match event.late {
-            false => history.has_time(first, last, event.time_ms),
-            true => history.time_of(first) <= event.time_ms,
-        };
-        if !is_then {
-            let expected = format!("the time of a block from height {first} to {last}");
-            self.differs("TIME", "time of the decision", expected, format!("{} ms", event.time_ms));
+        if in_order {
+            self.time(event);
+        }
+    }
+
+    /// After a block in which the sequences counted, at its time; of a late one the custodian's clock says it.
+    fn time(&mut self, event: &AccessEvent) {
+        let (history, AccessEvent { height, time_ms, .. }) = (self.history, event);
+        let consent = |seq| history.consent(seq).map(|step| step.height);
+        let policy = |seq| history.policy(seq).map(|step| step.height);
+        let first = consent(event.consent_seq).max(policy(event.policy_seq)).unwrap_or_default();
+        let (next_consent, next_policy) =
+            (event.consent_seq.saturating_add(1), event.policy_seq.saturating_add(1));
+        let ends = [Some(self.out.recorded.height), consent(next_consent), policy(next_policy)];
+        let last = ends.into_iter().flatten().min().unwrap_or_default().saturating_sub(1);
+        let of_block = history.time_of(*height);
+        let is_then = if event.late { of_block <= *time_ms } else { of_block == *time_ms };
+        if !is_then || *height < first || *height > last {
+            let expected = format!("after a block from height {first} to {last}, at its time");
+            self.differs("TIME", "time of the decision", expected, format!("after {height}, {time_ms} ms"));
         }
     }
 

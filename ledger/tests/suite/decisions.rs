@@ -7,17 +7,22 @@ use assent_ledger::decisions::{
 };
 use assent_ledger::hash::{sha256, Context, Hash};
 use assent_ledger::receipt::sign_message;
+use assent_ledger::receipts::MAX_KEY_AGE_MS;
+use assent_proto::ledger::v1::govern::Step;
 use assent_proto::ledger::v1::{
-    AccessEvent, ConsentBody, ConsentState, ContactPreferences, DataRequest, DecisionOpenings, OpenedAccess,
-    OpenedPolicy, OpenedReasons, OpenedSet, PackedConsent, PolicyBody, Reasons, SetConsent, SetPolicy,
+    AccessEvent, ConsentBody, ConsentState, ContactPreferences, DataRequest, DecisionOpenings, KeyPurpose,
+    OpenedAccess, OpenedPolicy, OpenedReasons, OpenedSet, PackedConsent, PolicyBody, Reasons, SetConsent,
+    SetPolicy,
 };
 use prost::Message;
 
-use crate::chain::{Chain, CHAIN};
+use crate::chain::{key, Chain, CHAIN};
 use crate::flips::{each_flip, one_bit};
+use crate::governance;
 use crate::records::{
     by_patient, op, patient, record_access, request, set_consent, with_key, withdraw, HANDLE,
 };
+use crate::recovery;
 
 const PATIENT: &str = "Patient/ada";
 const CONTACT: &str = assent_ledger::pack::CONTACT_PREFERENCES;
@@ -134,6 +139,13 @@ impl Story {
         Self { chain: Chain::new(), file, seqs: (0, 0) }
     }
 
+    /// On another chain, with one consent for Birch.
+    fn on(chain: Chain) -> Self {
+        let mut story = Self { chain, ..Self::new() };
+        story.consents(vec![consent("c1", 1, fhir("c1", PATIENT, "birch", None))]);
+        story
+    }
+
     fn write(&mut self, operation: assent_proto::ledger::v1::Operation) {
         let entry = self.chain.entry("cedar", vec![operation]);
         self.chain.commit(vec![entry]);
@@ -183,7 +195,7 @@ impl Story {
             break_glass_reason: said.reason.into(),
             ..request(said.recipient, n)
         };
-        let key = self.chain.entry_key(said.recipient);
+        let key = self.chain.present_entry_key(said.recipient);
         let signed = sign_message(Context::Request, CHAIN, said.recipient, &key, body.encode_to_vec());
         let event = AccessEvent {
             custodian: "cedar".into(),
@@ -239,12 +251,19 @@ impl Story {
 
 /// Follows the slot through an export, verifying it.
 fn history(export: &[u8], genesis: Hash, file: &DecisionOpenings) -> Result<SlotHistory, String> {
-    let mut verifier = ChainVerifier::new(Level::Full, Some(genesis));
+    followed(export, ChainVerifier::new(Level::Full, Some(genesis)), file)
+}
+
+fn followed(
+    export: &[u8],
+    mut verifier: ChainVerifier,
+    file: &DecisionOpenings,
+) -> Result<SlotHistory, String> {
     let mut history = SlotHistory::of(file);
     let mut rest = &export[8..];
     while !rest.is_empty() {
         let (kind, len) = parse_head(rest[..5].try_into().unwrap()).unwrap();
-        verifier.record(kind, &rest[5..5 + len]).unwrap();
+        verifier.record(kind, &rest[5..5 + len]).map_err(|fault| fault.found)?;
         history.read(kind, &rest[5..5 + len], &verifier)?;
         rest = &rest[5 + len..];
     }
@@ -309,17 +328,46 @@ fn wrong() -> Story {
     story
 }
 
+/// Two of four went on: an access before, one behind, and one that was wrong. And the plan's hash.
+fn recovered() -> (Story, Hash) {
+    let mut story = Story::on(governance::four());
+    let good = || said("birch", &["c1/0"], vec![observation("bp", None)]);
+    story.access(good());
+    let plan = recovery::recover(&mut story.chain);
+    story.access(good());
+    story.consents(vec![consent("c1", 2, fhir("c1", PATIENT, "birch", Some("PSY")))]);
+    story.access(said("birch", &["c1/0"], vec![observation("bp", None), observation("phq9", Some("PSY"))]));
+    (story, plan)
+}
+
 /// The CLI is tested on these files. After a change of format: write what the failed test left in place of them.
 #[test]
 fn the_kept_files_are_those_that_are_made_now() {
-    let (good, wrong) = (honest(), wrong());
+    let (good, wrong, (recovered, plan)) = (honest(), wrong(), recovered());
     let file = |story: &Story| [DECISIONS_MAGIC.as_slice(), &story.file.encode_to_vec()].concat();
     let genesis = format!("{}\n", hex::encode(good.chain.genesis.hash)).into_bytes();
-    let kept: [(&str, &[u8], Vec<u8>); 5] = [
+    // Of members with addresses, so its genesis is another.
+    let hashes = [recovered.chain.genesis.hash, plan].map(|hash| format!("{}\n", hex::encode(hash)));
+    let kept: [(&str, &[u8], Vec<u8>); 8] = [
         ("good.export", include_bytes!("../fixtures/decisions/good.export"), good.chain.export()),
         ("good.decisions", include_bytes!("../fixtures/decisions/good.decisions"), file(&good)),
         ("wrong.export", include_bytes!("../fixtures/decisions/wrong.export"), wrong.chain.export()),
         ("wrong.decisions", include_bytes!("../fixtures/decisions/wrong.decisions"), file(&wrong)),
+        (
+            "recovered.export",
+            include_bytes!("../fixtures/decisions/recovered.export"),
+            recovered.chain.export(),
+        ),
+        (
+            "recovered.decisions",
+            include_bytes!("../fixtures/decisions/recovered.decisions"),
+            file(&recovered),
+        ),
+        (
+            "recovered.txt",
+            include_bytes!("../fixtures/decisions/recovered.txt"),
+            hashes.concat().into_bytes(),
+        ),
         ("genesis-hash.txt", include_bytes!("../fixtures/decisions/genesis-hash.txt"), genesis),
     ];
     let differ: Vec<_> = kept.iter().filter(|(_, kept, made)| *kept != made.as_slice()).collect();
@@ -338,7 +386,7 @@ fn each_wrong_decision_is_found_and_named() {
         story.access_with(said, lie);
     }
     let good = || said("birch", &["c1/0"], vec![observation("bp", None)]);
-    let cases: [(&str, &[&str], Lie); 16] = [
+    let cases: [(&str, &[&str], Lie); 18] = [
         ("under no consent", &["OUTCOME", "NOT_PERMITTED", "REASONS"], |story| {
             story.access(said("elm", &["c1/0"], vec![observation("bp", None)]));
         }),
@@ -381,7 +429,15 @@ fn each_wrong_decision_is_found_and_named() {
         }),
         ("before the consent was there", &["TIME"], |story| {
             tell(story, said("birch", &["c1/0"], vec![observation("bp", None)]), |event| {
-                event.time_ms = crate::chain::START_MS;
+                (event.height, event.time_ms) = (0, crate::chain::START_MS);
+            });
+        }),
+        ("after a block of another time", &["TIME"], |story| {
+            tell(story, said("birch", &["c1/0"], vec![observation("bp", None)]), |event| event.height -= 1);
+        }),
+        ("after the block that holds it", &["TIME"], |story| {
+            tell(story, said("birch", &["c1/0"], vec![observation("bp", None)]), |event| {
+                (event.height, event.time_ms) = (event.height + 1, event.time_ms + 1000);
             });
         }),
         ("late without break-glass", &["NOT_LATE", "NOT_PERMITTED"], |story| {
@@ -429,6 +485,82 @@ fn each_wrong_decision_is_found_and_named() {
         (difference.what.as_str(), difference.expected.as_str()),
         ("Observation/phq9", "DENY by c1/1")
     );
+}
+
+/// Why the last access differs; nothing when all agree.
+fn reasons(story: &Story) -> Vec<&'static str> {
+    let replay = story.replay();
+    assert_eq!(replay.mismatches, vec![]);
+    let (last, others) = replay.accesses.split_last().unwrap();
+    assert!(others.iter().all(|access| access.verdict() == Verdict::Agrees));
+    assert_eq!(last.missing, Vec::<String>::new());
+    last.differences.iter().map(|d| d.reason).collect()
+}
+
+/// Birch's entry key is another after these two blocks.
+fn rotate(story: &mut Story) {
+    let (old, new) = (story.chain.present_entry_key("birch"), key(7, "entry", "birch"));
+    story.chain.know(new.clone());
+    let rotation = governance::rotate("birch", KeyPurpose::Entry, &old, &new, story.chain.next() + 2);
+    story.chain.step(vec![("birch", governance::step(Step::RotateKey(rotation)))]);
+    story.chain.commit(vec![]);
+    assert_eq!(story.chain.present_entry_key("birch"), new);
+}
+
+#[test]
+fn a_request_counts_with_the_key_that_its_recipient_had_when_it_was_decided() {
+    let good = || said("birch", &["c1/0"], vec![observation("bp", None)]);
+    let mut story = Story::on(governance::four());
+    let (old, old_reasons) = story.event(&good());
+    rotate(&mut story);
+    let now = (story.chain.tip.height, story.chain.tip.time_ms);
+    let recorded = |mut story: Story, height_and_time: (u64, u64), pause_ms: u64| {
+        let event = AccessEvent { height: height_and_time.0, time_ms: height_and_time.1, ..old.clone() };
+        if pause_ms > 0 {
+            story.chain.pause(pause_ms);
+        }
+        story.record(&event, old_reasons.clone(), good().records);
+        reasons(&story)
+    };
+    let then = (old.height, old.time_ms);
+    assert_eq!(recorded(story.clone(), then, 0), Vec::<&str>::new());
+    // Whoever has the old key, and a custodian that takes its word.
+    assert_eq!(recorded(story.clone(), now, 0), ["REQUEST"]);
+    assert_eq!(recorded(story.clone(), (then.0, now.1), 0), ["TIME"]);
+    assert_eq!(recorded(story.clone(), (now.0, then.1), 0), ["REQUEST"]);
+    assert_eq!(recorded(story.clone(), then, MAX_KEY_AGE_MS - 1000), Vec::<&str>::new());
+    assert_eq!(recorded(story.clone(), then, MAX_KEY_AGE_MS), ["REQUEST"]);
+    story.access(good());
+    assert_eq!(reasons(&story), Vec::<&str>::new());
+}
+
+#[test]
+fn nobody_decides_late_under_sequences_that_are_over() {
+    for (blocks, expected) in [(0, &[][..]), (1, &["TIME"])] {
+        let mut story = Story::new();
+        story.consents(vec![consent("c1", 1, fhir("c1", PATIENT, "birch", None))]);
+        story.policy(GLASS, ICU);
+        let late = broken_glass(vec![observation("bp", None)]);
+        let (mut event, reasons_of) = story.event(&late);
+        story.withdraw();
+        (event.late, event.height, event.time_ms) = (true, event.height + blocks, event.time_ms + 1200);
+        story.record(&event, reasons_of, late.records);
+        assert_eq!(reasons(&story), expected);
+    }
+}
+
+#[test]
+fn decisions_behind_a_recovery_are_made_again() {
+    let (story, plan) = recovered();
+    let walk = |accepted: Option<Hash>| {
+        let verifier = ChainVerifier::new(Level::Full, Some(story.chain.genesis.hash)).accepting(accepted);
+        followed(&story.chain.export(), verifier, &story.file)
+    };
+    assert!(walk(None).unwrap_err().contains("a recovery with plan"), "nobody accepted it");
+    let history = walk(Some(plan)).unwrap();
+    let replay = replay(&history, &Opened::of(&story.file, &history, Records::default()));
+    assert_eq!(verdicts(&replay), [Verdict::Agrees, Verdict::Agrees, Verdict::Differs]);
+    assert_eq!(replay.accesses[2].differences[0].reason, "NOT_PERMITTED");
 }
 
 #[test]
@@ -559,7 +691,7 @@ fn each_kind_of_opening_that_does_not_match_is_named() {
 #[test]
 fn a_file_of_a_wrong_form_is_refused() {
     type Lie = fn(&mut DecisionOpenings);
-    let cases: [(&str, Lie); 10] = [
+    let cases: [(&str, Lie); 12] = [
         ("chain_id", |file| file.chain_id = "No".into()),
         ("custodian", |file| file.custodian.clear()),
         ("handle", |file| file.handle.truncate(31)),
@@ -568,6 +700,11 @@ fn a_file_of_a_wrong_form_is_refused() {
         ("accesses", |file| file.accesses[1].access_seq = 1),
         ("consents", |file| file.consents.push(file.consents[0].clone())),
         ("sets", |file| file.sets[0].consents.push(99)),
+        ("sets", |file| file.sets[1].consents.swap(0, 1)),
+        ("sets", |file| {
+            let first = file.sets[1].consents[0];
+            file.sets[1].consents.insert(1, first);
+        }),
         ("records", |file| file.records.push(vec![])),
         ("records", |file| file.records.push(file.records[0].clone())),
     ];

@@ -11,6 +11,7 @@ use assent_ledger::hash::Hash;
 use assent_ledger::keys::{sign, SigningKey};
 use assent_ledger::log::{tagged_leaf_hash, LEAF_ENTRY};
 use assent_ledger::recovery::{make_plan, sign_plan};
+use assent_ledger::split::{make_split, SPLIT_MAGIC};
 use assent_ledger::state::{slot, slot_key};
 use assent_ledger::tree;
 use assent_proto::ledger::v1::govern::Step;
@@ -80,6 +81,7 @@ fn good_files() -> Files {
     add(&mut files, "export", "recovered.plan", plan);
     add(&mut files, "export", "further", further.export());
     notes(&mut files, &world.chain);
+    splits(&mut files);
     proofs(&mut files, &world.chain);
     files
 }
@@ -208,6 +210,34 @@ fn notes(files: &mut Files, chain: &Chain) {
     keys += &vkey("witness.example", KeyKind::Cosignature, "witness");
     add(files, "note", "cosigned", note);
     add(files, "note", "keys", keys);
+}
+
+/// Of a log whose keys signed three checkpoints: two of one size, and a later one.
+fn splits(files: &mut Files) {
+    let text = |size, root| {
+        Checkpoint { origin: origin(CHAIN), size, root: [root; 32], extensions: Vec::new() }.text()
+    };
+    let owned = |owner: &str| (format!("{owner}.{CHAIN}"), key(1, "checkpoint", owner));
+    let note = |text: &str, owner| {
+        let (name, key) = owned(owner);
+        format!("{text}\n{}", sign_note(text, &name, &key).unwrap())
+    };
+    let [one, other, later] = [text(9, 7), text(9, 8), text(10, 9)];
+    let (one_note, other_note) = (note(&one, "birch"), note(&other, "cedar"));
+    let witness = cosign_note(&other, "witness.example", &key(1, "checkpoint", "witness"), 1_763_000_000);
+    let cosigned = other_note.clone() + &witness.unwrap();
+    let mut add_split = |name, root: u8, second: &str| {
+        let file = make_split([(&[7; 32], &one_note), (&[root; 32], second)]);
+        add(files, "split", name, file.strip_prefix(SPLIT_MAGIC).unwrap());
+    };
+    add_split("split", 8, &other_note);
+    add_split("cosigned", 8, &cosigned);
+    add_split("grown", 9, &note(&later, "birch"));
+    let vkey = |name: &str, kind, owner| {
+        VerifierKey::new(name, kind, public(&key(1, "checkpoint", owner))).unwrap().to_string() + "\n"
+    };
+    let names = ["birch", "cedar"].map(|owner| vkey(&owned(owner).0, KeyKind::Ed25519, owner));
+    add(files, "split", "keys", names.concat() + &vkey("witness.example", KeyKind::Cosignature, "witness"));
 }
 
 fn proofs(files: &mut Files, chain: &Chain) {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! command ─▶ "checkpoint\n"      node: ledger, then vault, as hard links in data/checkpoint
-//!         ◀─ "ok PATH\n" or "error SENTENCE\n"
+//!         ◀─ "ok PATH\n", or "corrupt SENTENCE\n", or "error SENTENCE\n"
 //! command reads the files, and hangs up ─▶ node removes data/checkpoint
 //! ```
 //! The node itself reads and writes none of the bytes: they go where the command may write, at the command's cost.
@@ -112,6 +112,7 @@ async fn answer(
             while lines.next_line().await?.is_some() {}
             Ok(())
         }
+        Err(BackupError::Corrupt(what)) => write.write_all(format!("corrupt {what}\n").as_bytes()).await,
         Err(error) => write.write_all(format!("error {error}\n").as_bytes()).await,
     }
 }
@@ -148,6 +149,7 @@ pub fn borrow(data: &Path) -> Result<Option<Lent>, BackupError> {
     let line = talk().map_err(|e| BackupError::io(&path, &e))?;
     match line.trim_end().split_once(' ') {
         Some(("ok", folder)) => Ok(Some(Lent { folder: folder.into(), _connection: connection })),
+        Some(("corrupt", sentence)) => Err(BackupError::Corrupt(format!("the running node: {sentence}"))),
         Some(("error", sentence)) => Err(BackupError::Failed(format!("the running node: {sentence}"))),
         _ => Err(BackupError::Failed("the running node hung up; its log says why".into())),
     }

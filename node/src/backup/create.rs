@@ -53,10 +53,10 @@ impl Drop for Remove {
 }
 
 /// Hard links to all that both stores hold: the ledger first, so that the vault opens all that this ledger commits to.
-pub(super) fn checkpoint(store: &Store, vault: &Vault, folder: &Path) -> Result<(), String> {
-    DirBuilder::new().mode(0o700).create(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    store.checkpoint(&folder.join("ledger")).map_err(|e| e.to_string())?;
-    vault.checkpoint(&folder.join("vault")).map_err(|e| e.to_string())
+pub(super) fn checkpoint(store: &Store, vault: &Vault, folder: &Path) -> Result<(), BackupError> {
+    DirBuilder::new().mode(0o700).create(folder).map_err(|e| BackupError::io(folder, &e))?;
+    store.checkpoint(&folder.join("ledger"))?;
+    Ok(vault.checkpoint(&folder.join("vault"))?)
 }
 
 /// Whoever holds the checkpoint while it is read: the running node, or this process.
@@ -135,7 +135,7 @@ fn alone(config: &Config, genesis_file: &[u8], genesis: &CheckedGenesis) -> Resu
     // Left behind by a process that was killed: no other can be at work, the stores are open here.
     drop(Remove(folder.clone()));
     let own = Remove(folder);
-    checkpoint(&store, &vault, &own.0).map_err(BackupError::Failed)?;
+    checkpoint(&store, &vault, &own.0)?;
     Ok(own)
 }
 

@@ -25,11 +25,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-pub use control::serve;
+pub use control::{borrow, is_running, serve};
 pub use create::{create, Created};
 pub use file::{Manifest, FORMAT};
 pub use restore::{restore, How, Restored};
 pub use verify::{verify, Verified};
+
+use crate::order::Fatal;
+use crate::vault::VaultError;
 
 /// Why a backup is not made, not trusted or not put back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +51,9 @@ pub enum BackupError {
     /// The disk, or the running node: exit 7.
     #[error("BACKUP_FAILED: {0}")]
     Failed(String),
+    /// Ledger or vault came upon damage of their files: exit 9.
+    #[error("CORRUPT: {0}")]
+    Corrupt(String),
 }
 
 impl BackupError {
@@ -57,6 +63,7 @@ impl BackupError {
             Self::Refused { .. } => 2,
             Self::Damaged(_) => 3,
             Self::Failed(_) => 7,
+            Self::Corrupt(_) => 9,
         }
     }
 
@@ -66,6 +73,24 @@ impl BackupError {
 
     fn io(path: &Path, error: &std::io::Error) -> Self {
         Self::Failed(format!("{}: {error}", path.display()))
+    }
+}
+
+impl From<Fatal> for BackupError {
+    fn from(fatal: Fatal) -> Self {
+        match fatal {
+            Fatal::Corrupt(_) => Self::Corrupt(fatal.to_string()),
+            _ => Self::Failed(fatal.to_string()),
+        }
+    }
+}
+
+impl From<VaultError> for BackupError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Corrupt { .. } => Self::Corrupt(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A ledger made from a snapshot, in a folder of its own: every byte of it is checked before anything is used.
 //!
 //! ```text
-//! headers   from genesis, each by the hash in the next; the last by its certificate         (super::headers)
+//! headers   from genesis, each by the hash in the next; the last by its certificate         ([`assent_ledger::headers`])
 //! log       rebuilt from the leaf hashes: its root stands in every header
 //! state     rebuilt from all values: its root stands in the last header
 //! tip       recomputed from these, the bench too: another one is refused
@@ -15,6 +15,7 @@ use std::path::Path;
 use assent_ledger::block::{Tip, MAX_BLOCK_OPERATIONS};
 use assent_ledger::certificate::validator_set_hash;
 use assent_ledger::genesis::CheckedGenesis;
+use assent_ledger::headers::{Headers, HeadersError};
 use assent_ledger::log::{tagged_leaf_hash, LEAF_ENTRY};
 use assent_ledger::membership::{change_height, membership_key};
 use assent_ledger::state::ReadError;
@@ -24,10 +25,10 @@ use assent_proto::ledger::v1::{Membership, ValidatorSet};
 use prost::Message;
 use rocksdb::{WriteBatch, WriteOptions};
 
-use super::headers::{Headers, Refused};
 use super::layout::{height_key, log_key, FAMILIES};
 use super::own_history::OwnHistory;
 use super::prune::{concerns, Heights};
+use super::refused::Refused;
 use super::snapshot::{SnapshotBlock, SnapshotTip, HEAD_BYTES, MAX_RECORD_BYTES};
 use super::store::{storage, Store, FORMAT};
 use super::stored::{KeptEntry, StoredPruned, StoredTip};
@@ -49,6 +50,12 @@ pub enum ImportError {
     /// This node's disk is.
     #[error(transparent)]
     Local(#[from] Fatal),
+}
+
+impl From<HeadersError> for ImportError {
+    fn from(error: HeadersError) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 /// What an import is measured by.

@@ -24,7 +24,7 @@ use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionTyp
 
 /// Blocks of its files in memory, with their indexes and filters, over all families.
 const CACHE_BYTES: usize = 48 << 20;
-/// Newest writes in memory, over all families: then the fullest is written to a file.
+/// Newest writes in memory, over all families: then the fullest is written to a file. At least those of four families.
 const ALL_WRITE_BUFFERS_BYTES: usize = 32 << 20;
 /// Newest writes of one family in memory. A fifth of it is taken up from the start, by each family.
 pub(super) const WRITE_BUFFER_BYTES: usize = 8 << 20;
@@ -64,7 +64,7 @@ pub(super) fn layout(write_buffer_bytes: usize) -> Layout {
     options.enable_statistics();
     options.set_keep_log_file_num(2);
     options.set_max_total_wal_size(64 << 20);
-    options.set_db_write_buffer_size(ALL_WRITE_BUFFERS_BYTES);
+    options.set_db_write_buffer_size(ALL_WRITE_BUFFERS_BYTES.max(4 * write_buffer_bytes));
     // Statistics are served as metrics; dumps of them would be most of what an idle node writes.
     options.set_stats_dump_period_sec(0);
     let cache = Cache::new_lru_cache(CACHE_BYTES);

@@ -1,7 +1,6 @@
 //! The ledger of this node: its store, views of it, the entries that wait, and the replica that the ordering engine drives.
 
 pub mod changes;
-pub mod headers;
 pub mod import;
 mod layout;
 pub mod mempool;
@@ -9,6 +8,7 @@ pub mod own_history;
 pub mod prune;
 pub mod receipts;
 mod recoveries;
+pub mod refused;
 pub mod replica;
 pub mod snapshot;
 pub mod store;

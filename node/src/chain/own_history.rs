@@ -13,11 +13,12 @@ use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::changes::{changed, Change};
-use super::headers::Refused;
 use super::import::ImportError;
 use super::layout::access_key;
 use super::prune::Heights;
+use super::refused::Refused;
 use super::store::Store;
+
 use super::stored::{AccessPlace, EntryPlace};
 use crate::order::Fatal;
 

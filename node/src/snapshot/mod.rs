@@ -17,7 +17,7 @@ pub mod serve;
 
 use std::time::Duration;
 
-pub use crate::chain::headers::Refused;
+pub use crate::chain::refused::Refused;
 
 /// Bytes of a chunk; only the last has fewer.
 pub const CHUNK_BYTES: usize = 1 << 20;

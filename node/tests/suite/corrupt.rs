@@ -14,7 +14,7 @@ use crate::net::Net;
 use crate::patient::{check, enrolled, reason};
 
 /// Opens a stopped node's store as it is.
-fn opened(path: &Path) -> (DB, Vec<String>) {
+pub fn opened(path: &Path) -> (DB, Vec<String>) {
     let families = DB::list_cf(&Options::default(), path).unwrap();
     for _ in 0..100 {
         match DB::open_cf(&Options::default(), path, &families) {

@@ -40,6 +40,7 @@ mod receipts;
 mod recovery;
 mod registry;
 mod reviews;
+mod scrub;
 mod simulation;
 mod single;
 mod snapshot;

@@ -5,6 +5,7 @@ use assent_ledger::consent::{tables_sha256, ALGORITHM};
 use assent_ledger::decisions::{Finding, Replay, Replayed, SlotHistory, Verdict, NOT_SHOWN};
 use serde_json::{json, Value};
 
+use crate::commands::recoveries;
 use crate::exit::{printable, Exit};
 use crate::output::{fields, paragraph, table, time, Report};
 
@@ -47,6 +48,7 @@ pub fn report(again: &Again<'_>) -> Report {
         "handle": hex::encode(&history.handle), "algorithm": ALGORITHM, "tables": hex::encode(tables_sha256()),
         "accesses": again.replay.accesses.iter().map(access_json).collect::<Vec<_>>(),
         "mismatches": again.replay.mismatches.iter().map(finding_json).collect::<Vec<_>>(),
+        "recoveries": again.verifier.recoveries.iter().map(recoveries::json).collect::<Vec<_>>(),
         "not_shown": NOT_SHOWN, "fault": Value::Null,
     });
     Report::with(exit, text(again, verdict), json)
@@ -104,6 +106,9 @@ fn text(again: &Again<'_>, verdict: Verdict) -> String {
             ("handle", hex::encode(&history.handle)),
             ("rules", format!("{ALGORITHM}, tables {}", hex::encode(&tables_sha256()[..8]))),
         ]);
+    for recovered in &again.verifier.recoveries {
+        out += &recoveries::text("recovery: ", recovered);
+    }
     if !again.replay.accesses.is_empty() {
         let head = ["access", "height", "recipient", "purpose", "outcome", "verdict"];
         out += &(table(head, again.replay.accesses.iter().map(row)) + "\n");

@@ -1,13 +1,13 @@
 //! Exports, as the auditor reads them: in full, structurally, and with signatures taken to hold, so that changed blocks come to be
 //! applied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use assent_ledger::audit::{
     parse_head, verify_export_at, ChainVerifier, Fault, Level, RecordKind, EXPORT_MAGIC, PRUNED, RECOVERY,
 };
-use assent_ledger::block::Verify;
+use assent_ledger::block::{Tip, Verify};
 use assent_ledger::genesis::check_genesis_file;
 use assent_ledger::hash::Hash;
 use assent_ledger::keys::verify_batch;
@@ -20,14 +20,14 @@ use super::{genesis, given, good};
 pub(super) const GOOD: &[&[u8]] =
     good!["export/governed", "export/three-accesses", "export/pruned", "export/recovered", "export/further"];
 /// The recovery's plan.
-const PLAN: &[u8; 32] = include_bytes!("../../good/export/recovered.plan");
+pub(super) const PLAN: &[u8; 32] = include_bytes!("../../good/export/recovered.plan");
 
-/// The records of an export that is whole.
+/// The records of an export, up to what is none.
 pub(super) fn records(export: &[u8]) -> Vec<(RecordKind, &[u8])> {
-    let (mut rest, mut found) = (export.strip_prefix(EXPORT_MAGIC).unwrap(), Vec::new());
+    let (mut rest, mut found) = (export.strip_prefix(EXPORT_MAGIC).unwrap_or(export), Vec::new());
     while let Some((head, behind)) = rest.split_first_chunk::<5>() {
-        let (kind, length) = parse_head(*head).unwrap();
-        let (payload, behind) = behind.split_at(length);
+        let Ok((kind, length)) = parse_head(*head) else { break };
+        let Some((payload, behind)) = behind.split_at_checked(length) else { break };
         found.push((kind, payload));
         rest = behind;
     }
@@ -38,17 +38,17 @@ pub(super) fn records(export: &[u8]) -> Vec<(RecordKind, &[u8])> {
 static GENESIS: LazyLock<BTreeSet<Hash>> =
     LazyLock::new(|| genesis::GOOD.iter().map(|file| check_genesis_file(file).unwrap().hash).collect());
 
-/// Hashes of all headers that were ever certified: those of the good files.
-static CERTIFIED: LazyLock<BTreeSet<Hash>> = LazyLock::new(|| {
-    let mut hashes = BTreeSet::new();
+/// The ends that a chain ever had, by the hash of the header that was certified: those of the good files.
+pub(super) static CERTIFIED: LazyLock<BTreeMap<Hash, Tip>> = LazyLock::new(|| {
+    let mut tips = BTreeMap::new();
     for export in GOOD {
         let mut verifier = ChainVerifier::new(Level::Structural, None).accepting([*PLAN]);
         for (kind, payload) in records(export) {
             verifier.record(kind, payload).unwrap();
-            hashes.extend(verifier.tip().map(|tip| tip.header_hash));
+            tips.extend(verifier.tip().map(|tip| (tip.header_hash, tip.clone())));
         }
     }
-    hashes
+    tips
 });
 
 /// What holds ends at a header that was certified, and its structure holds too; a good file holds.
@@ -62,7 +62,9 @@ pub fn export(input: &[u8]) {
         }
         let tip = verifier.tip().expect("an export that holds has a genesis");
         match verifier.genesis_hash().is_some_and(|hash| GENESIS.contains(&hash)) {
-            true => assert!(CERTIFIED.contains(&tip.header_hash), "nobody certified height {}", tip.height),
+            true => {
+                assert!(CERTIFIED.contains_key(&tip.header_hash), "nobody certified height {}", tip.height)
+            }
             false => assert_eq!(tip.height, 0, "nobody has keys for another genesis"),
         }
     }

@@ -10,37 +10,46 @@
 use edit::{edited, Form};
 
 mod consent;
+mod decisions;
 mod edit;
 mod entry;
 mod export;
 mod genesis;
+mod headers;
 mod note;
 mod pack;
 mod proof;
 mod receipt;
+mod split;
 
 pub use consent::consent;
+pub use decisions::decisions;
 pub use entry::entry;
 pub use export::export;
 pub use genesis::genesis;
+pub use headers::headers;
 pub use note::note;
 pub use pack::pack;
 pub use proof::proof;
 pub use receipt::receipt;
+pub use split::split;
 
 /// A decoder's laws.
 pub type Law = fn(&[u8]);
 
 /// All of them, by the names of targets and of the folders of their inputs.
-pub const LAWS: [(&str, Law); 8] = [
+pub const LAWS: [(&str, Law); 11] = [
     ("consent", consent),
+    ("decisions", decisions),
     ("entry", entry),
     ("export", export),
     ("genesis", genesis),
+    ("headers", headers),
     ("note", note),
     ("pack", pack),
     ("proof", proof),
     ("receipt", receipt),
+    ("split", split),
 ];
 
 /// A file of `good/`, by decoder and name.

@@ -109,7 +109,7 @@ fn every_part_is_checked() {
         ("no tip in the tip", "malformed: its tip", Box::new(|r| tip(r, |t| t.tip = None))),
         (
             "a recovery that there was none of",
-            "recovery: the plan of a recovery: the plan follows block 3",
+            "recovery: the plan of the recovery: the plan follows block 3",
             Box::new(|r| {
                 tip(r, |t| t.recoveries.push(Recover { header_hash: vec![7; 32], ..made_up(t, &[]) }))
             }),
