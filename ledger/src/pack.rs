@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! consents ─salts─▶ commitments ─▶ map ─salt─▶ slot commitment ─┐
-//! reasons ─salts─▶ access events ─▶ history ─▶ access head ─────┴─▶ Slot ─state proof─▶ Header ◀─(chain of sets)─ genesis hash
+//! reasons ─salts─▶ access events ─▶ history ─▶ access head ─────┴─▶ Slot ─state proof─▶ Header ◀─(chain of sets)─ genesis hash, or checkpoint
 //! ```
 //! The slot names the number of accesses, the head of their chain and one commitment to all consents: nothing can be left out,
 //! added or taken from somebody else. Consents are those of the slot's latest state; what earlier revisions said is not in it.

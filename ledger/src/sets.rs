@@ -54,7 +54,7 @@ impl SetError {
 /// What a chain of sets leads to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Walked {
-    /// Genesis' set from height 1, then one for each link, from strictly ascending heights.
+    /// The first set, then one for each link, from strictly ascending heights. Genesis' is from height 1.
     pub sets: Vec<SetFrom>,
     /// Recoveries among the links: each was accepted by the reader.
     pub recoveries: Vec<Recovered>,
@@ -75,11 +75,29 @@ pub fn verify_set_chain(
 
 /// [`verify_set_chain`] for who has genesis, but not the file with all its organizations; with the recoveries on the way.
 pub(crate) fn walk_sets(first: &FirstSet<'_>, changes: &[SetChange]) -> Result<Walked, SetError> {
+    walk(first, Voters::new(first), changes)
+}
+
+/// [`walk_sets`] from a header on that the reader trusts, the one behind which `first` begins: its own link can't be left out.
+pub(crate) fn walk_sets_from(
+    first: &FirstSet<'_>,
+    (header, bytes): (&Header, &[u8]),
+    changes: &[SetChange],
+) -> Result<Walked, SetError> {
+    let mut voters = Voters::new(first);
+    if changes.first().is_none_or(|change| change.header != bytes) {
+        let hash = header_hash(first.chain_id, bytes);
+        voters.header(header, hash, None).map_err(|error| SetError::Link { link: 0, error })?;
+    }
+    walk(first, voters, changes)
+}
+
+fn walk(first: &FirstSet<'_>, mut voters: Voters, changes: &[SetChange]) -> Result<Walked, SetError> {
     if changes.len() > MAX_SET_CHANGES {
         return Err(SetError::TooMany { found: changes.len() });
     }
-    let mut voters = Voters::new(first);
-    let mut walked = Walked { sets: vec![(1, first.validators.clone())], recoveries: Vec::new() };
+    let from = first.height.saturating_add(1);
+    let mut walked = Walked { sets: vec![(from, first.validators.clone())], recoveries: Vec::new() };
     for (link, change) in changes.iter().enumerate() {
         let recovered =
             follow(&mut voters, first.chain_id, change).map_err(|error| SetError::Link { link, error })?;

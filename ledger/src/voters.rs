@@ -1,4 +1,4 @@
-//! Who votes on which header: one walk from genesis on, over changes that a set certified, and over recoveries of a lost quorum.
+//! Who votes on which header: one walk from genesis, or from a header that the reader trusts, over changes that a set certified, and over recoveries of a lost quorum.
 //!
 //! ```text
 //! header h, of the set in force ── names another set ─────────▶ that one votes from h + 1, once h is certified
@@ -24,10 +24,12 @@ use crate::recovery::new_set;
 pub struct FirstSet<'a> {
     /// Chain id.
     pub chain_id: &'a str,
-    /// Genesis' validators.
+    /// Those who vote on the first header: genesis' validators.
     pub validators: &'a ValidatorSet,
-    /// Genesis hash.
-    pub genesis_hash: &'a Hash,
+    /// Height of the header before that one; 0 is genesis.
+    pub height: u64,
+    /// Its hash; the genesis hash.
+    pub hash: &'a Hash,
     /// Hashes of the plans of recoveries that the reader accepts.
     pub accepted: &'a BTreeSet<Hash>,
 }
@@ -36,7 +38,7 @@ impl<'a> FirstSet<'a> {
     /// At a genesis.
     pub fn of(genesis: &'a CheckedGenesis, accepted: &'a BTreeSet<Hash>) -> Self {
         let CheckedGenesis { chain_id, validators, hash, .. } = genesis;
-        Self { chain_id, validators, genesis_hash: hash, accepted }
+        Self { chain_id, validators, height: 0, hash, accepted }
     }
 }
 
@@ -101,13 +103,13 @@ pub struct Voters {
 }
 
 impl Voters {
-    /// At genesis.
+    /// Where it begins.
     pub fn new(first: &FirstSet<'_>) -> Self {
         Self {
             chain_id: first.chain_id.to_owned(),
             accepted: first.accepted.clone(),
-            height: 0,
-            header_hash: *first.genesis_hash,
+            height: first.height,
+            header_hash: *first.hash,
             present: Hashed::new(first.chain_id, first.validators.clone()),
             next: None,
             recovered: false,

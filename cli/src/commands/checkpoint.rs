@@ -24,7 +24,7 @@ pub struct CheckpointArgs {
 /// A checkpoint to verify one file against, and the keys that count for it.
 #[derive(Debug, clap::Args)]
 pub struct PinArgs {
-    /// Checkpoint (signed C2SP note) that a receipt starts at
+    /// Checkpoint (signed C2SP note) that the proof starts at
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Key that may sign checkpoints, repeatable: name+id+base64

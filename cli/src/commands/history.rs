@@ -11,15 +11,14 @@ use assent_proto::v1::patient_service_client::PatientServiceClient;
 use assent_proto::v1::GetHistoryRequest;
 use serde_json::{json, Value};
 
-use crate::commands::recoveries::RecoveryArgs;
-use crate::commands::trust::{sent, way, Against};
+use crate::commands::trust::{sent, way, TrustArgs};
 use crate::commands::verify::access_json;
 use crate::commands::wallet::{ControlKey, Wallet};
 use crate::connect::{self, Node, ServerArgs};
 use crate::exit::{printable, Failure};
 use crate::files::{self, PRIVATE};
 use crate::output::{table, time, Report};
-use crate::profile::{AnchorArgs, ChainArgs, Profile};
+use crate::profile::{ChainArgs, Profile};
 
 /// Arguments of `assent history`.
 #[derive(Debug, clap::Args)]
@@ -37,9 +36,7 @@ pub struct HistoryArgs {
     #[command(flatten)]
     chain: ChainArgs,
     #[command(flatten)]
-    anchor: AnchorArgs,
-    #[command(flatten)]
-    recoveries: RecoveryArgs,
+    trust: TrustArgs,
     #[command(flatten)]
     node: ServerArgs,
 }
@@ -47,8 +44,7 @@ pub struct HistoryArgs {
 impl HistoryArgs {
     /// Asks the custodian's node and verifies what it says. Nothing is written unless everything holds.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
-        let against = Against { given, accepted, pin: None };
+        let against = self.trust.resolve(profile)?;
         let wallet = Wallet::load(&self.wallet)?;
         let control = wallet.control_key(&self.custodian, self.chain.resolve(profile)?)?;
         if let Some(out) = &self.out {
@@ -56,7 +52,7 @@ impl HistoryArgs {
         }
         let bytes = connect::run(async {
             let node = self.node.connect(profile).await?;
-            fetch(&node, &control).await
+            fetch(&node, &control, against.checkpoint_size()).await
         })?;
         let lie = |why: &dyn std::fmt::Display| {
             Failure::verification(
@@ -81,10 +77,11 @@ impl HistoryArgs {
     }
 }
 
-async fn fetch(node: &Node, control: &ControlKey) -> Result<Vec<u8>, Failure> {
+async fn fetch(node: &Node, control: &ControlKey, checkpoint_size: u64) -> Result<Vec<u8>, Failure> {
     let mut client =
         PatientServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_BUNDLE_BYTES);
-    let request = GetHistoryRequest { proof: Some(control.proof("GetHistory")), patient: None };
+    let proof = Some(control.proof("GetHistory"));
+    let request = GetHistoryRequest { proof, patient: None, checkpoint_size };
     Ok(node.answer(client.get_history(request)).await?.history)
 }
 

@@ -2,6 +2,7 @@
 
 use assent_ledger::consent::read_body;
 use assent_ledger::pack::{VerifiedPack, LOST_CONSENTS};
+use assent_ledger::receipts::Start;
 use assent_proto::ledger::v1::{ConsentBody, ContactPreferences};
 use serde_json::{json, Value};
 
@@ -36,12 +37,21 @@ fn proven(pack: &VerifiedPack) -> [String; 4] {
             pack.consents.len(),
             if pack.contact.is_some() { " and contact preferences" } else { "" },
         ),
-        format!(
-            "more than 2/3 of the validators signed this state of the ledger; they follow {}, each signed by those before; each \
-             consent and access here is of this handle",
-            way(&pack.at.start)
-        ),
+        anchored(&pack.at.start) + "; each consent and access here is of this handle",
     ]
+}
+
+/// Why the state of the ledger is the one.
+fn anchored(start: &Start) -> String {
+    match start {
+        Start::Checkpoint { within: true, size, .. } => {
+            format!("this state of the ledger stands in the checkpoint of {size} leaves, which others signed")
+        }
+        _ => format!(
+            "more than 2/3 of the validators signed this state of the ledger; they follow {}, each signed by those before",
+            way(start)
+        ),
+    }
 }
 
 /// State of a consent without its prefix.

@@ -10,14 +10,13 @@ use assent_proto::v1::{GetPackRequest, Patient};
 use serde_json::json;
 
 use crate::commands::packed;
-use crate::commands::recoveries::RecoveryArgs;
-use crate::commands::trust::{sent, Against};
+use crate::commands::trust::{sent, TrustArgs};
 use crate::commands::wallet::{ControlKey, Wallet};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
 use crate::files::{self, PRIVATE};
 use crate::output::Report;
-use crate::profile::{AnchorArgs, ChainArgs, Profile};
+use crate::profile::{ChainArgs, Profile};
 use crate::text::PatientArgs;
 
 /// What is about one patient.
@@ -61,9 +60,7 @@ pub struct PackArgs {
     #[command(flatten)]
     chain: ChainArgs,
     #[command(flatten)]
-    anchor: AnchorArgs,
-    #[command(flatten)]
-    recoveries: RecoveryArgs,
+    trust: TrustArgs,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -77,8 +74,7 @@ enum Asker {
 impl PackArgs {
     /// Asks the custodian's node and verifies what it says. Nothing is written unless everything holds.
     fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
-        let against = Against { given, accepted, pin: None };
+        let against = self.trust.resolve(profile)?;
         let asker = self.asker(profile)?;
         files::refuse_existing(&self.out)?;
         let bytes = connect::run(async {
@@ -86,7 +82,7 @@ impl PackArgs {
                 Asker::Patient(_) => self.node.connect_without_certificate(profile).await?,
                 Asker::Portal(_) => self.node.connect(profile).await?,
             };
-            fetch(&node, &asker).await
+            fetch(&node, &asker, against.checkpoint_size()).await
         })?;
         let history = decode_pack(&bytes).and_then(|pack| history_of(&pack)).map_err(|e| lie(&e))?;
         let own = genesis_hash_in(history.anchor.as_ref()).map_err(|e| lie(&e))?;
@@ -131,14 +127,13 @@ fn lie(why: &dyn std::fmt::Display) -> Failure {
         .help("do not rely on it; ask again, and tell the custodian and the other organizations")
 }
 
-async fn fetch(node: &Node, asker: &Asker) -> Result<Vec<u8>, Failure> {
+async fn fetch(node: &Node, asker: &Asker, checkpoint_size: u64) -> Result<Vec<u8>, Failure> {
     let mut client =
         PatientServiceClient::new(node.channel.clone()).max_decoding_message_size(MAX_PACK_BYTES + 1024);
-    let request = match asker {
-        Asker::Patient(control) => {
-            GetPackRequest { proof: Some(control.proof("GetPack")), ..Default::default() }
-        }
-        Asker::Portal(patient) => GetPackRequest { patient: Some(patient.clone()), ..Default::default() },
+    let (proof, patient) = match asker {
+        Asker::Patient(control) => (Some(control.proof("GetPack")), None),
+        Asker::Portal(patient) => (None, Some(patient.clone())),
     };
+    let request = GetPackRequest { proof, patient, checkpoint_size };
     Ok(node.answer(client.get_pack(request)).await?.pack)
 }

@@ -12,15 +12,14 @@ use prost::Message;
 use serde_json::json;
 
 use crate::commands::check::QueryArgs;
-use crate::commands::recoveries::RecoveryArgs;
 use crate::commands::status::{answer_json, answer_text};
-use crate::commands::trust::sent;
+use crate::commands::trust::{sent, TrustArgs};
 use crate::commands::verify::{access_fields, access_json, late_fields, late_json};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
 use crate::files::{self, PRIVATE};
 use crate::output::{fields, progress, Report};
-use crate::profile::{AnchorArgs, Profile};
+use crate::profile::Profile;
 use crate::text;
 
 /// Longest message of the stream.
@@ -42,9 +41,7 @@ pub struct RequestArgs {
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     #[command(flatten)]
-    anchor: AnchorArgs,
-    #[command(flatten)]
-    recoveries: RecoveryArgs,
+    trust: TrustArgs,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -71,13 +68,14 @@ impl RequestArgs {
     /// Asks, verifies, writes. Nothing is written unless everything holds.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
-        let hash = self.anchor.require(profile)?;
-        let trust = Trust::Genesis { hash, accepted: self.recoveries.accepted() };
+        let against = self.trust.require(profile)?;
+        let trust = against.trust(None);
         let request_id = text::request_id(&self.request_id)?;
         files::refuse_existing(&self.out)?;
         let request = RequestRecordsRequest {
             request_id: request_id.clone(),
             query: Some(query.clone()),
+            checkpoint_size: against.checkpoint_size(),
             ..Default::default()
         };
         let release = connect::run(async {

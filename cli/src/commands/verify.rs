@@ -18,13 +18,11 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::{AccessEvent, DataRequest};
 use serde_json::{json, Value};
 
-use crate::commands::checkpoint::PinArgs;
-use crate::commands::recoveries::RecoveryArgs;
-use crate::commands::trust::{refused, way, Against};
+use crate::commands::trust::{refused, way, Against, TrustArgs};
 use crate::commands::{evidence, history, packed, receipt, split};
 use crate::exit::{printable, Exit, Failure};
 use crate::output::{fields, time, Report};
-use crate::profile::{AnchorArgs, Profile};
+use crate::profile::Profile;
 
 /// Arguments of `assent verify`.
 #[derive(Debug, clap::Args)]
@@ -34,11 +32,7 @@ pub struct VerifyArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    anchor: AnchorArgs,
-    #[command(flatten)]
-    recoveries: RecoveryArgs,
-    #[command(flatten)]
-    pin: PinArgs,
+    trust: TrustArgs,
     /// For a receipt of an access: the records' SHA-256, a line each
     #[arg(long, value_name = "FILE")]
     digests: Option<PathBuf>,
@@ -47,8 +41,7 @@ pub struct VerifyArgs {
 impl VerifyArgs {
     /// Verifies. Whatever is in the file that isn't right is a failed verification; only the path is a usage error.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
-        let against = Against { given, accepted, pin: self.pin.read()? };
+        let against = self.trust.resolve(profile)?;
         let digests = self.digests.as_deref().map(receipt::read_digests).transpose()?;
         let bytes = self.read()?;
         let magic = bytes.get(..BUNDLE_MAGIC.len()).unwrap_or_default();
@@ -69,7 +62,9 @@ impl VerifyArgs {
             }
             magic if magic == PACK_MAGIC => pack(&against, body),
             magic if magic == LATE_MAGIC => late(&against, body),
-            magic if magic == SPLIT_MAGIC && against.pin.is_none() => split::verify(&self.pin.keys()?, body),
+            magic if magic == SPLIT_MAGIC && against.pin.is_none() => {
+                split::verify(&self.trust.keys()?, body)
+            }
             magic if (magic == EVIDENCE_MAGIC || magic == SPLIT_MAGIC) && against.pin.is_some() => {
                 let what = "evidence (ASSENTE1, ASSENTV1) is not verified against a checkpoint";
                 Err(Failure::new(Exit::Undecided, "OTHER_ANCHOR", what).help("leave out --checkpoint"))

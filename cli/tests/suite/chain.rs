@@ -13,11 +13,12 @@ use assent_ledger::evidence::conflicting_votes;
 use assent_ledger::genesis::{make_genesis_file, CheckedGenesis};
 use assent_ledger::hash::Context;
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
-use assent_ledger::log::{inclusion_proof, LogRead};
+use assent_ledger::log::{inclusion_proof, root_at, LogRead};
 use assent_ledger::membership::member;
 use assent_ledger::receipt::{request_hash, sign_message};
 use assent_ledger::receipts::{
-    from_checkpoint, from_genesis, prove_member, shortened, BUNDLE_MAGIC, HISTORY_MAGIC, RECEIPT_MAGIC,
+    behind_checkpoint, from_checkpoint, from_genesis, prove_member, shortened, BUNDLE_MAGIC, HISTORY_MAGIC,
+    RECEIPT_MAGIC,
 };
 use assent_ledger::recovery::{agree, make_plan, plan_hash, sign_plan};
 use assent_ledger::sets::SetRecorder;
@@ -27,9 +28,9 @@ use assent_ledger::Hash;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
     receipt, AccessClaim, AccessEvent, AccessHistory, Anchor, Block, Certificate, CommitSignature,
-    DataRequest, EntryBody, Header, HistoryAccess, InclusionProof, LateAccess, LateProof, MemberProof,
-    Operation, Organization, Receipt, RecordAccess, RecordBundle, ReportEvidence, SetChange, SetConsent,
-    Signed, SlotClaim, Validator, ValidatorSet,
+    DataRequest, Decision, DecisionClaim, EntryBody, Header, HistoryAccess, InclusionProof, LateAccess,
+    LateProof, MemberProof, Operation, Organization, Receipt, RecordAccess, RecordBundle, ReportEvidence,
+    SetChange, SetConsent, Signed, SlotClaim, Validator, ValidatorSet,
 };
 use assent_proto::v1::{Answer, GetBlockResponse};
 use prost::Message;
@@ -418,6 +419,7 @@ impl Chain {
             header: block.header.clone(),
             certificate: Some(shortened(&self.genesis.validators, &block.certificate)),
             access: Some(self.claim(n)),
+            in_checkpoint: None,
         }
     }
 
@@ -474,6 +476,63 @@ impl Chain {
         let anchor = from_checkpoint(size, &path, self.genesis.validators.clone(), last.header.clone());
         let checkpoint = Checkpoint { origin: origin(CHAIN), size, root, extensions: Vec::new() };
         (checkpoint, receipt_file(anchor, receipt::Claim::Access(self.claim(1))))
+    }
+
+    /// The checkpoint of the first block, and a receipt of a permit of now that starts there.
+    pub fn pinned_decision(&self) -> (Checkpoint, Vec<u8>) {
+        let (first, last) = (&self.blocks[0], self.blocks.last().unwrap());
+        let size = first.log_size + 1;
+        let path = inclusion_proof(&self.state, first.log_size, size).unwrap();
+        let start = from_checkpoint(size, &path, self.genesis.validators.clone(), first.header.clone());
+        let anchor = behind_checkpoint(start, &[], last.header.clone(), &last.certificate).unwrap();
+        let root = root_at(&self.state, size).unwrap();
+        let checkpoint = Checkpoint { origin: origin(CHAIN), size, root, extensions: Vec::new() };
+        (checkpoint, receipt_file(anchor, self.decision_claim()))
+    }
+
+    /// What Birch may know of the patient 17.
+    fn decision_claim(&self) -> receipt::Claim {
+        let request = DataRequest {
+            chain_id: CHAIN.into(),
+            custodian: CUSTODIAN.into(),
+            recipient: "birch".into(),
+            client: "crm-desk".into(),
+            identifier_system: "urn:x:mrn".into(),
+            identifier_value: "17".into(),
+            birth_date: "2000-02-29".into(),
+            purpose: "TREAT".into(),
+            action: "access".into(),
+            nonce: vec![4; 16],
+            not_after_ms: self.tip.time_ms + 1000,
+            check_only: true,
+            ..Default::default()
+        };
+        let request = request.encode_to_vec();
+        let slot = slot(&self.state, CHAIN, CUSTODIAN, &self.handle).unwrap().unwrap();
+        let decision = Decision {
+            request_hash: request_hash(CHAIN, &request).to_vec(),
+            custodian: CUSTODIAN.into(),
+            handle: self.handle.to_vec(),
+            outcome: "PERMIT".into(),
+            consent_seq: slot.consent_seq,
+            algorithm: "CDA-1".into(),
+            tables: vec![2; 32],
+            height: self.tip.height,
+            time_ms: self.tip.time_ms,
+            not_after_ms: self.tip.time_ms + 30_000,
+            ..Default::default()
+        };
+        let signed =
+            sign_message(Context::Decision, CHAIN, CUSTODIAN, &self.entries[1], decision.encode_to_vec());
+        let (key, value) = (slot_key(CHAIN, CUSTODIAN, &self.handle), slot.encode_to_vec());
+        receipt::Claim::Decision(DecisionClaim {
+            request,
+            decision: Some(signed),
+            custodian: self.member(CUSTODIAN),
+            state_proof: tree::prove(&self.state, self.tip.state_version, &key, Some(&value)).unwrap(),
+            slot: Some(slot),
+            policy: None,
+        })
     }
 
     fn slot_claim(&self, handle: [u8; 32]) -> receipt::Claim {

@@ -52,6 +52,7 @@ pub struct Script {
     endless: bool,
     /// What every receipt that is asked for is.
     pub receipt: Vec<u8>,
+    pub decision_asked: Option<GetDecisionReceiptRequest>,
     pub slot: Slot,
     asked: Option<GetSlotRequest>,
     withdrawn: Option<WithdrawRequest>,

@@ -86,6 +86,80 @@ fn a_pack_says_how_many_changes_of_validators_it_went_through() {
     folder.verify(CHANGED, &[]).exits(3);
 }
 
+/// A network recovered between two checkpoints: packs from genesis, from the one before and from the one after.
+#[test]
+fn a_pack_starts_at_a_checkpoint_of_before_or_after_a_recovery() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tests/fixtures/pack");
+    let file = |name: &str| format!("{kept}/{name}");
+    let trusted = std::fs::read(file("recovered.json")).unwrap();
+    let trusted: serde_json::Value = serde_json::from_slice(&trusted).unwrap();
+    let of = |name: &str| trusted[name].as_str().unwrap();
+    let (hash, plan, key) = (of("genesis_hash"), of("plan"), of("checkpoint_key"));
+    let (before, after) = (file("recovered-before.note"), file("recovered-after.note"));
+    let genesis = ["--genesis-hash", hash];
+    let [before, after] = [&before, &after].map(|note| ["--checkpoint", note, "--checkpoint-key", key]);
+    let verify = |name: &str, trust: &[&str]| assent(&[["verify", &file(name)].as_slice(), trust].concat());
+    let word = ["--accept-recovery", plan];
+    for (name, trust, way) in [
+        ("recovered.pack", &genesis[..], "from genesis, over 2 changes of validators"),
+        ("recovered-before.pack", &before, "from the checkpoint of 4 leaves, over 2 changes of validators"),
+    ] {
+        let run = verify(name, trust).exits(4);
+        assert!(run.err.contains(&format!("say --accept-recovery {plan}")), "{run:?}");
+        let run = verify(name, &[trust, &word].concat()).exits(0);
+        assert!(run.out.contains(way) && run.out.contains("you accepted its plan"), "{run:?}");
+    }
+    // The recovery stands in the log that others saw: nobody has to accept it.
+    let run = verify("recovered-after.pack", &after).exits(0);
+    assert!(
+        run.out.contains("\nfrom the checkpoint of 11 leaves, over 1 changes of validators\n"),
+        "{run:?}"
+    );
+    let json = verify("recovered-after.pack", &[after.as_slice(), &["--output", "json"]].concat()).json();
+    let signed = serde_json::json!({ "size": 11, "signed_by": ["witness"], "within": false });
+    assert_eq!((&json["checkpoint"], &json["n"]), (&signed, &3.into()));
+    assert_eq!(json["recoveries"], serde_json::json!([]));
+    // Elsewhere than at what is given: undecided. The checkpoint signed by nobody who is named: likewise.
+    for (name, trust) in [
+        ("recovered.pack", &before[..]),
+        ("recovered-before.pack", &genesis),
+        ("recovered-before.pack", &after),
+        ("recovered-after.pack", &before),
+    ] {
+        let run = verify(name, &[trust, &["--output", "json"]].concat()).exits(4);
+        assert_eq!(run.json()["error"]["reason"], "OTHER_ANCHOR", "{name}");
+    }
+    verify("recovered-after.pack", &after[..2]).exits(4);
+    verify("recovered-after.pack", &["--checkpoint", &file("recovered.json")]).exits(2);
+}
+
+/// It asks for the pack from the checkpoint, and keeps it only if it starts there.
+#[test]
+fn a_patient_asks_for_a_pack_from_a_checkpoint() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tests/fixtures/pack");
+    let read = |name: &str| std::fs::read(format!("{kept}/{name}")).unwrap();
+    let trusted: serde_json::Value = serde_json::from_slice(&read("recovered.json")).unwrap();
+    let node = Node::start();
+    let (wallet, out, ca) = (node.text("wallet"), node.text("pack"), node.text("birch/tls/ca.pem"));
+    assent(&["wallet", "create", "--out", &wallet, "--chain-id", "testnet-cedar-1"]).exits(0);
+    assent(&["wallet", "add", &wallet, "--custodian", "cedar", "--handle", &hex::encode(HANDLE)]).exits(0);
+    let note = format!("{kept}/recovered-after.note");
+    let pack = || {
+        let who = ["patient", "pack", "--wallet", &wallet, "--custodian", "cedar", "--out", &out];
+        let pin = ["--checkpoint", &note, "--checkpoint-key", trusted["checkpoint_key"].as_str().unwrap()];
+        assent(&[who.as_slice(), &["--node", &node.url, "--ca", &ca], &pin].concat())
+    };
+    for other in ["recovered.pack", "recovered-before.pack"] {
+        node.told.set(|script| script.pack = read(other)[8..].to_vec());
+        let run = pack().exits(3);
+        assert!(run.err.contains("BAD_PACK") && !node.path("pack").exists(), "{run:?}");
+    }
+    node.told.set(|script| script.pack = read("recovered-after.pack")[8..].to_vec());
+    pack().exits(0);
+    assert_eq!(node.told.0.lock().unwrap().pack_asked.take().unwrap().checkpoint_size, 11);
+    assert_eq!(std::fs::read(&out).unwrap(), read("recovered-after.pack"));
+}
+
 #[test]
 fn a_pack_that_was_changed_does_not_hold() {
     let folder = Folder::new();

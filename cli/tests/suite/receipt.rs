@@ -34,9 +34,11 @@ impl ReceiptService for Told {
 
     async fn get_decision_receipt(
         &self,
-        _: Request<GetDecisionReceiptRequest>,
+        request: Request<GetDecisionReceiptRequest>,
     ) -> Result<Response<GetDecisionReceiptResponse>, Status> {
-        let receipt = self.0.lock().unwrap().receipt.clone();
+        let mut script = self.0.lock().unwrap();
+        script.decision_asked = Some(request.into_inner());
+        let receipt = script.receipt.clone();
         Ok(Response::new(GetDecisionReceiptResponse { answer: None, receipt }))
     }
 }
@@ -186,6 +188,49 @@ fn a_pinned_receipt_needs_its_checkpoint() {
     desk.verify(&bytes, &["--checkpoint", text(&note), "--checkpoint-key", &key]).exits(3);
     let (note, key) = desk.note(&Checkpoint { size: checkpoint.size + 1, ..checkpoint }, 7);
     desk.verify(&bytes, &["--checkpoint", text(&note), "--checkpoint-key", &key]).exits(4);
+}
+
+/// The checkpoint is older than the permit: asked for from it, kept, and verified with it alone.
+#[test]
+fn a_permit_starts_at_an_older_checkpoint() {
+    let (desk, node) = (Desk::new(), Node::start());
+    let (checkpoint, bytes) = desk.chain.pinned_decision();
+    let (note, key) = desk.note(&checkpoint, 7);
+    let (out, pin) = (node.text("receipt"), ["--checkpoint", text(&note), "--checkpoint-key", key.as_str()]);
+    node.told.set(|script| script.receipt = bytes[8..].to_vec());
+    let asked = ["receipt", "decision", "--custodian", "cedar", "--identifier", "urn:x:mrn|17"];
+    let what = ["--birth-date", "2000-02-29", "--purpose", "TREAT", "--out", &out];
+    node.crm(&[asked.as_slice(), &what, &pin].concat()).exits(0);
+    let asked = node.told.0.lock().unwrap().decision_asked.take().unwrap();
+    assert_eq!(asked.checkpoint_size, checkpoint.size);
+    assert_eq!(std::fs::read(node.path("receipt")).unwrap(), bytes);
+    assert!(bytes.len() <= 4096);
+
+    let run = assent(&[["verify", out.as_str()].as_slice(), &pin].concat()).exits(0);
+    let way = format!("from the checkpoint of {} leaves, over 0 changes of validators", checkpoint.size);
+    for said in [
+        "holds: a permit, and that the consent it rests on still stood\n",
+        &way,
+        "no second chain after your checkpoint",
+    ] {
+        assert!(run.out.contains(said), "{said}: {run:?}");
+    }
+    let json = desk.verify(&bytes, &pin).exits(0).json();
+    assert_eq!((&json["claim"], &json["set_changes"]), (&"decision".into(), &0.into()));
+    let signed = serde_json::json!({ "size": checkpoint.size, "signed_by": ["witness"], "within": false });
+    assert_eq!(json["checkpoint"], signed);
+    for at in (8..bytes.len()).step_by(37) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        desk.verify(&bad, &pin).exits(3);
+    }
+    let hash = desk.chain.genesis_hash();
+    assert_eq!(
+        desk.verify(&bytes, &["--genesis-hash", &hash]).exits(4).json()["error"]["reason"],
+        "OTHER_ANCHOR"
+    );
+    let (note, key) = desk.note(&Checkpoint { origin: "assent/other".into(), ..checkpoint }, 7);
+    desk.verify(&bytes, &["--checkpoint", text(&note), "--checkpoint-key", &key]).exits(3);
 }
 
 #[test]

@@ -1,10 +1,17 @@
 //! From what the reader trusts to a header.
+//!
+//! ```text
+//! genesis hash ─▶ genesis ───────────────────────┐
+//! checkpoint ─inclusion─▶ a header ─▶ its set ───┴─(chain of sets)─▶ set of a later header ─certificate─▶ Header
+//!            └─inclusion─▶ Header, when it stands in that log
+//! ```
+//! A checkpoint says of every header up to its last leaf whether it stands there. Later ones are certified, as from genesis.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use assent_proto::ledger::v1::{
-    anchor, Anchor, Certificate, CheckpointStart, GenesisStart, Header, ValidatorSet,
+    anchor, Anchor, Certificate, CheckpointStart, GenesisStart, Header, InCheckpoint, SetChange, ValidatorSet,
 };
 
 use super::keys::{AnchoredAt, Members, Start};
@@ -18,8 +25,12 @@ use crate::genesis::check_inner;
 use crate::hash::Hash;
 use crate::log::{tagged_leaf_hash, verify_inclusion, LEAF_HEADER};
 use crate::receipt::{same, same_text, ReceiptError};
-use crate::sets::{set_at, walk_sets, FirstSet, SetFrom, Walked, MAX_SET_CHANGES};
+use crate::recovered::Recovered;
+use crate::sets::{set_at, walk_sets, walk_sets_from, FirstSet, SetFrom, Walked, MAX_SET_CHANGES};
 use crate::PROTOCOL_VERSION;
+
+/// Most hashes from a leaf to the root of a log.
+const MAX_PATH: usize = 64;
 
 /// The genesis hash that a receipt starts at: not to be trusted for that. None for one that starts at a checkpoint.
 pub fn genesis_hash_of(bytes: &[u8]) -> Result<Option<Hash>, ReceiptFault> {
@@ -36,57 +47,98 @@ pub fn genesis_hash_in(anchor: Option<&Anchor>) -> Result<Option<Hash>, ReceiptF
 
 /// Refuses, before anything is decoded, more changes than a chain may have in the anchor at `path` of a message.
 pub(crate) fn limit_changes(message: &'static str, bytes: &[u8], path: &[u32]) -> Result<(), EncodingError> {
-    // Beside the changes genesis and a certificate.
-    fields_at(message, bytes, path, MAX_SET_CHANGES + 2).map(|_| ())
+    // Beside the changes genesis and a certificate; or a checkpoint with its path, a header, its set, and a certificate.
+    for (start, others) in [(2, 2), (3, 4 + MAX_PATH)] {
+        fields_at(message, bytes, &[path, &[start]].concat(), MAX_SET_CHANGES + others)?;
+    }
+    Ok(())
 }
 
-pub(super) fn verify(trust: &Trust, anchor: &Anchor) -> Result<AnchoredAt, ReceiptFault> {
-    match (trust, &anchor.start) {
-        (Trust::Checkpoint { origin, size, root }, Some(anchor::Start::Checkpoint(start))) => {
-            from_checkpoint((origin, *size, root), &anchor.header, start)
-        }
-        (Trust::Genesis { .. }, Some(anchor::Start::Checkpoint(start))) => {
-            let why = format!(
-                "it starts at a checkpoint of {} leaves: give that one with --checkpoint",
-                start.size
+/// The log that a reader's checkpoint pins.
+#[derive(Debug)]
+struct Log {
+    origin: String,
+    size: u64,
+    root: Hash,
+}
+
+impl Log {
+    /// A header that stands in it: the last leaf that its block adds, so its place is known.
+    fn header(&self, bytes: &[u8], path: &[Vec<u8>]) -> Result<(Header, Hash), ReceiptFault> {
+        let (header, hash) = read_header(bytes)?;
+        same_text("log of the header", &self.origin, &origin(&header.chain_id))?;
+        let path: Vec<Hash> = path.iter().map(|h| array("Anchor", "path", h)).collect::<Result<_, _>>()?;
+        if header.log_size >= self.size {
+            return rule(
+                "the header stands behind the last leaf of the checkpoint, which says nothing of it",
             );
-            Err(ReceiptFault::OtherAnchor(why))
         }
-        _ => Ok(SetChain::verify(trust, anchor, 0)?.1),
+        match verify_inclusion(
+            &tagged_leaf_hash(LEAF_HEADER, bytes),
+            header.log_size,
+            self.size,
+            &self.root,
+            &path,
+        ) {
+            true => Ok((header, hash)),
+            false => rule("the header is not in the log of the checkpoint"),
+        }
     }
 }
 
-/// The validator sets that an anchor leads through from genesis.
+/// Where a chain of sets begins.
+#[derive(Debug)]
+enum From {
+    Genesis(Hash),
+    Checkpoint(Log),
+}
+
+/// The validator sets that an anchor leads through from its start.
 #[derive(Debug)]
 pub(crate) struct SetChain {
     chain_id: String,
-    start: Start,
+    from: From,
     sets: Vec<SetFrom>,
+    recoveries: Vec<Recovered>,
     members: Arc<[Members]>,
 }
 
 impl SetChain {
-    /// The sets of an anchor that starts at genesis, and its header. The last set is that of the header; `ahead` heights more
-    /// may be shown.
+    /// The sets of an anchor, and its header. The last set is that of the header; `ahead` heights more may be shown.
     pub(crate) fn verify(
         trust: &Trust,
         anchor: &Anchor,
         ahead: u64,
     ) -> Result<(Self, AnchoredAt), ReceiptFault> {
-        let start = match (trust, &anchor.start) {
+        let (chain, at) = match (trust, &anchor.start) {
             (_, None) => return rule("the receipt starts nowhere"),
-            (_, Some(anchor::Start::Checkpoint(_))) => return rule("this does not start at a checkpoint"),
+            (Trust::Genesis { hash, accepted }, Some(anchor::Start::Genesis(start))) => {
+                let chain = Self::from_genesis(hash, accepted, start)?;
+                let at = chain.certified(&anchor.header, start.certificate.as_ref())?;
+                (chain, at)
+            }
+            (Trust::Checkpoint { origin, size, root, accepted }, Some(anchor::Start::Checkpoint(start))) => {
+                if start.size != *size {
+                    let why = format!(
+                        "it starts at a checkpoint of {} leaves, the given one has {size}",
+                        start.size
+                    );
+                    return Err(ReceiptFault::OtherAnchor(why));
+                }
+                let log = Log { origin: origin.clone(), size: *size, root: *root };
+                Self::from_checkpoint(log, accepted, &anchor.header, start)?
+            }
+            (Trust::Genesis { .. }, Some(anchor::Start::Checkpoint(start))) => {
+                let size = start.size;
+                let why =
+                    format!("it starts at a checkpoint of {size} leaves: give that one with --checkpoint");
+                return Err(ReceiptFault::OtherAnchor(why));
+            }
             (Trust::Checkpoint { .. }, Some(anchor::Start::Genesis(_))) => {
                 let why = "it starts at genesis: give the genesis hash with --genesis-hash".to_owned();
                 return Err(ReceiptFault::OtherAnchor(why));
             }
-            (Trust::Genesis { hash, accepted }, Some(anchor::Start::Genesis(start))) => {
-                (hash, accepted, start)
-            }
         };
-        let (expected, accepted, start) = start;
-        let chain = Self::from_genesis(expected, accepted, start)?;
-        let at = chain.header(&anchor.header, start.certificate.as_ref())?;
         match chain.sets.last() {
             Some((from, _)) if *from <= at.header.height.saturating_add(ahead) => Ok((chain, at)),
             _ => rule("the header is older than the validator set that is shown for it"),
@@ -98,20 +150,60 @@ impl SetChain {
         accepted: &BTreeSet<Hash>,
         start: &GenesisStart,
     ) -> Result<Self, ReceiptFault> {
-        let (genesis, first, genesis_hash) = check_inner(&start.genesis)?;
-        if genesis_hash != *expected {
-            let (expected, found) = (hex::encode(expected), hex::encode(genesis_hash));
+        let (genesis, validators, hash) = check_inner(&start.genesis)?;
+        if hash != *expected {
+            let (expected, found) = (hex::encode(expected), hex::encode(hash));
             return Err(ReceiptError::GenesisHash { expected, found }.into());
         }
         let chain_id = genesis.chain_id;
         let first =
-            FirstSet { chain_id: &chain_id, validators: &first, genesis_hash: &genesis_hash, accepted };
-        let Walked { sets, recoveries } = walk_sets(&first, &start.changes)?;
-        for (change, (_, set)) in start.changes.iter().zip(&sets) {
+            FirstSet { chain_id: &chain_id, validators: &validators, height: 0, hash: &hash, accepted };
+        let walked = walk_sets(&first, &start.changes)?;
+        Self::of(chain_id, From::Genesis(hash), walked, &start.changes)
+    }
+
+    /// A header in the log, and the sets from there on; the anchor's header is that one or a later one.
+    fn from_checkpoint(
+        log: Log,
+        accepted: &BTreeSet<Hash>,
+        anchored: &[u8],
+        start: &CheckpointStart,
+    ) -> Result<(Self, AnchoredAt), ReceiptFault> {
+        let within = start.from.is_empty();
+        let bytes = if within { anchored } else { &start.from };
+        let (header, hash) = log.header(bytes, &start.path)?;
+        let Some(validators) = &start.validators else { return rule("the validator set is missing") };
+        same_set(&header, validators)?;
+        let before = array("Header", "previous_header_hash", &header.previous_header_hash)?;
+        let (chain_id, height) = (header.chain_id.clone(), header.height - 1);
+        let first = FirstSet { chain_id: &chain_id, validators, height, hash: &before, accepted };
+        // Which sets follow is nobody's question about a header in the log.
+        let walked = match within && start.changes.is_empty() {
+            true => Walked { sets: vec![(header.height, validators.clone())], recoveries: Vec::new() },
+            false => walk_sets_from(&first, (&header, bytes), &start.changes)?,
+        };
+        let mut chain = Self::of(chain_id, From::Checkpoint(log), walked, &start.changes)?;
+        if !within {
+            let at = chain.certified(anchored, start.certificate.as_ref())?;
+            return Ok((chain, at));
+        }
+        if start.certificate.is_some() {
+            return rule("a header in the log of the checkpoint needs no certificate");
+        }
+        // Of an earlier moment no other keys can be shown.
+        let first = chain.members.iter().take(1).map(|members| Members { from: 0, ..members.clone() });
+        chain.members = first.chain(chain.members.iter().skip(1).cloned()).collect();
+        let at = chain.at(header, hash, chain.members.clone(), true);
+        Ok((chain, at))
+    }
+
+    fn of(chain_id: String, from: From, walked: Walked, changes: &[SetChange]) -> Result<Self, ReceiptFault> {
+        let Walked { sets, recoveries } = walked;
+        for (change, (_, set)) in changes.iter().zip(&sets) {
             must_be_short(set, change.certificate.as_ref())?;
         }
         let mut since_ms = vec![0];
-        for change in &start.changes {
+        for change in changes {
             since_ms.push(decode::<Header>("Header", &change.header, MAX_ENTRY_BYTES)?.time_ms);
         }
         let members = sets.iter().zip(since_ms).map(|((from, set), since_ms)| Members {
@@ -119,24 +211,58 @@ impl SetChain {
             root: set.members_root.clone(),
             since_ms,
         });
-        let start = Start::Genesis { hash: genesis_hash, set_changes: start.changes.len(), recoveries };
-        Ok(Self { start, members: members.collect(), sets, chain_id })
+        Ok(Self { members: members.collect(), chain_id, from, sets, recoveries })
     }
 
-    /// A header with precommits by the set of its height.
+    fn at(&self, header: Header, hash: Hash, members: Arc<[Members]>, within: bool) -> AnchoredAt {
+        let (set_changes, recoveries) = (self.sets.len().saturating_sub(1), self.recoveries.clone());
+        let start = match &self.from {
+            From::Genesis(hash) => Start::Genesis { hash: *hash, set_changes, recoveries },
+            From::Checkpoint(log) => Start::Checkpoint { size: log.size, within, set_changes, recoveries },
+        };
+        AnchoredAt { header, hash, start, members }
+    }
+
+    /// A header that stands in a file beside the anchor's: certified, or in the log of the checkpoint.
     pub(crate) fn header(
         &self,
         bytes: &[u8],
         certificate: Option<&Certificate>,
+        shown: Option<&InCheckpoint>,
     ) -> Result<AnchoredAt, ReceiptFault> {
+        let Some(shown) = shown else { return self.certified(bytes, certificate) };
+        let From::Checkpoint(log) = &self.from else { return rule("this does not start at a checkpoint") };
+        let Some((first, set)) = self.sets.first() else { return rule("there is no validator set") };
+        let (header, hash) = log.header(bytes, &shown.path)?;
+        if certificate.is_some() || header.height > *first {
+            return rule("a header is shown in the log of the checkpoint that has, or needs, a certificate");
+        }
+        let set = match &shown.validators {
+            Some(same) if same == set => return rule("a validator set is shown again"),
+            Some(own) => own,
+            None => set,
+        };
+        same_set(&header, set)?;
+        let members = [Members { from: 0, root: set.members_root.clone(), since_ms: 0 }];
+        Ok(self.at(header, hash, members.into(), true))
+    }
+
+    /// A header with precommits by the set of its height.
+    fn certified(&self, bytes: &[u8], certificate: Option<&Certificate>) -> Result<AnchoredAt, ReceiptFault> {
         let (header, hash) = read_header(bytes)?;
         same_text("chain id of the header", &self.chain_id, &header.chain_id)?;
+        let in_log = |(from, _): &SetFrom| matches!(self.from, From::Checkpoint(_)) && header.height <= *from;
+        if self.sets.first().is_some_and(in_log) {
+            return rule(
+                "the header is not after the one in the checkpoint that the sets go on from: show it there",
+            );
+        }
         let Some(set) = set_at(&self.sets, header.height) else { return rule("there is no validator set") };
         same_set(&header, set)?;
         let certificate = must_be_short(set, certificate)?;
         verify_certificate(&self.chain_id, set, header.height, &hash, certificate)
             .map_err(|e| ReceiptError::Certificate(e.to_string()))?;
-        Ok(AnchoredAt { header, hash, start: self.start.clone(), members: self.members.clone() })
+        Ok(self.at(header, hash, self.members.clone(), false))
     }
 
     /// Refuses a chain that does not come to the set which votes after a header of it.
@@ -178,28 +304,4 @@ fn must_be_short<'a>(
         true => rule("a certificate has more signatures than are needed"),
         false => Ok(certificate),
     }
-}
-
-/// The header is the last leaf that its block adds, so its place is known.
-fn from_checkpoint(
-    (pinned, size, root): (&str, u64, &Hash),
-    bytes: &[u8],
-    start: &CheckpointStart,
-) -> Result<AnchoredAt, ReceiptFault> {
-    let (header, hash) = read_header(bytes)?;
-    if start.size != size {
-        let why = format!("it starts at a checkpoint of {} leaves, the given one has {size}", start.size);
-        return Err(ReceiptFault::OtherAnchor(why));
-    }
-    same_text("log of the header", pinned, &origin(&header.chain_id))?;
-    let path: Vec<Hash> =
-        start.path.iter().map(|h| array("CheckpointStart", "path", h)).collect::<Result<_, _>>()?;
-    let leaf = tagged_leaf_hash(LEAF_HEADER, bytes);
-    if !verify_inclusion(&leaf, header.log_size, size, root, &path) {
-        return rule("the header is not in the log of the checkpoint");
-    }
-    let Some(set) = &start.validators else { return rule("the validator set is missing") };
-    same_set(&header, set)?;
-    let members = [Members { from: 0, root: set.members_root.clone(), since_ms: 0 }];
-    Ok(AnchoredAt { header, hash, start: Start::Checkpoint { size }, members: members.into() })
 }

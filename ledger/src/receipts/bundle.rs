@@ -33,7 +33,7 @@ pub(crate) fn limit_parts(message: &'static str, bytes: &[u8], tag: u32) -> Resu
 /// Decodes a bundle (without its magic), which shows nothing yet.
 pub fn decode_bundle(bytes: &[u8]) -> Result<RecordBundle, EncodingError> {
     limit_parts("RecordBundle", bytes, 3)?;
-    limit_changes("RecordBundle", bytes, &[3, 1, 2])?;
+    limit_changes("RecordBundle", bytes, &[3, 1])?;
     decode("RecordBundle", bytes, MAX_BUNDLE_BYTES)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! genesis hash ─▶ genesis ─(chain of sets)─▶ set of each height ─certificate─▶ Header of each access, and of the slot
+//! checkpoint ─inclusion─▶ Header of each access before one in its log; from that one on (chain of sets) as above
 //! accesses ─▶ commitments ─▶ access head ─▶ Slot ─state proof─▶ Header
 //! ```
 
@@ -43,7 +44,7 @@ pub struct VerifiedHistory {
 pub fn decode_history(bytes: &[u8]) -> Result<AccessHistory, EncodingError> {
     if bytes.len() <= MAX_HISTORY_BYTES {
         fields("AccessHistory", bytes, MAX_PARTS + 5)?;
-        limit_changes("AccessHistory", bytes, &[9, 2])?;
+        limit_changes("AccessHistory", bytes, &[9])?;
     }
     decode("AccessHistory", bytes, MAX_HISTORY_BYTES)
 }
@@ -70,7 +71,7 @@ pub fn verify_history(trust: &Trust, bytes: &[u8]) -> Result<VerifiedHistory, Re
     let mut accesses = Vec::with_capacity(history.accesses.len());
     for (n, shown) in (1u64..).zip(&history.accesses) {
         let Some(claim) = &shown.access else { return rule("an access is missing") };
-        let under = chain.header(&shown.header, shown.certificate.as_ref())?;
+        let under = chain.header(&shown.header, shown.certificate.as_ref(), shown.in_checkpoint.as_ref())?;
         let access = VerifiedAccess { access_seq: n, ..access(&under, claim)? };
         same_text("custodian of an access", &history.custodian, &access.event.custodian)?;
         same("handle of an access", &handle, &access.event.handle)?;

@@ -33,6 +33,12 @@ pub enum Start {
     Checkpoint {
         /// Leaves in its log.
         size: u64,
+        /// The header stands in that log: others saw it. Otherwise validators certified it, from a header in the log on.
+        within: bool,
+        /// Changes of validators from there to the header.
+        set_changes: usize,
+        /// Recoveries among them: the reader accepted each.
+        recoveries: Vec<Recovered>,
     },
 }
 
@@ -55,13 +61,14 @@ pub struct AnchoredAt {
     pub hash: Hash,
     /// Where it was come from.
     pub start: Start,
-    /// In ascending order of height; from a checkpoint only those of the header.
+    /// In ascending order of height; of a header in the log of a checkpoint only its own.
     pub(super) members: Arc<[Members]>,
 }
 
 impl AnchoredAt {
-    fn members_at(&self, height: u64) -> usize {
-        self.members.iter().rposition(|members| members.from <= height).unwrap_or_default()
+    fn members_at(&self, height: u64) -> Result<usize, ReceiptError> {
+        let found = self.members.iter().rposition(|members| members.from <= height);
+        found.ok_or(ReceiptError::Rule("keys count that are older than the header which the sets go on from"))
     }
 
     fn key_in(
@@ -84,7 +91,7 @@ impl AnchoredAt {
 
     /// The entry key of an organization that a proof shows to be a member at the header.
     pub(crate) fn entry_key(&self, id: &str, proof: Option<&MemberProof>) -> Result<PublicKey, ReceiptError> {
-        self.key_in(self.members_at(self.header.height), id, proof)
+        self.key_in(self.members_at(self.header.height)?, id, proof)
     }
 
     /// The same after the header's block.
@@ -93,11 +100,11 @@ impl AnchoredAt {
         id: &str,
         proof: Option<&MemberProof>,
     ) -> Result<PublicKey, ReceiptError> {
-        self.key_in(self.members_at(self.header.height.saturating_add(1)), id, proof)
+        self.key_in(self.members_at(self.header.height.saturating_add(1))?, id, proof)
     }
 
-    /// The same after the block that somebody decided on, which is not after the header's. From a checkpoint only keys of the
-    /// header's height can be shown. `late`: it may be recorded whenever there is a quorum again.
+    /// The same after the block that somebody decided on, which is not after the header's. A header in the log of a checkpoint
+    /// shows only the keys of its own height. `late`: it may be recorded whenever there is a quorum again.
     pub(crate) fn entry_key_when(
         &self,
         decided: u64,
@@ -105,7 +112,7 @@ impl AnchoredAt {
         id: &str,
         proof: Option<&MemberProof>,
     ) -> Result<PublicKey, ReceiptError> {
-        let then = self.members_at(decided.saturating_add(1));
+        let then = self.members_at(decided.saturating_add(1))?;
         let ended = self.members.get(then + 1).filter(|next| next.from <= self.header.height);
         let old =
             ended.is_some_and(|next| self.header.time_ms.saturating_sub(next.since_ms) > MAX_KEY_AGE_MS);

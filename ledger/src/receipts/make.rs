@@ -48,29 +48,59 @@ pub fn from_genesis(
 ) -> Result<Anchor, MakeError> {
     let file: GenesisFile = decode("GenesisFile", &genesis.bytes, MAX_GENESIS_BYTES)
         .map_err(|_| MakeError("the genesis file does not decode"))?;
-    let mut set = genesis.validators.clone();
+    let (changes, certificate) = certified(&genesis.validators, changes, &header, certificate)?;
+    let start = GenesisStart { genesis: file.genesis, changes, certificate: Some(certificate) };
+    Ok(Anchor { header, start: Some(anchor::Start::Genesis(start)) })
+}
+
+/// The changes from a set on, and the certificate over a header behind them, or behind all but the last, without what is not needed.
+fn certified(
+    first: &ValidatorSet,
+    changes: &[SetChange],
+    header: &[u8],
+    certificate: &Certificate,
+) -> Result<(Vec<SetChange>, Certificate), MakeError> {
+    let mut set = first.clone();
     let mut voters = None;
     let mut short = Vec::with_capacity(changes.len());
     for change in changes {
         let (Some(certificate), Some(next)) = (&change.certificate, set_after(change)) else {
             return Err(MakeError("a change of validators has no certificate or no set"));
         };
-        if change.header == header {
+        if change.header == *header {
             voters = Some(set.clone());
         }
         short.push(SetChange { certificate: Some(shortened(&set, certificate)), ..change.clone() });
         set = next;
     }
-    let certificate = Some(shortened(voters.as_ref().unwrap_or(&set), certificate));
-    let start = GenesisStart { genesis: file.genesis, changes: short, certificate };
-    Ok(Anchor { header, start: Some(anchor::Start::Genesis(start)) })
+    Ok((short, shortened(voters.as_ref().unwrap_or(&set), certificate)))
 }
 
 /// An anchor from a checkpoint: the path of the header's leaf in a log of `size`, and the set that voted on it.
 pub fn from_checkpoint(size: u64, path: &[Hash], validators: ValidatorSet, header: Vec<u8>) -> Anchor {
     let path = path.iter().map(|hash| hash.to_vec()).collect();
-    let start = CheckpointStart { size, path, validators: Some(validators) };
+    let start = CheckpointStart { size, path, validators: Some(validators), ..Default::default() };
     Anchor { header, start: Some(anchor::Start::Checkpoint(start)) }
+}
+
+/// An anchor that goes on from one made by [`from_checkpoint`]: to a later header, or to the set after its own. `changes` are all
+/// from its header on that lead to the set that voted on the header, or to the one after it.
+pub fn behind_checkpoint(
+    from: Anchor,
+    changes: &[SetChange],
+    header: Vec<u8>,
+    certificate: &Certificate,
+) -> Result<Anchor, MakeError> {
+    let (Some(anchor::Start::Checkpoint(mut start)), within) = (from.start, from.header == header) else {
+        return Err(MakeError("the anchor does not start at a checkpoint"));
+    };
+    let first = start.validators.clone().unwrap_or_default();
+    let (changes, certificate) = certified(&first, changes, &header, certificate)?;
+    start.changes = changes;
+    if !within {
+        (start.from, start.certificate) = (from.header, Some(certificate));
+    }
+    Ok(Anchor { header, start: Some(anchor::Start::Checkpoint(start)) })
 }
 
 /// Shows one member's keys among all members, which are in ascending order of id; none when it isn't one.

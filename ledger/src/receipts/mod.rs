@@ -1,18 +1,19 @@
 //! Receipts that stand without a node: one small file, verified with the genesis hash or a pinned checkpoint alone.
 //!
 //! ```text
-//! genesis hash ─▶ genesis ─(chain of sets)─▶ validators ─certificate─▶ Header      checkpoint ─inclusion─▶ Header
+//! genesis hash ─▶ genesis ─────────────┐
+//! checkpoint ─inclusion─▶ a header ────┴─(chain of sets)─▶ validators ─certificate─▶ Header      checkpoint ─inclusion─▶ Header
 //!
 //! Header ─state root─▶ slot, or none ─salt─▶ consents, or that one is not among them
 //!        ─state root─▶ slot of the sequence that a signed decision names
 //!        ─log root──▶ entry ─▶ commitment ─salt─▶ access ─▶ request, signed
 //!        ─validator set─▶ members' keys ─▶ signatures of recipient and custodian
 //! ```
-//! Behind a recovery of a lost quorum ([`crate::recovery`]) a chain of sets counts only for a reader who accepts its plan: a receipt
-//! that starts at a checkpoint needs no such word.
+//! Behind a recovery of a lost quorum ([`crate::recovery`]) a chain of sets counts only for a reader who accepts its plan. What
+//! stands in the log of the reader's checkpoint needs no such word.
 //!
-//! Every byte is covered: a changed or surplus one is refused, signatures beyond a quorum too. A receipt that starts at genesis
-//! shows what that chain of sets signed; that the same validators signed no second chain only a checkpoint shows that others saw.
+//! Every byte is covered: a changed or surplus one is refused, signatures beyond a quorum too. A certified header shows what that
+//! chain of sets signed; that the same validators signed no second chain only a checkpoint shows that others saw and it stands in.
 
 mod access;
 mod anchor;
@@ -43,7 +44,9 @@ pub use bundle::{
 };
 pub use history::{decode_history, verify_history, VerifiedHistory, HISTORY_MAGIC, MAX_HISTORY_BYTES};
 pub use keys::{AnchoredAt, Start, MAX_KEY_AGE_MS};
-pub use make::{from_checkpoint, from_genesis, one_consent, prove_member, shortened, MakeError};
+pub use make::{
+    behind_checkpoint, from_checkpoint, from_genesis, one_consent, prove_member, shortened, MakeError,
+};
 pub use path::tree_path;
 
 /// First bytes of a receipt file.
@@ -69,6 +72,8 @@ pub enum Trust {
         size: u64,
         /// Its root.
         root: Hash,
+        /// Hashes of the plans of recoveries behind it that the reader accepts.
+        accepted: BTreeSet<Hash>,
     },
 }
 
@@ -181,7 +186,7 @@ pub fn verify_receipt(trust: &Trust, receipt: &Receipt) -> Result<Verified, Rece
     let (Some(anchor), Some(claim)) = (&receipt.anchor, &receipt.claim) else {
         return rule("the receipt has no anchor or no claim");
     };
-    let at = anchor::verify(trust, anchor)?;
+    let (_, at) = SetChain::verify(trust, anchor, 0)?;
     let claim = match claim {
         receipt::Claim::Slot(slot) => Claim::Slot(Box::new(claim::slot(&at, slot)?)),
         receipt::Claim::Decision(decision) => Claim::Decision(Box::new(claim::decision(&at, decision)?)),

@@ -30,15 +30,15 @@ const CHANGED: &[u8] = include_bytes!("../fixtures/pack/changed.pack");
 const CHANGED_GENESIS: &str = include_str!("../fixtures/pack/changed-genesis-hash.txt");
 
 /// A chain on which Cedar records accesses of Birch's, with all that is made of them.
-struct World {
-    chain: Chain,
-    accesses: Vec<Access>,
-    shown: Vec<HistoryAccess>,
+pub struct World {
+    pub chain: Chain,
+    pub accesses: Vec<Access>,
+    pub shown: Vec<HistoryAccess>,
     bundles: Vec<RecordBundle>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut chain = four();
         let mut first = with_key(set_consent("cedar", 0, 1), &patient());
         first.commitment = slot_commitment(CHAIN, &SALT, &[]).to_vec();
@@ -49,14 +49,14 @@ impl World {
         world
     }
 
-    fn decided(&self) -> Access {
+    pub fn decided(&self) -> Access {
         let n = self.accesses.len() as u8 + 1;
         let mut access = Access::new(&self.chain, "birch", n, 1);
         access.event.reasons = commit(Context::ReasonsCommitment, CHAIN, &[n; 32], &why(n)).to_vec();
         access
     }
 
-    fn record(&mut self, access: Access) {
+    pub fn record(&mut self, access: Access) {
         self.chain.step(vec![("cedar", access.operation())]);
         self.shown.push(history_access(&self.chain, &access));
         let proof = Some(receipt(&self.chain, &access));
@@ -64,12 +64,12 @@ impl World {
         self.accesses.push(access);
     }
 
-    fn access(&mut self) {
+    pub fn access(&mut self) {
         self.record(self.decided());
     }
 
     /// Another entry key of a member's, from the height after the next two blocks on: the first of them is made.
-    fn rotate(&mut self, who: &str, seed: u8) {
+    pub fn rotate(&mut self, who: &str, seed: u8) {
         let (old, new) = (self.chain.present_entry_key(who), key(seed, "entry", who));
         self.chain.know(new.clone());
         let at = self.chain.next() + 2;
@@ -77,16 +77,16 @@ impl World {
         self.chain.step(vec![(who, operation)]);
     }
 
-    fn rotated(&mut self, who: &str, seed: u8) {
+    pub fn rotated(&mut self, who: &str, seed: u8) {
         self.rotate(who, seed);
         self.chain.commit(vec![]);
     }
 
-    fn history(&self) -> AccessHistory {
+    pub fn history(&self) -> AccessHistory {
         history(&self.chain, self.shown.clone())
     }
 
-    fn pack(&self) -> PatientPack {
+    pub fn pack(&self) -> PatientPack {
         let reasons = (1..=self.accesses.len() as u8)
             .map(|n| OpenedReasons { reasons: why(n), salt: vec![n; 32] })
             .collect();
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// What Cedar signs without quorum, now; the keys are those that count after the last block.
-    fn late(&self) -> LateBundle {
+    pub fn late(&self) -> LateBundle {
         let access = late(&self.chain);
         let request = Signed::decode(access.event.request.as_slice()).unwrap();
         let body = LateAccess {
@@ -320,7 +320,7 @@ fn every_field_of_the_files_is_covered() {
         assert!(verify_bundle(&trust, &bundle.encode_to_vec()).is_err(), "{name}");
         seen.insert(name);
     }
-    let histories: [Edit<AccessHistory>; 9] = [
+    let histories: [Edit<AccessHistory>; 10] = [
         ("AccessHistory.custodian", |h| h.custodian = "elm".into()),
         ("AccessHistory.handle", |h| h.handle[0] ^= 1),
         ("AccessHistory.slot", |h| h.slot.as_mut().unwrap().consent_seq += 1),
@@ -329,6 +329,7 @@ fn every_field_of_the_files_is_covered() {
         ("AccessHistory.accesses", |h| h.accesses.swap(0, 1)),
         ("HistoryAccess.header", |h| h.accesses[0].header = h.accesses[1].header.clone()),
         ("HistoryAccess.certificate", |h| h.accesses[0].certificate = h.accesses[1].certificate.clone()),
+        ("HistoryAccess.in_checkpoint", |h| h.accesses[0].in_checkpoint = Some(Default::default())),
         ("HistoryAccess.access", |h| h.accesses[1].access = h.accesses[0].access.clone()),
     ];
     for (name, edit) in histories {

@@ -276,6 +276,9 @@ fn formats_are_as_approved() {
         lines.add_long(&format!("receipt-file/{name}"), &receipt.encode_to_vec());
     }
     lines.add_long("receipt-file/recovered", &crate::recovered::receipt().2.encode_to_vec());
+    for (name, _, receipt) in World::new().behind() {
+        lines.add_long(&format!("receipt-file/{name}"), &receipt.encode_to_vec());
+    }
     let found = lines.0.join("\n") + "\n";
     let differing: Vec<_> =
         lines.0.iter().zip(GOLDEN.lines()).filter(|(found, golden)| found != golden).collect();

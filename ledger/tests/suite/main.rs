@@ -17,6 +17,7 @@ mod governance;
 mod late;
 mod log;
 mod pack;
+mod pinned;
 mod properties;
 mod purity;
 mod receipt_files;

@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use assent_ledger::block::{apply_block, header_hash};
 use assent_ledger::certificate::validator_set_hash;
-use assent_ledger::checkpoint::origin;
 use assent_ledger::commitment::{slot_commitment, ConsentLeaf};
 use assent_ledger::consent::consent_commitment;
 use assent_ledger::hash::{sha256, Context, Hash};
 use assent_ledger::keys::verify_batch;
-use assent_ledger::log::{inclusion_proof, node_hash, tagged_leaf_hash, LEAF_ENTRY};
+use assent_ledger::log::{inclusion_proof, node_hash, tagged_leaf_hash, LEAF_ENTRY, LEAF_HEADER};
 use assent_ledger::membership::member;
 use assent_ledger::receipt::{request_hash, sign_message};
 use assent_ledger::receipts::{
-    from_checkpoint, from_genesis, one_consent, prove_member, verify, Claim, Consents, ReceiptFault, Start,
-    Trust, Verified, MAX_BYTES,
+    behind_checkpoint, from_checkpoint, from_genesis, one_consent, prove_member, verify, Claim, Consents,
+    ReceiptFault, Start, Trust, Verified, MAX_BYTES,
 };
 use assent_ledger::recovered::plan_of;
 use assent_ledger::recovery::agree;
@@ -31,7 +30,8 @@ use prost::Message;
 use crate::chain::{Chain, CHAIN};
 use crate::governance as governed;
 use crate::records::{
-    anchor, claim, op, patient, request, set_consent, set_policy, with_key, Access, HANDLE,
+    anchor, behind, claim, leaves_at, op, patient, pinned, pinned_at, request, set_consent, set_policy,
+    with_key, within, Access, HANDLE,
 };
 
 const SALT: Hash = [7; 32];
@@ -89,7 +89,7 @@ impl World {
         let header = self.chain.headers.last().unwrap().clone();
         let path = inclusion_proof(&self.chain.store, size - 1, size).unwrap();
         let anchor = from_checkpoint(size, &path, self.chain.tip.voters.clone(), header);
-        (anchor, Trust::Checkpoint { origin: origin(CHAIN), size, root })
+        (anchor, pinned(size, root))
     }
 
     fn member(&self, id: &str) -> MemberProof {
@@ -123,7 +123,7 @@ impl World {
         consent_opening::Shows::One(one)
     }
 
-    fn all(&self) -> consent_opening::Shows {
+    fn all_shown(&self) -> consent_opening::Shows {
         let entry = |leaf: ConsentLeaf| ConsentEntry { id: leaf.id, commitment: leaf.commitment.to_vec() };
         let consents = leaves().into_iter().map(entry).collect();
         consent_opening::Shows::All(AllConsents { consents })
@@ -194,7 +194,7 @@ impl World {
         vec![
             ("slot", trust.clone(), of(&genesis, Slot(self.slot_claim(None)))),
             ("slot-one", trust.clone(), of(&genesis, Slot(self.slot_claim(Some(self.one()))))),
-            ("slot-all", trust.clone(), of(&genesis, Slot(self.slot_claim(Some(self.all()))))),
+            ("slot-all", trust.clone(), of(&genesis, Slot(self.slot_claim(Some(self.all_shown()))))),
             ("slot-absent", trust.clone(), of(&genesis, Slot(self.absent()))),
             ("decision", trust.clone(), of(&genesis, Decision(self.decision_claim(|_| {})))),
             ("access", trust, of(&genesis, Access(self.access_claim()))),
@@ -204,8 +204,27 @@ impl World {
         ]
     }
 
+    /// From the checkpoint of the first block, over the change of members.
+    pub fn behind(&self) -> Vec<(&'static str, Trust, Receipt)> {
+        use receipt::Claim::{Access, Decision, Slot};
+        let chain = &self.chain;
+        let anchor = behind(chain, leaves_at(chain, 1), 1, chain.changes());
+        let of = |claim| (pinned_at(chain, 1), Receipt { anchor: Some(anchor.clone()), claim: Some(claim) });
+        [
+            ("slot-behind", of(Slot(self.slot_claim(None)))),
+            ("decision-behind", of(Decision(self.decision_claim(|_| {})))),
+            ("access-behind", of(Access(self.access_claim()))),
+        ]
+        .map(|(name, (trust, receipt))| (name, trust, receipt))
+        .to_vec()
+    }
+
+    fn all(&self) -> Vec<(&'static str, Trust, Receipt)> {
+        [self.receipts(), self.behind()].concat()
+    }
+
     fn named(&self, name: &str) -> (Trust, Receipt) {
-        let found = self.receipts().into_iter().find(|(n, ..)| *n == name).unwrap();
+        let found = self.all().into_iter().find(|(n, ..)| *n == name).unwrap();
         (found.1, found.2)
     }
 }
@@ -236,7 +255,7 @@ fn check(trust: &Trust, receipt: &Receipt) -> Result<Verified, ReceiptFault> {
 #[test]
 fn receipts_show_what_they_say_after_a_change_of_members() {
     let world = World::new();
-    for (name, trust, receipt) in world.receipts() {
+    for (name, trust, receipt) in world.all() {
         let found = check(&trust, &receipt).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(found.at.header, world.header(), "{name}");
         match (&trust, &found.at.start) {
@@ -247,10 +266,14 @@ fn receipts_show_what_they_say_after_a_change_of_members() {
                     "{name}"
                 )
             }
-            (Trust::Checkpoint { size, .. }, start) => assert_eq!(*start, Start::Checkpoint { size: *size }),
+            (Trust::Checkpoint { size, .. }, start) if name.ends_with("-behind") => {
+                let (within, set_changes, recoveries) = (false, 1, Vec::new());
+                assert_eq!(*start, Start::Checkpoint { size: *size, within, set_changes, recoveries });
+            }
+            (Trust::Checkpoint { size, .. }, start) => assert_eq!(*start, within(*size)),
         }
         match (name, found.claim) {
-            ("slot" | "slot-pinned", Claim::Slot(shown)) => {
+            ("slot" | "slot-pinned" | "slot-behind", Claim::Slot(shown)) => {
                 assert_eq!((shown.slot, shown.consents), (Some(world.slot()), None))
             }
             ("slot-one", Claim::Slot(shown)) => {
@@ -262,11 +285,11 @@ fn receipts_show_what_they_say_after_a_change_of_members() {
             ("slot-absent", Claim::Slot(shown)) => {
                 assert_eq!((shown.handle, shown.slot, shown.consents), ([9; 32], None, None))
             }
-            ("decision" | "decision-pinned", Claim::Decision(shown)) => {
+            ("decision" | "decision-pinned" | "decision-behind", Claim::Decision(shown)) => {
                 assert_eq!((shown.decision, shown.policy_shown), (world.decided().1, true));
                 assert_eq!(shown.request, request("fir", 3));
             }
-            ("access" | "access-pinned", Claim::Access(shown)) => {
+            ("access" | "access-pinned" | "access-behind", Claim::Access(shown)) => {
                 assert_eq!(shown.event, world.access.event);
                 assert_eq!((shown.height, shown.access_seq), (world.header().height, 0));
             }
@@ -278,7 +301,7 @@ fn receipts_show_what_they_say_after_a_change_of_members() {
 #[test]
 fn every_changed_missing_or_surplus_byte_is_refused() {
     let world = World::new();
-    for (name, trust, receipt) in world.receipts() {
+    for (name, trust, receipt) in world.all() {
         let good = receipt.encode_to_vec();
         let refused = |bytes: &[u8], what: &str, at: usize| {
             assert!(verify(&trust, bytes).is_err(), "{name}: {what} {at} of {}", good.len());
@@ -305,7 +328,7 @@ fn every_changed_missing_or_surplus_byte_is_refused() {
 fn another_anchor_neither_holds_nor_fails() {
     let world = World::new();
     let other = Trust::genesis(Chain::of(2, &crate::chain::FOUR).genesis.hash);
-    for (name, trust, receipt) in world.receipts() {
+    for (name, trust, receipt) in world.all() {
         let starts_at_genesis = matches!(trust, Trust::Genesis { .. });
         let (_, pinned) = world.checkpoint();
         let wrong_kind = if starts_at_genesis { pinned.clone() } else { world.trust() };
@@ -314,12 +337,18 @@ fn another_anchor_neither_holds_nor_fails() {
             assert!(matches!(check(&other, &receipt), Err(ReceiptFault::Proof(_))), "{name}");
             continue;
         }
-        let Trust::Checkpoint { origin, size, root } = pinned else { unreachable!() };
-        let later = Trust::Checkpoint { origin: origin.clone(), size: size + 1, root };
+        let Trust::Checkpoint { origin, size, root, accepted } = trust else { unreachable!() };
+        let at = |origin: &str, size, root| Trust::Checkpoint {
+            origin: origin.into(),
+            size,
+            root,
+            accepted: accepted.clone(),
+        };
+        let later = at(&origin, size + 1, root);
         assert!(matches!(check(&later, &receipt), Err(ReceiptFault::OtherAnchor(_))), "{name}");
-        let forked = Trust::Checkpoint { origin, size, root: [1; 32] };
+        let forked = at(&origin, size, [1; 32]);
         assert!(matches!(check(&forked, &receipt), Err(ReceiptFault::Rule(_))), "{name}");
-        let elsewhere = Trust::Checkpoint { origin: "assent/other".into(), size, root };
+        let elsewhere = at("assent/other", size, root);
         assert!(matches!(check(&elsewhere, &receipt), Err(ReceiptFault::Proof(_))), "{name}");
     }
 }
@@ -376,11 +405,11 @@ fn true_parts_do_not_make_a_false_whole() {
     );
     let absent = SlotClaim { slot: present.slot.clone(), ..world.absent() };
     says(check(&trust, &with(receipt::Claim::Slot(absent))), "not in the state");
-    let opened = SlotClaim { consents: world.slot_claim(Some(world.all())).consents, ..world.absent() };
+    let opened = SlotClaim { consents: world.slot_claim(Some(world.all_shown())).consents, ..world.absent() };
     says(check(&trust, &with(receipt::Claim::Slot(opened))), "isn't there");
     // A consent left out, another order, another's revision.
     let all = |edit: &dyn Fn(&mut Vec<ConsentEntry>)| {
-        let Some(consent_opening::Shows::All(mut all)) = Some(world.all()) else { unreachable!() };
+        let Some(consent_opening::Shows::All(mut all)) = Some(world.all_shown()) else { unreachable!() };
         edit(&mut all.consents);
         check(&trust, &with(receipt::Claim::Slot(world.slot_claim(Some(consent_opening::Shows::All(all))))))
     };
@@ -550,6 +579,13 @@ fn each_field_is_covered() {
         "CheckpointStart.path" => |r| pin_of(r).path[0][0] ^= 1;
         "CheckpointStart.validators" => |r| pin_of(r).validators.as_mut().unwrap().validators[0].power += 1;
     }
+    fields! { "access-behind":
+        "CheckpointStart.from" => |r| pin_of(r).from.clear();
+        "CheckpointStart.changes" => |r| pin_of(r).changes.clear();
+        "CheckpointStart.certificate" => |r| pin_of(r).certificate = None;
+    }
+    // Only a history has these: `pinned.rs` changes them.
+    seen.extend(["InCheckpoint.path", "InCheckpoint.validators"]);
     let mut named = BTreeSet::new();
     let mut message = "";
     for line in include_str!("../../../proto/proto/assent/ledger/v1/receipt.proto").lines() {
@@ -598,6 +634,13 @@ fn a_receipt_has_at_most_four_kilobytes() {
     };
     let header = header.encode_to_vec();
     let certificate = chain.certify(250_000, &header_hash(CHAIN, &header), &crate::chain::FOUR);
+    // Leaf 0 of a checkpoint as large.
+    let before = Header { height: 1, log_size: 0, ..Header::decode(header.as_slice()).unwrap() };
+    let before = before.encode_to_vec();
+    let root =
+        path.iter().fold(tagged_leaf_hash(LEAF_HEADER, &before), |hash, right| node_hash(&hash, right));
+    let in_log = from_checkpoint(1 << 20, &path, chain.genesis.validators.clone(), before);
+    let behind = behind_checkpoint(in_log, &[], header.clone(), &certificate).unwrap();
     let anchor = from_genesis(&chain.genesis, &[], header, &certificate).unwrap();
     let proof = prove(&nodes, &key, Some(&slot.encode_to_vec()));
     let one = world.slot_claim(Some(world.one())).consents;
@@ -628,10 +671,13 @@ fn a_receipt_has_at_most_four_kilobytes() {
             }),
         ),
     ];
-    for (name, claim) in claims {
-        let receipt = Receipt { anchor: Some(anchor.clone()), claim: Some(claim) };
+    let ways = [(anchor, world.trust()), (behind, pinned(1 << 20, root))];
+    for ((name, claim), (anchor, trust)) in
+        claims.iter().flat_map(|claim| ways.iter().map(move |way| (claim, way)))
+    {
+        let receipt = Receipt { anchor: Some(anchor.clone()), claim: Some(claim.clone()) };
         let size = receipt.encode_to_vec().len();
         assert!(size <= 4096 - 8, "{name}: {size} bytes");
-        check(&world.trust(), &receipt).unwrap_or_else(|e| panic!("{name}: {e}"));
+        check(trust, &receipt).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }

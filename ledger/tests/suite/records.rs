@@ -1,20 +1,23 @@
 //! Operations, requests, accesses, receipts and histories for tests.
 
 use assent_ledger::block::apply_block;
+use assent_ledger::checkpoint::origin;
 use assent_ledger::commitment::{commit, digests_root};
 use assent_ledger::entry::{cancel_sign_bytes, control_sign_bytes, withdraw_sign_bytes};
 use assent_ledger::hash::{Context, Hash};
 use assent_ledger::keys::{sign, verify_batch, SigningKey};
-use assent_ledger::log::inclusion_proof;
+use assent_ledger::log::{inclusion_proof, root_at};
 use assent_ledger::receipt::sign_message;
-use assent_ledger::receipts::{from_genesis, shortened, Trust};
+use assent_ledger::receipts::{behind_checkpoint, from_checkpoint, from_genesis, shortened, Start, Trust};
+use assent_ledger::recovery::plan_hash;
+use assent_ledger::sets::{set_at, verify_set_chain};
 use assent_ledger::state::{slot, slot_key};
 use assent_ledger::tree;
 use assent_proto::ledger::v1::operation::Kind;
 use assent_proto::ledger::v1::{
     receipt, AccessClaim, AccessEvent, AccessHistory, Anchor, Block, CancelReplacement, DataRequest, Govern,
-    HistoryAccess, InclusionProof, MemberProof, Operation, Receipt, RecordAccess, RecordBundle, Recover,
-    ReportEvidence, SetConsent, SetPolicy, Withdraw,
+    Header, HistoryAccess, InclusionProof, MemberProof, Operation, Receipt, RecordAccess, RecordBundle,
+    Recover, ReportEvidence, SetChange, SetConsent, SetPolicy, ValidatorSet, Withdraw,
 };
 use prost::Message;
 
@@ -198,6 +201,57 @@ pub fn anchor(chain: &Chain) -> Anchor {
     from_genesis(&chain.genesis, chain.changes(), header, &chain.certificate()).unwrap()
 }
 
+/// A checkpoint that the reader pinned, and no recovery.
+pub fn pinned(size: u64, root: Hash) -> Trust {
+    Trust::Checkpoint { origin: origin(CHAIN), size, root, accepted: Default::default() }
+}
+
+/// The chain's log as it was after the block at a height.
+pub fn pinned_at(chain: &Chain, height: u64) -> Trust {
+    let size = leaves_at(chain, height);
+    pinned(size, root_at(&chain.store, size).unwrap())
+}
+
+pub fn leaves_at(chain: &Chain, height: u64) -> u64 {
+    header_at(chain, height).log_size + 1
+}
+
+pub fn header_at(chain: &Chain, height: u64) -> Header {
+    Header::decode(chain.headers[height as usize - 1].as_slice()).unwrap()
+}
+
+/// The set that votes at a height, up to the one after the tip's.
+pub fn voters_at(chain: &Chain, height: u64) -> ValidatorSet {
+    let changes = chain.next_changes();
+    let plans = changes.iter().filter_map(|change| change.recovery.as_ref());
+    let accepted = plans.map(|plan| plan_hash(CHAIN, plan)).collect();
+    let sets = verify_set_chain(&chain.genesis, &accepted, &changes).unwrap();
+    set_at(&sets, height).unwrap().clone()
+}
+
+/// Where a header stands in the log of so many leaves.
+pub fn place(chain: &Chain, size: u64, height: u64) -> Vec<Hash> {
+    inclusion_proof(&chain.store, header_at(chain, height).log_size, size).unwrap()
+}
+
+pub fn in_log(chain: &Chain, size: u64, height: u64) -> Anchor {
+    let header = chain.headers[height as usize - 1].clone();
+    from_checkpoint(size, &place(chain, size, height), voters_at(chain, height), header)
+}
+
+/// From the header at a height, in the log of so many leaves, to the chain's last one, with these of the chain's changes.
+pub fn behind(chain: &Chain, size: u64, from: u64, changes: &[SetChange]) -> Anchor {
+    let after = |change: &&SetChange| Header::decode(change.header.as_slice()).unwrap().height >= from;
+    let changes: Vec<SetChange> = changes.iter().filter(after).cloned().collect();
+    let header = chain.headers.last().unwrap().clone();
+    behind_checkpoint(in_log(chain, size, from), &changes, header, &chain.certificate()).unwrap()
+}
+
+/// A header that stands in the log of a checkpoint.
+pub fn within(size: u64) -> Start {
+    Start::Checkpoint { size, within: true, set_changes: 0, recoveries: Vec::new() }
+}
+
 /// Receipt of the access that the last block holds.
 pub fn receipt(chain: &Chain, access: &Access) -> Receipt {
     let claim = receipt::Claim::Access(claim(chain, access));
@@ -210,6 +264,7 @@ pub fn history_access(chain: &Chain, access: &Access) -> HistoryAccess {
         header: chain.headers.last().unwrap().clone(),
         certificate: Some(shortened(&chain.tip.voters, &chain.certificate())),
         access: Some(claim(chain, access)),
+        in_checkpoint: None,
     }
 }
 

@@ -5,6 +5,7 @@ pub mod import;
 mod layout;
 pub mod mempool;
 pub mod own_history;
+pub mod pinned;
 pub mod prune;
 pub mod receipts;
 mod recoveries;

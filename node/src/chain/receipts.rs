@@ -1,34 +1,35 @@
 //! Receipts out of the ledger: the way from genesis or a checkpoint to a header, members' keys, and what stands under it.
 //!
-//! A set of validators names its members' keys by a root only. The list behind each root is kept when a block makes it, so that
-//! an old access has a receipt too after keys or members changed. A node that joined later lacks the lists from before.
+//! A set of validators names its members' keys by a root only. The list behind each root is kept when a block makes it: who signs
+//! now may do so by the keys of the block before. The keys that an old access was asked for with lie with the access itself, as
+//! they were shown when it was recorded, so that no node needs a list of before it joined.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use assent_ledger::block::Applied;
 use assent_ledger::genesis::CheckedGenesis;
 use assent_ledger::late::verify_late;
-use assent_ledger::log::inclusion_proof;
 use assent_ledger::membership::{member, members_root, membership, membership_key};
 use assent_ledger::receipts::{
-    from_checkpoint, from_genesis, prove_member, shortened, verify, verify_receipt, ReceiptFault, Trust,
-    MAX_BYTES,
+    from_genesis, prove_member, shortened, verify, verify_receipt, ReceiptFault, Trust, MAX_BYTES,
 };
 use assent_ledger::recovery::new_set;
 use assent_ledger::Hash;
 use assent_proto::ledger::v1::{
-    receipt, Anchor, Header, HistoryAccess, LateProof, Member, MemberProof, Membership, Receipt, SetChange,
-    Signed, ValidatorSet,
+    receipt, Anchor, HistoryAccess, LateProof, Member, MemberProof, Membership, Receipt, SetChange, Signed,
+    ValidatorSet,
 };
 use prost::Message;
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
+use super::pinned::Pin;
 use super::prune::Sealed;
 use super::store::Store;
 use super::stored::AccessPlace;
 use super::view::View;
 use crate::order::Fatal;
-use crate::refusal::{Kind, Refusal};
+use crate::refusal::Refusal;
 use crate::vault::Access;
 
 /// The members behind a root.
@@ -54,11 +55,11 @@ pub(super) fn keep_members(store: &Store, batch: &mut WriteBatch, applied: &Appl
     Ok(())
 }
 
-fn unavailable(message: &str) -> Refusal {
+pub(super) fn unavailable(message: &str) -> Refusal {
     Refusal::unavailable("RECEIPT_UNAVAILABLE", message)
 }
 
-fn unproven(fault: ReceiptFault) -> Refusal {
+pub(super) fn unproven(fault: ReceiptFault) -> Refusal {
     tracing::warn!(%fault, "a receipt that this node made does not hold");
     unavailable("what is to be shown can't be proven with the keys of that height")
 }
@@ -83,14 +84,16 @@ impl StartAt {
 }
 
 impl View<'_> {
-    /// Changes of validators before a height, and recoveries, each with this node's certificate.
-    fn set_changes(&self, height: u64) -> Result<Vec<SetChange>, Fatal> {
+    /// Changes of validators at these heights, and recoveries behind them, each with this node's certificate.
+    pub(super) fn set_changes(&self, heights: Range<u64>) -> Result<Vec<SetChange>, Fatal> {
         let mut found: BTreeMap<u64, SetChange> = BTreeMap::new();
-        for item in self.iterate("sets", IteratorMode::Start)? {
+        for item in
+            self.iterate("sets", IteratorMode::From(&heights.start.to_be_bytes(), Direction::Forward))?
+        {
             let (key, value) = item.map_err(|e| self.failed(e))?;
             let at = key.as_ref().try_into().map(u64::from_be_bytes);
             let at = at.map_err(|_| Fatal::Corrupt("a validator set has no height".into()))?;
-            if at >= height {
+            if at >= heights.end {
                 break;
             }
             let missing = || Fatal::Corrupt(format!("the validator set after block {at} is missing"));
@@ -98,7 +101,8 @@ impl View<'_> {
             found.entry(at).or_default().next = Some(self.decode("a validator set", &set)?);
         }
         // One before block 1 has no link: what verifies a receipt says so.
-        for plan in self.recoveries()?.into_iter().filter(|plan| (1..height).contains(&plan.height)) {
+        let heights = heights.start.max(1)..heights.end;
+        for plan in self.recoveries()?.into_iter().filter(|plan| heights.contains(&plan.height)) {
             let change = found.entry(plan.height).or_default();
             change.recovery = Some(plan);
         }
@@ -111,7 +115,7 @@ impl View<'_> {
     }
 
     /// The set that votes at a height.
-    fn set_at(&self, genesis: &CheckedGenesis, height: u64) -> Result<ValidatorSet, Fatal> {
+    pub(super) fn set_at(&self, genesis: &CheckedGenesis, height: u64) -> Result<ValidatorSet, Fatal> {
         let last = height.saturating_sub(1);
         let plan = self.recoveries()?.into_iter().rfind(|plan| plan.height <= last);
         let mut changes =
@@ -161,53 +165,64 @@ impl View<'_> {
         id: &str,
     ) -> Result<MemberProof, Refusal> {
         let members = self.members(genesis, &self.set_at(genesis, height)?)?.ok_or_else(|| {
-            unavailable("this node joined later, and lacks the members' keys of that time: ask another")
+            unavailable("this node just joined, and lacks the members' keys of that block: retry in a moment")
         })?;
         let none = || unavailable("the organization that signed was no member at that height");
         prove_member(&members, id).ok_or_else(none)
     }
 
-    fn sealed_or_refuse(&self, height: u64) -> Result<Sealed, Refusal> {
+    pub(super) fn sealed_or_refuse(&self, height: u64) -> Result<Sealed, Refusal> {
         let message = "this node does not have that block yet: retry in a moment";
         self.sealed(height)?.ok_or_else(|| unavailable(message))
     }
 
     /// The way to the header at a height.
     pub fn anchor(&self, genesis: &CheckedGenesis, height: u64, start: StartAt) -> Result<Anchor, Refusal> {
-        let Sealed { header_bytes, certificate, header } = self.sealed_or_refuse(height)?;
-        match start {
-            StartAt::Genesis => {
-                let changes = self.set_changes(height)?;
-                Ok(from_genesis(genesis, &changes, header_bytes, &certificate)
-                    .map_err(|e| Fatal::Corrupt(e.to_string()))?)
-            }
-            StartAt::Checkpoint(size) => {
-                let path =
-                    (size <= self.tip.log.size()).then(|| inclusion_proof(self, header.log_size, size));
-                let path = path.flatten().ok_or_else(|| {
-                    let message = format!(
-                        "the block at height {height} is leaf {}, which is not in a checkpoint of {size} leaves: take another",
-                        header.log_size
-                    );
-                    Refusal::new(Kind::FailedPrecondition, "OTHER_CHECKPOINT", message)
-                })?;
-                Ok(from_checkpoint(size, &path, self.set_at(genesis, height)?, header_bytes))
-            }
+        let pin = match start {
+            StartAt::Genesis => None,
+            StartAt::Checkpoint(size) => Some(self.pin(genesis, size, height, &[])?),
+        };
+        self.anchor_from(genesis, height, pin)
+    }
+
+    /// The same from a header that was chosen.
+    pub fn anchor_from(
+        &self,
+        genesis: &CheckedGenesis,
+        height: u64,
+        pin: Option<Pin>,
+    ) -> Result<Anchor, Refusal> {
+        match pin {
+            None => self.genesis_anchor(genesis, height, 0),
+            Some(pin) => self.pinned_anchor(genesis, pin, height, 0),
         }
     }
 
-    /// One access of a history.
+    /// The way from genesis to the header at a height, or to the set `ahead` heights after it.
+    fn genesis_anchor(&self, genesis: &CheckedGenesis, height: u64, ahead: u64) -> Result<Anchor, Refusal> {
+        let Sealed { header_bytes, certificate, .. } = self.sealed_or_refuse(height)?;
+        let changes = self.set_changes(0..height.saturating_add(ahead))?;
+        Ok(from_genesis(genesis, &changes, header_bytes, &certificate)
+            .map_err(|e| Fatal::Corrupt(e.to_string()))?)
+    }
+
+    /// One access of a history, from genesis or from a checkpoint.
     pub fn history_access(
         &self,
         genesis: &CheckedGenesis,
         place: &AccessPlace,
         access: Access,
+        pin: Option<Pin>,
     ) -> Result<HistoryAccess, Refusal> {
-        let claim = self.access_claim(place, access)?;
+        let claim = Some(self.access_claim(place, access)?);
         let sealed = self.sealed_or_refuse(place.height)?;
-        let voters = self.set_at(genesis, place.height)?;
-        let certificate = Some(shortened(&voters, &sealed.certificate));
-        Ok(HistoryAccess { header: sealed.header_bytes, certificate, access: Some(claim) })
+        let in_checkpoint =
+            pin.map(|pin| self.in_checkpoint(genesis, pin, place.height)).transpose()?.flatten();
+        let certificate = match in_checkpoint {
+            Some(_) => None,
+            None => Some(shortened(&self.set_at(genesis, place.height)?, &sealed.certificate)),
+        };
+        Ok(HistoryAccess { header: sealed.header_bytes, certificate, access: claim, in_checkpoint })
     }
 
     /// The receipt of an access, verified as its reader will, and the hash of its block's header.
@@ -231,12 +246,9 @@ impl View<'_> {
         late_access: Signed,
         recipient: &[u8],
     ) -> Result<(LateProof, Hash), Refusal> {
-        let Sealed { header_bytes, certificate, .. } = self.sealed_or_refuse(self.tip.height)?;
         let next = self.tip.height.saturating_add(1);
-        let anchor = from_genesis(genesis, &self.set_changes(next)?, header_bytes, &certificate)
-            .map_err(|e| Fatal::Corrupt(e.to_string()))?;
         let proof = LateProof {
-            anchor: Some(anchor),
+            anchor: Some(self.genesis_anchor(genesis, self.tip.height, 1)?),
             custodian: Some(self.member_proof(genesis, next, &late_access.organization)?),
             recipient: Some(self.decode("the proof of a recipient's keys", recipient)?),
             late_access: Some(late_access),
@@ -253,18 +265,11 @@ impl View<'_> {
         start: StartAt,
     ) -> Result<Vec<u8>, Refusal> {
         let broken = || unavailable("the stored access does not decode: tell the node's operator");
-        let (Some(anchor), Some(receipt::Claim::Access(mut claim))) = (receipt.anchor, receipt.claim) else {
+        let receipt = self.receipt_from(genesis, receipt, start)?;
+        let (Some(anchor), Some(claim @ receipt::Claim::Access(_))) = (receipt.anchor, receipt.claim) else {
             return Err(broken());
         };
-        if start == StartAt::Genesis {
-            return self.checked(genesis, anchor, receipt::Claim::Access(claim));
-        }
-        let height = Header::decode(anchor.header.as_slice()).map_err(|_| broken())?.height;
-        // A checkpoint leads to keys of the header's height only.
-        let recipient = claim.recipient.and_then(|proof| proof.member).ok_or_else(broken)?.id;
-        claim.recipient = Some(self.member_proof(genesis, height, &recipient)?);
-        let anchor = self.anchor(genesis, height, start)?;
-        self.checked(genesis, anchor, receipt::Claim::Access(claim))
+        self.checked(genesis, anchor, claim)
     }
 
     /// Encodes a receipt, which is verified as its reader will: none goes out that does not hold.
@@ -288,11 +293,5 @@ impl View<'_> {
                 Err(fault) => Err(unproven(fault)),
             },
         }
-    }
-
-    fn checkpoint_trust(&self, size: u64) -> Result<Trust, Refusal> {
-        let root = assent_ledger::log::root_at(self, size);
-        let root = root.ok_or_else(|| Fatal::Corrupt(format!("log nodes for {size} leaves are missing")))?;
-        Ok(Trust::Checkpoint { origin: assent_ledger::checkpoint::origin(&self.tip.chain_id), size, root })
     }
 }

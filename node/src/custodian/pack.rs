@@ -6,17 +6,18 @@ use prost::Message;
 
 use super::opened::{alarm, CONTACT_PREFERENCES};
 use super::{blocking, Custodian};
+use crate::chain::receipts::StartAt;
 use crate::refusal::Refusal;
 use crate::vault::ConsentSet;
 
 impl Custodian {
     /// Encoded `PatientPack` of a subject at this custodian: history and consents of one moment of the ledger.
-    pub async fn pack(&self, handle: Hash) -> Result<Vec<u8>, Refusal> {
-        blocking(|| self.read_pack(&handle))
+    pub async fn pack(&self, handle: Hash, start: StartAt) -> Result<Vec<u8>, Refusal> {
+        blocking(|| self.read_pack(&handle, start))
     }
 
-    fn read_pack(&self, handle: &Hash) -> Result<Vec<u8>, Refusal> {
-        let history = self.history_in(&self.parts.store.view()?, handle)?;
+    fn read_pack(&self, handle: &Hash, start: StartAt) -> Result<Vec<u8>, Refusal> {
+        let history = self.history_in(&self.parts.store.view()?, handle, start)?;
         let commitment = history.slot.as_ref().map(|slot| slot.commitment.as_slice()).unwrap_or_default();
         let set = self.open_set(handle, commitment)?;
         let reasons = history.accesses.iter().map(|access| {

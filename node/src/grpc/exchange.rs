@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use super::auth::Client;
 use super::{answer, border, Api};
 use crate::app::Parts;
+use crate::chain::receipts::StartAt;
 use crate::custodian::blocking;
 use crate::exchange::Proof;
 use crate::recipient::Query;
@@ -123,12 +124,24 @@ impl Api {
         let query = self.known_query(body.query)?;
         // A release has a block of its own that comes later: only where this node stands now can be too old.
         answer::meets(body.consistency.as_ref(), &self.app.parts.tip())?;
+        let (parts, start) = (&self.app.parts, StartAt::of(body.checkpoint_size));
+        // Before anything is released.
+        blocking(|| parts.store.view()?.must_hold(start))?;
         let release = self.app.recipient.request(&client.id, &body.request_id, query).await?;
         let first = RequestRecordsResponse { answer: Some(self.answer()), ..Default::default() };
-        let first = match release.proof {
-            Proof::Receipt(receipt) => RequestRecordsResponse { proof: Some(*receipt), ..first },
-            Proof::Late(proof) => RequestRecordsResponse { late: Some(*proof), ..first },
-        };
+        let first = blocking(|| {
+            let view = parts.store.view()?;
+            Ok::<_, Refusal>(match release.proof {
+                Proof::Receipt(receipt) => {
+                    let proof = Some(view.receipt_from(&parts.genesis, *receipt, start)?);
+                    RequestRecordsResponse { proof, ..first }
+                }
+                Proof::Late(proof) => {
+                    let late = Some(view.late_from(&parts.genesis, *proof, start)?);
+                    RequestRecordsResponse { late, ..first }
+                }
+            })
+        })?;
         let rest = chunks(release.resources)
             .into_iter()
             .map(|resources| RequestRecordsResponse { resources, ..Default::default() });

@@ -4,6 +4,7 @@ use assent_proto::v1::{GetPackRequest, GetPackResponse};
 
 use super::call::Caller;
 use super::Api;
+use crate::chain::receipts::StartAt;
 use crate::refusal::Refusal;
 
 impl Api {
@@ -13,6 +14,7 @@ impl Api {
         body: GetPackRequest,
     ) -> Result<GetPackResponse, Refusal> {
         let (handle, answer) = self.subject_of(&caller, "GetPack", body.proof, body.patient)?;
-        Ok(GetPackResponse { answer: Some(answer), pack: self.app.custodian.pack(handle).await? })
+        let pack = self.app.custodian.pack(handle, StartAt::of(body.checkpoint_size)).await?;
+        Ok(GetPackResponse { answer: Some(answer), pack })
     }
 }

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::call::Caller;
 use super::proof::{prove, signed_by_control_key, slot_not_found, Proven};
 use super::{border, Api};
+use crate::chain::receipts::StartAt;
 use crate::custodian::blocking;
 use crate::refusal::{Kind, Refusal};
 
@@ -74,7 +75,7 @@ impl Api {
         body: GetHistoryRequest,
     ) -> Result<GetHistoryResponse, Refusal> {
         let (handle, answer) = self.subject_of(&caller, "GetHistory", body.proof, body.patient)?;
-        let history = self.app.custodian.history(handle).await?;
+        let history = self.app.custodian.history(handle, StartAt::of(body.checkpoint_size)).await?;
         Ok(GetHistoryResponse { answer: Some(answer), history })
     }
 }

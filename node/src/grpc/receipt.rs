@@ -108,11 +108,12 @@ impl Api {
         client: Client,
         body: GetDecisionReceiptRequest,
     ) -> Result<GetDecisionReceiptResponse, Refusal> {
+        let start = StartAt::of(body.checkpoint_size);
         let query = self.known_query(body.query)?;
         let decided = self.app.recipient.decide_for_receipt(&client.id, &query).await?;
         // The custodian may be a block ahead.
         let answer = self.answer_from(decided.decision.height).await?;
-        let receipt = blocking(|| self.app.recipient.decision_receipt(decided))?;
+        let receipt = blocking(|| self.app.recipient.decision_receipt(decided, start))?;
         Ok(GetDecisionReceiptResponse { answer: Some(answer), receipt })
     }
 }

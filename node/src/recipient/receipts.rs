@@ -58,7 +58,7 @@ impl Recipient {
     }
 
     /// Encoded receipt of a permit at this node's tip, which must have come to the permit's height.
-    pub fn decision_receipt(&self, decided: Decided) -> Result<Vec<u8>, Refusal> {
+    pub fn decision_receipt(&self, decided: Decided, start: StartAt) -> Result<Vec<u8>, Refusal> {
         let Decided { request, signed, decision } = decided;
         let genesis = &self.parts.genesis;
         let view = self.parts.store.view()?;
@@ -68,7 +68,7 @@ impl Recipient {
             return Err(Refusal::unavailable("STALE_DECISION", message));
         }
         let tip = view.tip.height;
-        let anchor = view.anchor(genesis, tip, StartAt::Genesis)?;
+        let anchor = view.anchor(genesis, tip, start)?;
         let custodian = Some(view.member_proof(genesis, tip, &decision.custodian)?);
         let state_proof = view.prove_slot(&decision.custodian, &decision.handle, Some(&slot))?;
         let policy = view.policy(&decision.custodian)?;

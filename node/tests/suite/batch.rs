@@ -262,6 +262,7 @@ async fn a_caller_may_demand_how_new_the_state_is() {
             request_id: format!("r-{wanted}"),
             query: Some(query("p-1", "TREAT")),
             consistency,
+            checkpoint_size: 0,
         };
         note("request", ExchangeServiceClient::new(crm.clone()).request_records(ask).await.err());
         for (what, found) in reasons {

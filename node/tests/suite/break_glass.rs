@@ -38,6 +38,10 @@ pub struct Brought {
 pub async fn ask(channel: Channel, request_id: &str, query: Query) -> Result<Brought, Status> {
     let request =
         RequestRecordsRequest { request_id: request_id.into(), query: Some(query), ..Default::default() };
+    bring(channel, request).await
+}
+
+pub async fn bring(channel: Channel, request: RequestRecordsRequest) -> Result<Brought, Status> {
     let mut stream = ExchangeServiceClient::new(channel).request_records(request).await?.into_inner();
     let mut brought = Brought { bundle: RecordBundle::default(), late: None };
     while let Some(part) = stream.message().await? {

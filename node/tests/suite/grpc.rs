@@ -140,7 +140,7 @@ async fn patients_need_no_certificate_but_their_key() {
     );
 
     // The history: with the key, through the portal, and for nobody else.
-    let ask = |proof| GetHistoryRequest { proof, patient: None };
+    let ask = |proof| GetHistoryRequest { proof, ..Default::default() };
     let history = anyone
         .get_history(ask(Some(proof(&control_key(), "GetHistory", &handle, 7, now_ms()))))
         .await

@@ -15,11 +15,11 @@ async fn pack(channel: Channel, request: GetPackRequest) -> Result<Vec<u8>, Stat
 }
 
 fn by_key(proof: ControlProof) -> GetPackRequest {
-    GetPackRequest { proof: Some(proof), patient: None }
+    GetPackRequest { proof: Some(proof), ..Default::default() }
 }
 
 fn by_portal(value: &str) -> GetPackRequest {
-    GetPackRequest { proof: None, patient: Some(patient("cedar", value)) }
+    GetPackRequest { patient: Some(patient("cedar", value)), ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -163,7 +163,7 @@ pub async fn withdraw(
 }
 
 pub async fn history(channel: Channel, value: &str) -> Result<Vec<u8>, Status> {
-    let request = GetHistoryRequest { proof: None, patient: Some(patient("cedar", value)) };
+    let request = GetHistoryRequest { patient: Some(patient("cedar", value)), ..Default::default() };
     Ok(PatientServiceClient::new(channel).get_history(request).await?.into_inner().history)
 }
 

@@ -33,7 +33,7 @@ async fn access_of(channel: Channel, access: Access, access_seq: u64) -> Result<
 }
 
 async fn decision_of(channel: Channel, query: Query) -> Result<Vec<u8>, Status> {
-    let request = GetDecisionReceiptRequest { query: Some(query) };
+    let request = GetDecisionReceiptRequest { query: Some(query), checkpoint_size: 0 };
     Ok(ReceiptServiceClient::new(channel).get_decision_receipt(request).await?.into_inner().receipt)
 }
 

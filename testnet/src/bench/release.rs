@@ -90,7 +90,8 @@ async fn fetch(
     name: String,
     only_first: bool,
 ) -> Result<usize, String> {
-    let request = RequestRecordsRequest { request_id, query: Some(treatment_of(&name)), consistency: None };
+    let request =
+        RequestRecordsRequest { request_id, query: Some(treatment_of(&name)), ..Default::default() };
     let mut answers = client.request_records(request).await.map_err(|s| said(&s))?.into_inner();
     let mut bytes = 0;
     while let Some(part) = answers.message().await.map_err(|s| said(&s))? {

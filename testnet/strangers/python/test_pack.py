@@ -1,6 +1,7 @@
 """Patient packs under two verifiers: verify_pack.py, which shares nothing with Assent, and `assent verify`. They must agree on the kept
 pack, on one that a running network made (where STRANGERS names one), and on hundreds of changes of both."""
 
+import json
 import os
 import pathlib
 import random
@@ -82,39 +83,88 @@ def mutations(good, seed):
         yield "the last access", magic + field(1, shorter) + joined(parts(rest)[:-1])
 
 
+class Trust:
+    """What both verifiers are told: a genesis hash, or a checkpoint with a key; and plans of recoveries."""
+
+    def __init__(self, genesis_hash=None, note=None, key=None, plans=()):
+        self.accepted = [bytes.fromhex(plan) for plan in plans]
+        self.flags = [flag for plan in plans for flag in ("--accept-recovery", plan)]
+        if note:
+            self.trusted = verify_pack.Checkpoint(note.read_bytes(), [verify_pack.verifier_key(key)])
+            self.flags += ["--checkpoint", note, "--checkpoint-key", key]
+        else:
+            self.trusted = bytes.fromhex(genesis_hash)
+            self.flags += ["--genesis-hash", genesis_hash]
+
+
 class Packs(unittest.TestCase):
-    def agree(self, file, genesis_hash, holds, what):
+    def agree(self, file, trust, exit_, what):
+        said, code = None, 0
         try:
-            verify_pack.verify(file, bytes.fromhex(genesis_hash))
-            said = None
+            verify_pack.verify(file, trust.trusted, trust.accepted)
         except verify_pack.DoesNotHold as error:
-            said = str(error)
-        self.assertEqual(said is None, holds, f"{what}: verify_pack says {said}")
+            said, code = str(error), 3
+        except verify_pack.NotDecided as error:
+            said, code = str(error), 4
+        self.assertEqual(code, exit_, f"{what}: verify_pack says {said}")
         with tempfile.NamedTemporaryFile() as kept:
             kept.write(file)
             kept.flush()
-            ours = subprocess.run(["assent", "verify", kept.name, "--genesis-hash", genesis_hash], capture_output=True)
-        self.assertEqual(ours.returncode, 0 if holds else 3, f"{what}: {ours.stderr.decode()}, verify_pack says {said}")
+            ours = subprocess.run(["assent", "verify", kept.name, *trust.flags], capture_output=True)
+        self.assertEqual(ours.returncode, exit_, f"{what}: {ours.stderr.decode()}, verify_pack says {said}")
 
-    def judge(self, good, genesis_hash, seed):
-        self.agree(good, genesis_hash, True, "good")
-        self.agree(good, "00" * 32, False, "another chain")
+    def refuse(self, file, trust, what):
+        """A changed pack: what is wrong with it each may see first elsewhere, and so may not be able to decide."""
+        with self.assertRaises((verify_pack.DoesNotHold, verify_pack.NotDecided), msg=what):
+            verify_pack.verify(file, trust.trusted, trust.accepted)
+        with tempfile.NamedTemporaryFile() as kept:
+            kept.write(file)
+            kept.flush()
+            ours = subprocess.run(["assent", "verify", kept.name, *trust.flags], capture_output=True)
+        self.assertIn(ours.returncode, (3, 4), f"{what}: {ours.stderr.decode()}")
+
+    def judge(self, good, trust, seed):
+        self.agree(good, trust, 0, "good")
         count = 0
         for what, changed in mutations(good, seed):
             if changed != good:
                 count += 1
-                self.agree(changed, genesis_hash, False, what)
+                self.refuse(changed, trust, what)
         self.assertGreater(count, 300)
         print(f"{count} changed packs refused by both", file=sys.stderr)
 
     def test_the_kept_pack(self):
-        self.judge((KEPT / "good.pack").read_bytes(), (KEPT / "genesis-hash.txt").read_text().strip(), 1)
+        good = (KEPT / "good.pack").read_bytes()
+        self.judge(good, Trust((KEPT / "genesis-hash.txt").read_text().strip()), 1)
+        self.agree(good, Trust("00" * 32), 3, "another chain")
 
     def test_the_kept_pack_across_changes(self):
         file, hash_ = (KEPT / "changed.pack").read_bytes(), (KEPT / "changed-genesis-hash.txt").read_text().strip()
-        self.judge(file, hash_, 3)
+        self.judge(file, Trust(hash_), 3)
         chain, *_ = verify_pack.verify(file, bytes.fromhex(hash_))
         self.assertEqual(len(chain.sets), 3)
+
+    def test_the_kept_packs_around_a_recovery(self):
+        kept = json.loads((KEPT / "recovered.json").read_text())
+        hash_, plan, key = kept["genesis_hash"], kept["plan"], kept["checkpoint_key"]
+        before, after = (KEPT / f"recovered-{when}.note" for when in ("before", "after"))
+        files = [(KEPT / f"recovered{when}.pack").read_bytes() for when in ("", "-before", "-after")]
+        word, wrong = [plan], ["00" * 32, hash_]
+        trusts = [Trust(hash_, plans=word), Trust(note=before, key=key, plans=word), Trust(note=after, key=key)]
+        for seed, (file, trust) in enumerate(zip(files, trusts), 4):
+            self.judge(file, trust, seed)
+        # Each needs its own start, and the word for a recovery that lies behind it; a surplus word is no harm.
+        for plans in ([], wrong):
+            self.agree(files[0], Trust(hash_, plans=plans), 4, "genesis, no word")
+            self.agree(files[1], Trust(note=before, key=key, plans=plans), 4, "checkpoint before, no word")
+        self.agree(files[0], Trust(hash_, plans=wrong + word), 0, "more words")
+        self.agree(files[2], Trust(note=after, key=key, plans=word), 0, "a word that nothing needs")
+        for n, file in enumerate(files):
+            for m, trust in enumerate(trusts):
+                if m != n:
+                    self.agree(file, trust, 4, f"pack {n} under trust {m}")
+        chain, *_ = verify_pack.verify(files[1], trusts[1].trusted, trusts[1].accepted)
+        self.assertEqual((chain.recoveries, len(chain.sets)), ([plan], 3))
 
     def test_a_published_state_proof(self):
         proof, key = (HERE.parents[2] / "cli/examples/state.proof").read_bytes(), b"\3" * 32
@@ -134,6 +184,17 @@ class Packs(unittest.TestCase):
         self.assertEqual(good.returncode, 0, good.stderr)
         for said in ("3 of 3 accesses", "over 0 changes of validators", "2 consents, all that the slot commits to", "'c2' revision 3, revoked", "not checked:"):
             self.assertIn(said, good.stdout)
+        kept = json.loads((KEPT / "recovered.json").read_text())
+        pinned = [KEPT / "recovered-before.pack", "--checkpoint", KEPT / "recovered-before.note"]
+        known = [*pinned, "--checkpoint-key", kept["checkpoint_key"]]
+        good = run(*known, "--accept-recovery", kept["plan"])
+        self.assertEqual(good.returncode, 0, good.stderr)
+        for said in ("from the checkpoint of 4 leaves, over 2 changes of validators", f"you accepted its plan {kept['plan']}"):
+            self.assertIn(said, good.stdout)
+        for undecided, why in ((pinned, "no key that you named"), (known, f"say --accept-recovery {kept['plan']}")):
+            found = run(*undecided)
+            self.assertEqual((found.returncode, found.stdout), (4, ""))
+            self.assertIn(why, found.stderr)
         other = run(KEPT / "good.pack", "--genesis-hash", "00" * 32)
         self.assertEqual((other.returncode, other.stdout), (3, ""))
         self.assertIn("the genesis hash is another one", other.stderr)
@@ -142,6 +203,11 @@ class Packs(unittest.TestCase):
             [KEPT / "good.pack", "--genesis-hash", "00"],
             [KEPT / "good.pack", "--genesis-hash", "x"],
             [KEPT / "no.pack", "--genesis-hash", hash_],
+            [KEPT / "good.pack", "--genesis-hash", hash_, "--accept-recovery", "00"],
+            [KEPT / "good.pack", "--genesis-hash", hash_, "--checkpoint", KEPT / "recovered-after.note"],
+            [KEPT / "good.pack", "--checkpoint", KEPT / "no.note"],
+            [KEPT / "good.pack", "--checkpoint", KEPT / "good.pack"],
+            [KEPT / "good.pack", "--checkpoint", KEPT / "recovered-after.note", "--checkpoint-key", "x"],
         ):
             self.assertEqual(run(*wrong).returncode, 2, wrong)
 
@@ -166,7 +232,7 @@ class Packs(unittest.TestCase):
         self.assertEqual({request["identifier_value"] for _, request, _, _ in accesses}, {"2"})
         self.assertIn("Dr. Grey", {request["actor"] for _, request, _, _ in accesses})
         self.assertEqual(len(consents), 1)
-        self.judge(good, genesis_hash, 2)
+        self.judge(good, Trust(genesis_hash), 2)
 
 
 if __name__ == "__main__":

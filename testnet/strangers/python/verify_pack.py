@@ -1,13 +1,16 @@
 """Verifies a patient pack and asks nobody: the standard library and `cryptography`, nothing of Assent's.
 
-    verify_pack.py FILE --genesis-hash HASH
+    verify_pack.py FILE --genesis-hash HASH [--accept-recovery HASH]...
+    verify_pack.py FILE --checkpoint NOTE --checkpoint-key VKEY... [--accept-recovery HASH]...
 
-Exit 0: it holds; 3: it does not; 2: wrong arguments. Written from the .proto files, RFC 6962 and the form of jmt's proofs, to
+Exit 0: it holds; 3: it does not; 4: it can't be decided, for it starts elsewhere, stands on a recovery that was not accepted, or no known
+key signed the checkpoint; 2: wrong arguments. Written from the .proto files, RFC 6962 and the form of jmt's proofs, to
 disagree with the program `assent` if either is wrong. Signatures are checked as OpenSSL does, which is stricter than ZIP-215: an
 honest signature holds under both, and a crafted one that only ZIP-215 takes is refused here.
 """
 
 import argparse
+import base64
 import hashlib
 import pathlib
 import sys
@@ -27,6 +30,10 @@ class DoesNotHold(Exception):
     """What is wrong with the pack."""
 
 
+class NotDecided(Exception):
+    """What the reader has to say first."""
+
+
 def demand(holds, why):
     if not holds:
         raise DoesNotHold(why)
@@ -43,11 +50,16 @@ MESSAGES = {
         2: "custodian string", 3: "handle bytes", 5: "slot Slot", 6: "state_proof bytes", 9: "anchor Anchor",
         10: "accesses *HistoryAccess",
     },
-    "HistoryAccess": {1: "header bytes", 2: "certificate Certificate", 3: "access AccessClaim"},
-    # Only one that starts at genesis.
-    "Anchor": {1: "header bytes", 2: "genesis GenesisStart"},
+    "HistoryAccess": {1: "header bytes", 2: "certificate Certificate", 3: "access AccessClaim", 4: "in_checkpoint InCheckpoint"},
+    "Anchor": {1: "header bytes", 2: "genesis GenesisStart", 3: "checkpoint CheckpointStart"},
     "GenesisStart": {1: "genesis bytes", 2: "changes *SetChange", 3: "certificate Certificate"},
-    "SetChange": {1: "header bytes", 2: "certificate Certificate", 3: "next ValidatorSet"},
+    "CheckpointStart": {
+        1: "size uint64", 2: "path *bytes", 3: "validators ValidatorSet", 4: "from bytes", 5: "changes *SetChange",
+        6: "certificate Certificate",
+    },
+    "InCheckpoint": {1: "path *bytes", 2: "validators ValidatorSet"},
+    "SetChange": {1: "header bytes", 2: "certificate Certificate", 3: "next ValidatorSet", 4: "recovery Recover"},
+    "Recover": {1: "height uint64", 2: "header_hash bytes", 3: "validators bytes", 4: "signatures *bytes", 5: "reason string"},
     "AccessClaim": {
         1: "event bytes", 2: "salt bytes", 3: "entry bytes", 4: "operation uint32", 5: "inclusion InclusionProof",
         6: "recipient MemberProof",
@@ -289,44 +301,167 @@ class Validators:
         return header
 
 
-class Chain:
-    """What the genesis hash vouches for: the validators of each height, and the members' keys."""
+class Checkpoint:
+    """A log that somebody pinned: a signed note (C2SP signed-note, tlog-checkpoint), and where a header stands in it."""
 
-    def __init__(self, anchor, expected):
-        demand(anchor and anchor["genesis"], "no anchor that starts at genesis")
-        start = anchor["genesis"]
+    def __init__(self, note, keys):
+        text, _, signatures = note.decode().rpartition("\n\n")
+        lines = text.split("\n")
+        if len(lines) < 3 or not signatures.endswith("\n") or not lines[1].isdigit():
+            raise ValueError("not a signed checkpoint")
+        self.origin, self.size, self.root = lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True)
+        found = [line.split(" ") for line in signatures[:-1].split("\n")]
+        if any(len(line) != 3 or line[0] != "\u2014" for line in found) or len(self.root) != 32 or not self.size:
+            raise ValueError("not a signed checkpoint")
+        good = []
+        for name, id_, key in keys:
+            for _, _, encoded in (line for line in found if line[1] == name):
+                signature = base64.b64decode(encoded, validate=True)
+                if signature[:4] == id_:
+                    demand(self.signed(key, signature[4:], text + "\n"), "a signature of the checkpoint does not verify")
+                    good.append(name)
+        if not good:
+            raise NotDecided("no key that you named has signed the checkpoint")
+
+    @staticmethod
+    def signed(key, signature, text):
+        """By a log's own key, or by a witness's, which signs its time as well."""
+        if key[0] == 4:
+            demand(len(signature) == 72, "a cosignature has the wrong length")
+            text = f"cosignature/v1\ntime {int.from_bytes(signature[:8], 'big')}\n{text}"
+            signature = signature[8:]
+        return signed_by(key[1:], signature, text.encode())
+
+    def header(self, data, path):
+        """A header that stands in the log: it is the last leaf of its block, after the leaves that it counts itself."""
+        header = decode("Header", data)
+        demand(header["protocol_version"] == 1 and header["height"] > 0, "a header is of another version, or of height 0")
+        demand(self.origin == "assent/" + header["chain_id"], "the checkpoint is of another log")
+        demand(all(len(node) == 32 for node in path), "a path has a hash of the wrong length")
+        root = included(sha256(b"\0\2", data), header["log_size"], self.size, path)
+        demand(root == self.root, "a header is not in the log of the checkpoint")
+        return header
+
+
+def verifier_key(text):
+    """`name+id+base64` of a kind and a key."""
+    name, id_, encoded = text.split("+", 2)
+    key = base64.b64decode(encoded, validate=True)
+    if len(key) != 33 or key[0] not in (1, 4) or sha256(name.encode() + b"\n" + key)[:4].hex() != id_:
+        raise ValueError("not a verifier key")
+    return name, bytes.fromhex(id_), key
+
+
+class Chain:
+    """What the reader's word vouches for, a genesis hash or a checkpoint: the validators of each height, and the members' keys."""
+
+    def __init__(self, anchor, trusted, accepted):
+        demand(anchor and bool(anchor["genesis"]) != bool(anchor["checkpoint"]), "no anchor, or two")
+        self.checkpoint = trusted if isinstance(trusted, Checkpoint) else None
+        self.accepted, self.recoveries = accepted, []
+        if bool(self.checkpoint) != bool(anchor["checkpoint"]):
+            raise NotDecided("the pack starts elsewhere than at what is given")
+        if self.checkpoint:
+            self.from_checkpoint(anchor, anchor["checkpoint"])
+        else:
+            self.from_genesis(anchor, anchor["genesis"], trusted)
+        demand(self.tip["height"] >= self.sets[-1].start, "the header is older than the validators that are shown for it")
+
+    def from_genesis(self, anchor, start, expected):
         genesis = decode("Genesis", start["genesis"])
         self.id = genesis["chain_id"]
         demand(len(self.id.encode()) <= 32, "the chain id is too long")
         demand(digest("genesis", self.id, start["genesis"]) == expected, "the genesis hash is another one")
         demand(genesis["protocol_version"] == 1, "this program knows protocol version 1")
-        demand(len(start["changes"]) <= 4096, "more than 4096 changes of validators")
         self.sets = [Validators(self.id, genesis["validators"], 1, 0)]
-        for change in start["changes"]:
+        self.follow(start["changes"], 1, expected)
+        self.tip = self.certified(anchor["header"], start["certificate"])
+
+    def from_checkpoint(self, anchor, start):
+        """A header in the log, whose validators it names; from there on as from genesis."""
+        if start["size"] != self.checkpoint.size:
+            raise NotDecided("the pack starts at another checkpoint")
+        first = self.checkpoint.header(start["from"] or anchor["header"], start["path"])
+        self.id = first["chain_id"]
+        self.sets = [Validators(self.id, start["validators"], first["height"], 0)]
+        demand(first["validator_set_hash"] == self.sets[0].hash, "other validators are shown than voted on the header in the log")
+        if not start["from"]:
+            demand(not start["changes"] and not start["certificate"], "more is shown than the header in the log needs")
+            self.tip = first
+            return
+        changes = start["changes"]
+        if not changes or changes[0]["header"] != start["from"]:
+            same = first["next_validator_set_hash"] == first["validator_set_hash"]
+            demand(same, "the header in the log names other validators, which are not shown")
+            self.follow(changes, first["height"] + 1, digest("header", self.id, start["from"]))
+        else:
+            self.follow(changes, first["height"], first["previous_header_hash"])
+        self.tip = self.certified(anchor["header"], start["certificate"])
+
+    def follow(self, changes, height, previous):
+        """The links from a height on, after a header with the hash `previous`."""
+        demand(len(changes) <= 4096, "more than 4096 changes of validators")
+        for change in changes:
             current = self.sets[-1]
             header = current.certify(self.id, change["header"], change["certificate"])
-            demand(header["height"] >= current.start, "changes of validators are out of order")
-            if header["height"] == 1:
-                demand(header["previous_header_hash"] == expected, "the first header follows another genesis")
-            following = Validators(self.id, change["next"], header["height"] + 1, header["time_ms"])
-            demand(header["next_validator_set_hash"] == following.hash, "a header names other validators than those that follow")
-            demand(following.hash != current.hash, "a change of validators changes nothing")
+            demand(header["height"] >= height, "changes of validators are out of order")
+            if header["height"] == height:
+                demand(header["previous_header_hash"] == previous, "a header follows another one than was shown before it")
+            height, previous = header["height"] + 1, digest("header", self.id, change["header"])
+            following = current
+            if header["next_validator_set_hash"] != current.hash:
+                following = Validators(self.id, change["next"], height, header["time_ms"])
+                demand(header["next_validator_set_hash"] == following.hash, "a header names other validators than those that follow")
+            else:
+                demand(change["next"] is None and change["recovery"], "a change of validators changes nothing")
+            if change["recovery"]:
+                following = self.recover(change["recovery"], header, previous, following)
             self.sets.append(following)
-        self.tip = self.header(anchor["header"], start["certificate"])
-        demand(self.tip["height"] >= self.sets[-1].start, "the header is older than the validators that are shown for it")
+
+    def recover(self, plan, header, hashed, before):
+        """The validators that remain, which nobody before certified: the reader accepts the plan, or nothing behind it counts."""
+        demand(not plan["signatures"], "the plan of a recovery has signatures")
+        demand((plan["height"], plan["header_hash"]) == (header["height"], hashed), "a recovery follows another block")
+        reason = plan["reason"]
+        demand(0 < len(reason) <= 200 and reason.isprintable(), "a recovery has no reason of one line")
+        after = Validators(self.id, decode("ValidatorSet", plan["validators"]), header["height"] + 1, header["time_ms"])
+        fewer = after.power.items() < before.power.items() and after.members_root == before.members_root
+        demand(fewer, "a recovery does not only leave out validators")
+        hash_ = digest("recovery", self.id, number(plan["height"]), plan["header_hash"], plan["validators"], reason.encode())
+        if hash_ not in self.accepted:
+            raise NotDecided(f"it stands on a recovery: say --accept-recovery {hash_.hex()} if its operators published it")
+        self.recoveries.append(hash_.hex())
+        return after
 
     def place(self, height):
         """Which set votes at a height."""
         return max((n for n, found in enumerate(self.sets) if found.start <= height), default=0)
 
-    def header(self, data, certificate):
-        return self.sets[self.place(decode("Header", data)["height"])].certify(self.id, data, certificate)
+    def certified(self, data, certificate):
+        height = decode("Header", data)["height"]
+        demand(not self.checkpoint or height > self.sets[0].start, "a header of the checkpoint's log is not shown in it")
+        return self.sets[self.place(height)].certify(self.id, data, certificate)
 
-    def key(self, id_, proof, event, header):
-        """A recipient's entry key that counted when the event was decided."""
+    def header(self, data, certificate, shown):
+        """The header of an access, and the root of the keys that it shows itself; none where the sets do."""
+        if shown is None:
+            return self.certified(data, certificate), None
+        demand(self.checkpoint and not certificate, "a header is shown in a checkpoint, and need not be")
+        header, first = self.checkpoint.header(data, shown["path"]), self.sets[0]
+        demand(header["height"] <= first.start, "a header is shown in the checkpoint that needs a certificate")
+        own = first
+        if shown["validators"]:
+            own = Validators(self.id, shown["validators"], 0, 0)
+            demand(own.hash != first.hash, "a validator set is shown again")
+        demand(header["validator_set_hash"] == own.hash, "other validators voted than those that are shown")
+        return header, own.members_root
+
+    def key(self, id_, proof, event, header, root):
+        """A recipient's entry key that counted when the event was decided; or, in a checkpoint's log, when it was recorded."""
         demand(event["height"] < header["height"], "an access was decided after a block that is not before its own")
+        demand(root or event["height"] + 1 >= self.sets[0].start, "keys count that are older than the sets which are shown")
         place = self.place(event["height"] + 1)
-        if not event["late"] and place + 1 < len(self.sets) and self.sets[place + 1].start <= header["height"]:
+        if not root and not event["late"] and place + 1 < len(self.sets) and self.sets[place + 1].start <= header["height"]:
             age = header["time_ms"] - self.sets[place + 1].since
             demand(age <= MAX_KEY_AGE_MS, "an access was recorded more than an hour after the keys of its decision were replaced")
         demand(proof and proof["member"] and proof["path"], "a proof of a recipient's keys is missing")
@@ -338,7 +473,7 @@ class Chain:
         for step, sibling in enumerate(siblings):
             demand(len(sibling) == 32, "a path has a hash of the wrong length")
             node = sha256(b"\1", sibling, node) if left >> step & 1 else sha256(b"\1", node, sibling)
-        demand(node == self.sets[place].members_root, "keys are shown that did not count when the access was decided")
+        demand(node == (root or self.sets[place].members_root), "keys are shown that did not count when the access was decided")
         return member["entry_key"]
 
 
@@ -355,14 +490,14 @@ def precommit(height, round_, header_hash, address):
     return numbers + b"\x22\x20" + header_hash + b"\x2a\x20" + address
 
 
-def verify_request(chain, event, proof, header):
+def verify_request(chain, event, proof, header, root):
     """The request of an access, signed by the organization that asked."""
     signed = decode("Signed", event["request"])
     request = decode("DataRequest", signed["body"])
     demand(request["chain_id"] == chain.id, "a request is for another chain")
     demand(request["custodian"] == event["custodian"], "a request is for another custodian")
     demand(request["recipient"] == signed["organization"], "a request is signed by another organization")
-    key = chain.key(request["recipient"], proof, event, header)
+    key = chain.key(request["recipient"], proof, event, header, root)
     message = framed("request", chain.id, signed["organization"].encode(), signed["body"])
     demand(signed_by(key, signed["signature"], message), "a recipient's signature does not verify")
     return request
@@ -372,13 +507,13 @@ def verify_access(chain, history, shown, n, head):
     """Access number n: event, commitment, entry, log, header, certificate; and the head of the chain after it."""
     claim = shown["access"]
     demand(claim, "an access is missing")
-    header = chain.header(shown["header"], shown["certificate"])
+    header, root = chain.header(shown["header"], shown["certificate"], shown["in_checkpoint"])
     inclusion = claim["inclusion"]
     demand(inclusion and inclusion["size"] == header["log_size"], "no inclusion proof for the header's log")
     demand(all(len(node) == 32 for node in inclusion["path"]), "an inclusion proof has a hash of the wrong length")
     leaf = sha256(b"\0\1", claim["entry"])
-    root = included(leaf, inclusion["index"], inclusion["size"], inclusion["path"])
-    demand(root == header["log_root"], "an entry is not in the log")
+    found = included(leaf, inclusion["index"], inclusion["size"], inclusion["path"])
+    demand(found == header["log_root"], "an entry is not in the log")
     entry = decode("EntryBody", decode("Entry", claim["entry"])["body"])
     demand(claim["operation"] < len(entry["operations"]), "an entry has no such operation")
     operation = decode("Operation", entry["operations"][claim["operation"]])["record_access"]
@@ -390,7 +525,7 @@ def verify_access(chain, history, shown, n, head):
     custodians = {entry["author"], operation["custodian"], event["custodian"], history["custodian"]}
     demand(len(custodians) == 1 and entry["chain_id"] == chain.id, "an access is another custodian's, or of another chain")
     demand(operation["handle"] == event["handle"] == history["handle"], "an access is another patient's")
-    request = verify_request(chain, event, claim["recipient"], header)
+    request = verify_request(chain, event, claim["recipient"], header, root)
     decided, recorded = (event["consent_seq"], event["policy_seq"]), sequences(operation)
     if event["late"]:
         demand(event["outcome"] == "PERMIT_OVERRIDE" and request["break_glass_reason"].strip(), "an access must not be late")
@@ -432,13 +567,13 @@ def verify_reasons(chain, event, opened):
     return decode("Reasons", opened["reasons"])["decided_by"]
 
 
-def verify(file, genesis_hash):
-    """What the pack in `file` shows, or DoesNotHold."""
+def verify(file, trusted, accepted=()):
+    """What the pack in `file` shows, or DoesNotHold or NotDecided. `trusted` is a genesis hash or a Checkpoint."""
     demand(len(file) <= MAX_BYTES, f"more than {MAX_BYTES} bytes")
     demand(file[:8] == MAGIC, "not a patient pack")
     pack = decode("PatientPack", file[8:])
     history = decode("AccessHistory", pack["history"])
-    chain = Chain(history["anchor"], genesis_hash)
+    chain = Chain(history["anchor"], trusted, accepted)
     header = chain.tip
     slot = history["slot"]
     demand(slot and len(history["handle"]) == 32, "no slot, or no handle")
@@ -461,7 +596,10 @@ def when(ms):
 def report(chain, history, header, accesses, consents):
     yield f"holds: {history['custodian']}, handle {history['handle'].hex()}, chain {chain.id}"
     yield f"as of height {header['height']}, {when(header['time_ms'])}" + (", withdrawn" if history["slot"]["frozen"] else "")
-    yield f"from genesis, over {len(chain.sets) - 1} changes of validators"
+    pinned = f"the checkpoint of {chain.checkpoint.size} leaves" if chain.checkpoint else "genesis"
+    yield f"from {pinned}, over {len(chain.sets) - 1} changes of validators"
+    for plan in chain.recoveries:
+        yield f"over a recovery of a lost quorum that the set before did not certify; you accepted its plan {plan}"
     yield f"{len(consents)} consents, all that the slot commits to:"
     for body in consents:
         yield f"  {ascii(body['id'])} revision {body['revision']}, {STATES[body['state']]}"
@@ -469,27 +607,48 @@ def report(chain, history, header, accesses, consents):
     for n, (_, request, at, reasons) in enumerate(accesses, 1):
         said = [request[name] for name in ("purpose", "recipient", "actor")] + reasons
         yield f"  {n} {when(at['time_ms'])} " + " ".join(map(ascii, said))
-    yield "checked: genesis hash, chain of validators, certificates, members' keys, state proof, inclusion proofs, access heads, commitments, requests' signatures"
+    yield f"checked: {'checkpoint' if chain.checkpoint else 'genesis hash'}, chain of validators, certificates, members' keys, state proof, inclusion proofs, access heads, commitments, requests' signatures"
     yield "not checked: what a consent means (FHIR), whether there are newer blocks, what happened outside the ledger"
 
 
 def main():
     parser = argparse.ArgumentParser(description="Verifies a patient pack offline.")
     parser.add_argument("file", type=pathlib.Path)
-    parser.add_argument("--genesis-hash", required=True, type=bytes.fromhex, help="64 hex digits")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--genesis-hash", type=hash_of, help="64 hex digits")
+    start.add_argument("--checkpoint", type=pathlib.Path, help="signed C2SP note that the pack starts at")
+    parser.add_argument("--checkpoint-key", type=verifier_key, action="append", default=[], help="name+id+base64, as often as needed")
+    parser.add_argument("--accept-recovery", type=hash_of, action="append", default=[], help="hash of a plan, as often as needed")
     arguments = parser.parse_args()
-    if len(arguments.genesis_hash) != 32:
-        parser.error("the genesis hash is not 32 bytes")
     try:
         file = arguments.file.read_bytes()
+        note = arguments.checkpoint and arguments.checkpoint.read_bytes()
     except OSError as error:
         parser.error(str(error))
     try:
-        print(*report(*verify(file, arguments.genesis_hash)), sep="\n")
-    except DoesNotHold as error:
-        print(f"does not hold: {error}", file=sys.stderr)
-        return 3
+        trusted = Checkpoint(note, arguments.checkpoint_key) if note is not None else arguments.genesis_hash
+    except (ValueError, DoesNotHold, NotDecided) as error:
+        if isinstance(error, ValueError):
+            parser.error(f"{arguments.checkpoint}: {error}")
+        return refused(error)
+    try:
+        print(*report(*verify(file, trusted, arguments.accept_recovery)), sep="\n")
+    except (DoesNotHold, NotDecided) as error:
+        return refused(error)
     return 0
+
+
+def hash_of(text):
+    value = bytes.fromhex(text)
+    if len(value) != 32:
+        raise ValueError("not 32 bytes")
+    return value
+
+
+def refused(error):
+    undecided = isinstance(error, NotDecided)
+    print(f"{'not decided' if undecided else 'does not hold'}: {error}", file=sys.stderr)
+    return 4 if undecided else 3
 
 
 if __name__ == "__main__":

@@ -12,15 +12,14 @@ use assent_proto::v1::{
 
 use super::show::judge;
 use crate::commands::check::QueryArgs;
-use crate::commands::checkpoint::PinArgs;
-use crate::commands::recoveries::{RecoveryArgs, NOT_ACCEPTED};
-use crate::commands::trust::Against;
+use crate::commands::recoveries::NOT_ACCEPTED;
+use crate::commands::trust::{Against, TrustArgs};
 use crate::commands::wallet::{ControlKey, Wallet};
 use crate::connect::{self, Node, NodeArgs};
 use crate::exit::Failure;
 use crate::files::{self, PRIVATE};
 use crate::output::Report;
-use crate::profile::{AnchorArgs, ChainArgs, Profile};
+use crate::profile::{ChainArgs, Profile};
 use crate::text::{self, PatientArgs};
 
 /// What every receipt needs.
@@ -30,21 +29,9 @@ pub struct CommonArgs {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
-    anchor: AnchorArgs,
-    #[command(flatten)]
-    recoveries: RecoveryArgs,
-    #[command(flatten)]
-    pin: PinArgs,
+    trust: TrustArgs,
     #[command(flatten)]
     node: NodeArgs,
-}
-
-impl CommonArgs {
-    /// What the receipt is verified against.
-    fn against(&self, profile: &Profile) -> Result<Against, Failure> {
-        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
-        Ok(Against { given, accepted, pin: self.pin.read()? })
-    }
 }
 
 /// Arguments of `assent receipt slot`.
@@ -99,15 +86,8 @@ pub struct AccessArgs {
 pub struct DecisionArgs {
     #[command(flatten)]
     query: QueryArgs,
-    /// File to write
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
     #[command(flatten)]
-    anchor: AnchorArgs,
-    #[command(flatten)]
-    recoveries: RecoveryArgs,
-    #[command(flatten)]
-    node: NodeArgs,
+    common: CommonArgs,
 }
 
 /// A patient at a custodian that must be named.
@@ -196,7 +176,7 @@ fn client(node: &Node) -> ReceiptServiceClient<tonic::transport::Channel> {
 impl SlotArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let against = self.common.against(profile)?;
+        let against = self.common.trust.resolve(profile)?;
         let custodian = self.whose.custodian.as_str();
         text::id("--custodian", custodian)?;
         files::refuse_existing(&self.common.out)?;
@@ -222,7 +202,7 @@ impl SlotArgs {
         let request = GetSlotReceiptRequest {
             subject: Some(subject),
             opening,
-            checkpoint_size: against.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
+            checkpoint_size: against.checkpoint_size(),
         };
         let body = connect::run(async {
             let node = match asker {
@@ -243,7 +223,7 @@ impl SlotArgs {
 impl AccessArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
-        let against = self.common.against(profile)?;
+        let against = self.common.trust.resolve(profile)?;
         files::refuse_existing(&self.common.out)?;
         let custodian = self.whose.custodian.as_deref();
         let asker = match custodian {
@@ -267,7 +247,7 @@ impl AccessArgs {
         let request = GetAccessReceiptRequest {
             access: Some(access),
             access_seq: self.number.unwrap_or_default(),
-            checkpoint_size: against.pin.as_ref().map_or(0, |pin| pin.checkpoint.size),
+            checkpoint_size: against.checkpoint_size(),
         };
         let body = connect::run(async {
             let node = match asker {
@@ -290,15 +270,17 @@ impl DecisionArgs {
     /// Asks, verifies, writes.
     pub fn run(&self, profile: &Profile) -> Result<Report, Failure> {
         let query = self.query.parse()?;
-        let (given, accepted) = (self.anchor.resolve(profile)?, self.recoveries.accepted());
-        let against = Against { given, accepted, pin: None };
-        files::refuse_existing(&self.out)?;
-        let request = GetDecisionReceiptRequest { query: Some(query.clone()) };
+        let against = self.common.trust.resolve(profile)?;
+        files::refuse_existing(&self.common.out)?;
+        let request = GetDecisionReceiptRequest {
+            query: Some(query.clone()),
+            checkpoint_size: against.checkpoint_size(),
+        };
         let body = connect::run(async {
-            let node = self.node.connect(profile).await?;
+            let node = self.common.node.connect(profile).await?;
             Ok(node.answer(client(&node).get_decision_receipt(request)).await?.receipt)
         })?;
-        keep(&self.out, &against, &body, |verified| match &verified.claim {
+        keep(&self.common.out, &against, &body, |verified| match &verified.claim {
             Claim::Decision(decision) => answers(&decision.request, &query),
             _ => false,
         })

@@ -80,11 +80,22 @@ pub fn judge(
             .push(("records", format!("{}: these digests are those that were released", digests.len())));
         shown.json["digests"] = digests.len().into();
     }
-    if let Start::Genesis { recoveries, .. } = &verified.at.start {
-        shown.not.push("that the validators signed no second chain: a checkpoint that others saw does");
-        if !recoveries.is_empty() {
-            shown.not.push("that those whom a recovery left out agreed to it: you accepted its plan");
+    let recoveries = match &verified.at.start {
+        Start::Genesis { recoveries, .. } => {
+            shown.not.push("that the validators signed no second chain: a checkpoint that others saw does");
+            recoveries
         }
+        Start::Checkpoint { within, recoveries, .. } => {
+            if !within {
+                shown.not.push(
+                    "that the validators signed no second chain after your checkpoint: a later one does",
+                );
+            }
+            recoveries
+        }
+    };
+    if !recoveries.is_empty() {
+        shown.not.push("that those whom a recovery left out agreed to it: you accepted its plan");
     }
     let report = report(against, &verified.at, shown);
     Ok((verified, report))

@@ -27,7 +27,7 @@ static TRUSTED: LazyLock<[Trust; 2]> = LazyLock::new(|| {
     let text = open_note(note::GOOD[0], &[]).unwrap().text;
     let Checkpoint { origin, size, root, .. } = Checkpoint::parse(&text).unwrap();
     let genesis = check_genesis_file(genesis::GOOD[1]).unwrap().hash;
-    [Trust::genesis(genesis), Trust::Checkpoint { origin, size, root }]
+    [Trust::genesis(genesis), Trust::Checkpoint { origin, size, root, accepted: Default::default() }]
 });
 
 /// What the good receipts show.

@@ -95,7 +95,7 @@ async fn request(
 ) -> Result<Received, Error> {
     let query = query(stage.patient.named(), "TREAT", actor, types);
     let request =
-        RequestRecordsRequest { request_id: request_id.into(), query: Some(query), consistency: None };
+        RequestRecordsRequest { request_id: request_id.into(), query: Some(query), ..Default::default() };
     let refused = |status: Status| code("RequestRecords", &status);
     // Connected before: the look at the other node comes right after the first message.
     let mut witness = stage.auditor(WITNESS).await?;

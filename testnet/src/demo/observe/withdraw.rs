@@ -125,7 +125,7 @@ async fn request_again(stage: &Stage) -> Result<(String, u64), Error> {
     let request = RequestRecordsRequest {
         request_id: "release-after-withdrawal".into(),
         query: Some(query),
-        consistency: None,
+        ..Default::default()
     };
     let mut bytes = 0;
     let refused = match ExchangeServiceClient::new(channel).request_records(request).await {
