@@ -8,9 +8,9 @@ use rocksdb::{Cache, DB};
 pub struct MemoryUse {
     /// Newest writes, not yet in files.
     pub write_buffers: u64,
-    /// Of open files, beside the cache.
+    /// Indexes and filters of open files.
     pub tables: u64,
-    /// Blocks of files, their indexes and filters.
+    /// Blocks of files.
     pub cache: u64,
 }
 

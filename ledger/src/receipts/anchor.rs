@@ -88,7 +88,7 @@ impl Log {
 
 /// Where a chain of sets begins.
 #[derive(Debug)]
-enum From {
+enum Base {
     Genesis(Hash),
     Checkpoint(Log),
 }
@@ -97,7 +97,7 @@ enum From {
 #[derive(Debug)]
 pub(crate) struct SetChain {
     chain_id: String,
-    from: From,
+    from: Base,
     sets: Vec<SetFrom>,
     recoveries: Vec<Recovered>,
     members: Arc<[Members]>,
@@ -159,7 +159,7 @@ impl SetChain {
         let first =
             FirstSet { chain_id: &chain_id, validators: &validators, height: 0, hash: &hash, accepted };
         let walked = walk_sets(&first, &start.changes)?;
-        Self::of(chain_id, From::Genesis(hash), walked, &start.changes)
+        Self::of(chain_id, Base::Genesis(hash), walked, &start.changes)
     }
 
     /// A header in the log, and the sets from there on; the anchor's header is that one or a later one.
@@ -182,7 +182,7 @@ impl SetChain {
             true => Walked { sets: vec![(header.height, validators.clone())], recoveries: Vec::new() },
             false => walk_sets_from(&first, (&header, bytes), &start.changes)?,
         };
-        let mut chain = Self::of(chain_id, From::Checkpoint(log), walked, &start.changes)?;
+        let mut chain = Self::of(chain_id, Base::Checkpoint(log), walked, &start.changes)?;
         if !within {
             let at = chain.certified(anchored, start.certificate.as_ref())?;
             return Ok((chain, at));
@@ -197,7 +197,7 @@ impl SetChain {
         Ok((chain, at))
     }
 
-    fn of(chain_id: String, from: From, walked: Walked, changes: &[SetChange]) -> Result<Self, ReceiptFault> {
+    fn of(chain_id: String, from: Base, walked: Walked, changes: &[SetChange]) -> Result<Self, ReceiptFault> {
         let Walked { sets, recoveries } = walked;
         for (change, (_, set)) in changes.iter().zip(&sets) {
             must_be_short(set, change.certificate.as_ref())?;
@@ -217,8 +217,8 @@ impl SetChain {
     fn at(&self, header: Header, hash: Hash, members: Arc<[Members]>, within: bool) -> AnchoredAt {
         let (set_changes, recoveries) = (self.sets.len().saturating_sub(1), self.recoveries.clone());
         let start = match &self.from {
-            From::Genesis(hash) => Start::Genesis { hash: *hash, set_changes, recoveries },
-            From::Checkpoint(log) => Start::Checkpoint { size: log.size, within, set_changes, recoveries },
+            Base::Genesis(hash) => Start::Genesis { hash: *hash, set_changes, recoveries },
+            Base::Checkpoint(log) => Start::Checkpoint { size: log.size, within, set_changes, recoveries },
         };
         AnchoredAt { header, hash, start, members }
     }
@@ -231,7 +231,7 @@ impl SetChain {
         shown: Option<&InCheckpoint>,
     ) -> Result<AnchoredAt, ReceiptFault> {
         let Some(shown) = shown else { return self.certified(bytes, certificate) };
-        let From::Checkpoint(log) = &self.from else { return rule("this does not start at a checkpoint") };
+        let Base::Checkpoint(log) = &self.from else { return rule("this does not start at a checkpoint") };
         let Some((first, set)) = self.sets.first() else { return rule("there is no validator set") };
         let (header, hash) = log.header(bytes, &shown.path)?;
         if certificate.is_some() || header.height > *first {
@@ -251,7 +251,7 @@ impl SetChain {
     fn certified(&self, bytes: &[u8], certificate: Option<&Certificate>) -> Result<AnchoredAt, ReceiptFault> {
         let (header, hash) = read_header(bytes)?;
         same_text("chain id of the header", &self.chain_id, &header.chain_id)?;
-        let in_log = |(from, _): &SetFrom| matches!(self.from, From::Checkpoint(_)) && header.height <= *from;
+        let in_log = |(from, _): &SetFrom| matches!(self.from, Base::Checkpoint(_)) && header.height <= *from;
         if self.sets.first().is_some_and(in_log) {
             return rule(
                 "the header is not after the one in the checkpoint that the sets go on from: show it there",

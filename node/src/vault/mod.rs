@@ -72,7 +72,7 @@ pub const MAX_VALUE_BYTES: usize = 256 * 1024 * 1024;
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Blocks of its files in memory.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 32 << 20;
 /// Newest writes in memory. With RocksDB's 64 MiB a node that writes little would go on growing for half an hour.
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
 
@@ -271,8 +271,6 @@ fn options() -> (Options, Cache) {
     table.set_bloom_filter(10.0, false);
     let cache = Cache::new_lru_cache(CACHE_BYTES);
     table.set_block_cache(&cache);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     // Sealed values don't compress.

@@ -43,6 +43,7 @@ impl Running {
         own_settings().for_each(|name| {
             command.env_remove(name);
         });
+        command.env("MALLOC_ARENA_MAX", "2"); // as node/docs/assentd.service has it
         command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err);
         if care == Care::Detached {
             command.process_group(0);
