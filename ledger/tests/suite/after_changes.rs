@@ -20,6 +20,7 @@ use prost::Message;
 use crate::chain::{key, Chain, CHAIN};
 use crate::governance::{four, remove_validator, rotate, step};
 use crate::late::late;
+use crate::pinned;
 use crate::records::{
     anchor as way, history, history_access, op, patient, receipt, request, set_consent, trust, with_key,
     Access,
@@ -200,15 +201,7 @@ fn all_files_hold_across_a_rotation_of_the_custodians_key() {
 /// The Python verifier is tested on this file too. After a change of format: write what the failed test left beside it.
 #[test]
 fn the_kept_pack_is_the_one_that_is_made_now() {
-    let mut world = World::new();
-    world.rotate("birch", 7);
-    let asked = world.decided();
-    world.chain.commit(vec![]);
-    world.record(asked);
-    let by = ["birch", "cedar", "dogwood"];
-    let at = world.chain.decide(&by, remove_validator("elm"));
-    world.chain.until(at);
-    world.access();
+    let world = pinned::world();
     world.holds(&[0, 1, 2]);
     let file = [PACK_MAGIC.as_slice(), &world.pack().encode_to_vec()].concat();
     if file != CHANGED {

@@ -22,7 +22,7 @@ use crate::records::{
 use crate::recovered;
 
 /// Accesses before and after each of two changes: of Birch's key, which overtakes one that was asked for, and of the validators.
-fn world() -> World {
+pub fn world() -> World {
     let mut world = World::new();
     world.rotate("birch", 7);
     let asked = world.decided();

@@ -1,5 +1,6 @@
 //! Forgetting entries: below a height a block keeps its header, the certificates and the leaf hashes, so that every proof that
-//! anybody keeps still verifies; the plan, where it recovered a lost quorum ([`super::recoveries`]); and the entries that concern this node's own organization, so that its receipts and histories
+//! anybody keeps still verifies; the plan, where it recovered a lost quorum ([`super::recoveries`]);
+//! and the entries that concern this node's own organization, so that its receipts and histories
 //! can still be made.
 //!
 //! | meta | says |
